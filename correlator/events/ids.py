@@ -1,0 +1,44 @@
+"""Ids that derive from what they name, so that a replay gives the same ones.
+
+All are blake2b with 16 bytes, as 32 hex digits, over fields joined by U+001F with their lengths, so
+that no two field lists run into each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+
+def digest(*fields: str | bytes) -> str:
+    """32 hex digits over the fields, order and borders included."""
+    made = blake2b(digest_size=16)
+    for field in fields:
+        data = field.encode("utf-8", "surrogatepass") if isinstance(field, str) else field
+        made.update(b"%d\x1f" % len(data))
+        made.update(data)
+    return made.hexdigest()
+
+
+def native_event_id(site: str, source: str, native_id: str, index: int = 0) -> str:
+    """Id of an event whose source names each message; `index` tells events of one message apart."""
+    text = f"{len(site)}\x1f{site}{len(source)}\x1f{source}{index}\x1f{native_id}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def content_event_id(site: str, source: str, channel: str, payload: bytes, time_ms: int, index: int) -> str:
+    """Id from content: `time_ms` is the device time, or `received_ms` where there is none."""
+    head = f"{len(site)}\x1f{site}{len(source)}\x1f{source}{len(channel)}\x1f{channel}{time_ms}\x1f{index}\x1f"
+    made = blake2b(head.encode("utf-8", "surrogatepass"), digest_size=16)
+    made.update(payload)
+    return made.hexdigest()
+
+
+def repeated_id(event_id: str, n: int) -> str:
+    """Id of the n-th (n >= 2) event that is equal in everything its id is made of."""
+    return digest(event_id, str(n))
+
+
+def match_id(site: str, rule: str, group: Iterable[str], first_evidence: str, opened_ms: int) -> str:
+    """Id of a rule's episode: site, rule, group, first evidence and the time it was decided."""
+    return digest(site, rule, *group, first_evidence, str(opened_ms))

@@ -1,1 +1,1 @@
-"""TODO"""
+"""How findings become threats: the Protocol, and the linkers that fulfil it."""

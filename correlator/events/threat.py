@@ -1,0 +1,163 @@
+"""What the engine tells: matches, findings, threats, and events with their places.
+
+These are the messages of the topics `matches`, `threats`, `events.enriched`; their JSON Schemas are
+generated into schemas/. Times are ms UTC. `schema_version` is major.minor: minor means only new
+optional fields.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+SCHEMA_VERSION = "1.0"
+
+MatchState = Literal["open", "final", "excepted"]
+Phase = Literal["watch", "threat", "quiet", "merged"]
+
+
+class Match(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A rule's result for one group of events: an episode, which may grow.
+
+    rule is the rule's key (id, else name). events are member event ids in total order; members of
+    inner matches included. `inner` lists the ids of inner matches. opened_ms is when it was decided.
+    `early`: left on arrival by the fast lane; the same id follows in its turn. revision counts from 1.
+    late: the deciding event came late. truncated: members beyond the bound that are only counted.
+    """
+
+    id: str
+    site: str
+    rule: str
+    title: str
+    level: str
+    group: dict[str, Any] = {}
+    first_ms: int
+    last_ms: int
+    opened_ms: int
+    decided_by: str = ""
+    value: float | int | None = None
+    events: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
+    state: MatchState = "open"
+    revision: int = 1
+    early: bool = False
+    late: bool = False
+    truncated: int = 0
+    threat_type: str = ""
+    asset: str = ""
+    tags: tuple[str, ...] = ()
+    schema_version: str = SCHEMA_VERSION
+
+
+class Finding(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What linking works on: a match or a notable single event, placed on an asset.
+
+    kind feeds rates (a rule key or an event kind, never text a sender can vary); t_ms is the event or
+    deadline that decided; events are the member event ids known so far.
+    """
+
+    id: str
+    site: str
+    kind: str
+    title: str
+    asset: str
+    t_ms: int
+    domain: str
+    level: str
+    threat_type: str = ""
+    tactics: tuple[str, ...] = ()
+    techniques: tuple[str, ...] = ()
+    match: str = ""
+    rule: str = ""
+    events: tuple[str, ...] = ()
+    late: bool = False
+
+
+class EnrichedEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """An event with its resolved assets, place and people, and the rules it hit by then."""
+
+    event: Any
+    assets: tuple[tuple[str, str], ...] = ()
+    place: str = ""
+    place_name: str = ""
+    zones: tuple[str, ...] = ()
+    person: str = ""
+    rules: tuple[str, ...] = ()
+    schema_version: str = SCHEMA_VERSION
+
+
+class Evidence(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """One member event of a threat, as a person needs it: when, where, what the message said, where
+    the proof lies (`origin` is file:line, `raw` the carrier's position)."""
+
+    id: str
+    time_ms: int
+    kind: str
+    source: str
+    said: str
+    place: str = ""
+    place_name: str = ""
+    domain: str = ""
+    origin: str = ""
+    raw: str = ""
+    late_ms: int = 0
+    time_quality: str = "device"
+
+
+class Step(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """One finding of a threat with its evidence: a node of the evidence tree.
+
+    joined: in words, why it belongs to the threat ("opened it", "shares ... with ..."). expected_absent:
+    what the rule expected and did not happen. inner: the inner matches' steps, for chained rules.
+    """
+
+    finding: str
+    rule: str
+    title: str
+    says: str
+    level: str
+    t_ms: int
+    joined: str
+    expected_absent: tuple[str, ...] = ()
+    group: dict[str, Any] = {}
+    value: float | int | None = None
+    condition: str = ""
+    state: str = "open"
+    asset: str = ""
+    place_name: str = ""
+    events: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
+    truncated: int = 0
+
+
+class Threat(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A composite threat: linked findings with life cycle, evidence and severity.
+
+    severity is the highest member level and never falls while open. members are all member events in
+    total order. previous: the quiet or closed threat that a finding of this one would have joined.
+    """
+
+    id: str
+    site: str
+    title: str
+    phase: Phase
+    revision: int
+    severity: str
+    first_ms: int
+    last_ms: int
+    opened_ms: int
+    decided_ms: int
+    domains: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    techniques: tuple[str, ...] = ()
+    threat_types: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+    members: tuple[Evidence, ...] = ()
+    windows: tuple[str, ...] = ()
+    previous: str = ""
+    merged_into: str = ""
+    reason: str = ""
+    truncated: int = 0
+    schema_version: str = SCHEMA_VERSION

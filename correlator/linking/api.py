@@ -1,0 +1,57 @@
+"""The seam between findings and threats: who decides to which threat a finding belongs.
+
+The linker owns its graph, its rates and its idea of time (the findings' `t_ms`, in the order they are
+placed). `correlator.threats` keeps the books: members, phases, revisions, evidence.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from correlator.events.threat import Finding
+
+
+class Placement(Struct, frozen=True, gc=False):
+    """Where a finding went.
+
+    threat   id of the threat it opened or joined, None: it stays alone
+    opened   it opened that threat
+    gain     what it adds to the threat's score, nats (0 where the linker does not score)
+    terms    the parts of the gain by name, whose sum is the gain, and words for a person
+    merged   threats that this finding made one: (from, into)
+    parent   a threat that may have led to a new one, for later adoption
+    """
+
+    threat: str | None
+    opened: bool
+    gain: float = 0.0
+    terms: tuple[tuple[str, float], ...] = ()
+    merged: tuple[tuple[str, str], ...] = ()
+    parent: str | None = None
+    reason: str = ""
+
+
+class Linker(Protocol):
+    """Decides where findings belong; deterministic, no I/O, state as entries."""
+
+    def place(self, finding: Finding) -> Placement:
+        """Places one finding; called in the order of the log."""
+        ...
+
+    def close(self, threat: str) -> None:
+        """The threat no longer grows (idle, or a person closed it)."""
+        ...
+
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """State entries changed (None: deleted) since the last call."""
+        ...
+
+    def snapshot(self) -> list[tuple[str, bytes]]:
+        """All state entries, sorted by key."""
+        ...
+
+    def restore(self, entries: list[tuple[str, bytes]]) -> None:
+        """Takes a snapshot's entries into a fresh linker. Raises StateRefused."""
+        ...

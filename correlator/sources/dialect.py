@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -28,6 +29,28 @@ from correlator.events.ids import content_event_id, native_event_id
 MAX_PAYLOAD_BYTES = 1_048_576  # larger messages are rejected: EVE and Wazuh lines stay far below
 MAX_DEPTH = 64  # nesting of JSON; real messages of the sources here stay below 12
 REJECT_KEEPS_BYTES = 65_536
+
+
+INTERNED = 65_536  # entities and states kept for reuse; a hospital has fewer sensors, doors and badges
+_INTERN_CHARS = 256  # longer ids are made anew each time, so that a flood of them cannot fill memory
+
+
+def entity(role: str, kind: str, id: str) -> Entity:
+    """An Entity, the same object for the same words: most messages are about the same few things."""
+    if len(id) > _INTERN_CHARS:
+        return Entity(role, kind, id)
+    return _entity(role, kind, id)
+
+
+def state(kind: str, id: str, attribute: str, value: str, alarm: bool = False) -> StateValue:
+    """A StateValue, the same object for the same words."""
+    if len(id) > _INTERN_CHARS or len(value) > _INTERN_CHARS:
+        return StateValue(kind, id, attribute, value, alarm)
+    return _state(kind, id, attribute, value, alarm)
+
+
+_entity = lru_cache(maxsize=INTERNED)(Entity)
+_state = lru_cache(maxsize=INTERNED)(StateValue)
 
 
 class Message(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -229,15 +252,20 @@ class Dialect:
         """Events of a message, or one Reject. Never raises for what a message contains."""
         if len(message.payload) > MAX_PAYLOAD_BYTES:
             detail = f"{len(message.payload)} bytes; the limit is {MAX_PAYLOAD_BYTES}"
-            return [context.reject(message, "too_large", detail)]
+            return [self._reject(message, context, "too_large", detail)]
         try:
             events: list[Event | Reject] = list(self.decode_message(message, context))
         except Unreadable as error:
-            return [context.reject(message, error.reason, error.detail)]
+            return [self._reject(message, context, error.reason, error.detail)]
         for event in events:
             if isinstance(event, Event) and (event.time_ms >= IMPOSSIBLE_FROM_MS or event.time_ms < -1):
-                return [context.reject(message, "impossible_time", f"time {event.time_ms} ms is not in 1970..2099")]
+                detail = f"time {event.time_ms} ms is not in 1970..2099"
+                return [self._reject(message, context, "impossible_time", detail)]
         return events
+
+    def _reject(self, message: Message, context: Context, reason: RejectReason, detail: str) -> Reject:
+        made = context.reject(message, reason, detail)
+        return msgspec.structs.replace(made, payload=b"") if self.sensitive else made
 
 
 _json = msgspec.json.Decoder()

@@ -8,8 +8,8 @@ dates in several ways). Anchors and aliases work; a merge key ("<<") does not an
 
 from __future__ import annotations
 
+import gc
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,60 @@ from correlator.errors import Fault, FaultyFile
 Mark = tuple[int, int]  # line and column, from 1
 
 
+# A position is kept as one integer, line << _COLUMN_BITS | column, because a tuple for each key and
+# each value costs more memory and time than the values themselves.
+_COLUMN_BITS = 20
+_COLUMN_MASK = (1 << _COLUMN_BITS) - 1
+
+
 class MarkedDict(dict[str, Any]):
     """A mapping; `mark` is where it starts, `keys_at[k]` / `values_at[k]` where key and value stand."""
 
-    __slots__ = ("keys_at", "mark", "values_at")
+    __slots__ = ("_at", "_keys_at", "_values_at", "mark")
 
     def __init__(self, mark: Mark) -> None:
         super().__init__()
         self.mark = mark
-        self.keys_at: dict[str, Mark] = {}
-        self.values_at: dict[str, Mark] = {}
+        self._at: list[int] = []  # key, value, key, value ... in the order of the mapping
+        self._keys_at: dict[str, Mark] | None = None
+        self._values_at: dict[str, Mark] | None = None
+
+    @property
+    def keys_at(self) -> dict[str, Mark]:
+        """Where each key stands."""
+        if self._keys_at is None:
+            self._keys_at = {key: _mark(at) for key, at in zip(self, self._at[0::2], strict=False)}
+        return self._keys_at
+
+    @property
+    def values_at(self) -> dict[str, Mark]:
+        """Where each value stands."""
+        if self._values_at is None:
+            self._values_at = {key: _mark(at) for key, at in zip(self, self._at[1::2], strict=False)}
+        return self._values_at
 
 
 class MarkedList(list[Any]):
     """A sequence; `items_at[i]` is where item i stands."""
 
-    __slots__ = ("items_at", "mark")
+    __slots__ = ("_at", "_items_at", "mark")
 
     def __init__(self, mark: Mark) -> None:
         super().__init__()
         self.mark = mark
-        self.items_at: list[Mark] = []
+        self._at: list[int] = []
+        self._items_at: list[Mark] | None = None
+
+    @property
+    def items_at(self) -> list[Mark]:
+        """Where each item stands."""
+        if self._items_at is None:
+            self._items_at = [_mark(at) for at in self._at]
+        return self._items_at
+
+
+def _mark(at: int) -> Mark:
+    return at >> _COLUMN_BITS, at & _COLUMN_MASK
 
 
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
@@ -54,7 +87,12 @@ _WORDS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_SPECIAL_STARTS = frozenset("-+.0123456789~nNtTfF")  # no other plain scalar is anything but text
+
+
 def _scalar(text: str) -> Any:
+    if text and text[0] not in _SPECIAL_STARTS:
+        return text
     if text in _WORDS:
         return _WORDS[text]
     first = text[0]
@@ -78,9 +116,11 @@ def load_documents(text: str, file: str) -> list[Any]:
     """
     faults: list[Fault] = []
     documents: list[Any] = []
+    # Everything made here stays alive, so that collecting in between only costs time (half of it).
+    collecting = gc.isenabled()
+    gc.disable()
     try:
-        for document in _documents(text, file, faults):
-            documents.append(document)
+        documents = _documents(text, file, faults)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -89,6 +129,9 @@ def load_documents(text: str, file: str) -> list[Any]:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         faults.append(Fault(file, line, 1, f"not valid YAML: {error.reason}", "save the file as UTF-8 text"))
+    finally:
+        if collecting:
+            gc.enable()
     if faults:
         raise FaultyFile(faults)
     return documents
@@ -106,63 +149,85 @@ def load_file(path: Path, shown: str | None = None) -> list[Any]:
     return load_documents(text, name)
 
 
-def _documents(text: str, file: str, faults: list[Fault]) -> Iterator[Any]:
-    stack: list[tuple[Any, str | None, Mark | None]] = []  # container, pending key, its mark
+def _documents(text: str, file: str, faults: list[Fault]) -> list[Any]:
+    """One pass over libyaml's events. Written out in one loop: it runs 25 times for each asset of a site."""
+    documents: list[Any] = []
+    stack: list[tuple[Any, str | None, int]] = []  # outer container, its pending key, where that stands
     anchors: dict[str, Any] = {}
     container: Any = None
+    in_map = False
     key: str | None = None
-    key_mark: Mark | None = None
+    key_at = 0
     root: Any = None
-
-    def place(value: Any, mark: Mark) -> None:
-        nonlocal key, key_mark, root
-        if container is None:
-            root = value
-        elif type(container) is MarkedList:
-            container.append(value)
-            container.items_at.append(mark)
-        elif key is None:
-            if isinstance(value, MarkedDict | MarkedList) or value is None:
-                faults.append(Fault(file, mark[0], mark[1], "a key must be text", "quote it"))
-                value = f"?{mark[0]}:{mark[1]}"
-            key, key_mark = str(value), mark
-            if key in container:
-                first = container.keys_at[key]
-                faults.append(Fault(file, mark[0], mark[1], f"key {key!r} is given twice", f"first on line {first[0]}"))
-            elif key == "<<":
-                faults.append(Fault(file, mark[0], mark[1], "merge keys (<<) are not supported", "write the keys out"))
-        else:
-            container[key] = value
-            container.keys_at[key] = key_mark  # type: ignore[assignment]
-            container.values_at[key] = mark
-            key = None
-
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        mark = (event.start_mark.line + 1, event.start_mark.column + 1)
+    scalar_event, map_start, list_start = yaml.ScalarEvent, yaml.MappingStartEvent, yaml.SequenceStartEvent
+    map_end, list_end = yaml.MappingEndEvent, yaml.SequenceEndEvent
+    next_event = yaml.CSafeLoader(text).get_event
+    while True:
+        event: Any = next_event()
         kind = type(event)
-        if kind is yaml.ScalarEvent:
+        if kind is map_end or kind is list_end:
+            container, key, key_at = stack.pop()
+            in_map = type(container) is MarkedDict
+            continue
+        start = event.start_mark
+        at = (start.line + 1 << _COLUMN_BITS) + start.column + 1
+        opened = False
+        if kind is scalar_event:
             value: Any = event.value
             # A key stays as written: 007 and 7 are different badges.
-            wants_key = type(container) is MarkedDict and key is None
-            if event.implicit[0] and not wants_key:
+            if (key is not None or not in_map) and event.implicit[0]:
                 value = _scalar(value)
             if event.anchor:
                 anchors[event.anchor] = value
-            place(value, mark)
-        elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-            made: Any = MarkedDict(mark) if kind is yaml.MappingStartEvent else MarkedList(mark)
+        elif kind is map_start or kind is list_start:
+            mark = (start.line + 1, start.column + 1)
+            value = MarkedDict(mark) if kind is map_start else MarkedList(mark)
+            opened = True
             if event.anchor:
-                anchors[event.anchor] = made
-            place(made, mark)
-            stack.append((container, key, key_mark))
-            container, key = made, None
-        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
-            container, key, key_mark = stack.pop()
+                anchors[event.anchor] = value
         elif kind is yaml.AliasEvent:
             if event.anchor not in anchors:
-                faults.append(Fault(file, mark[0], mark[1], f"alias *{event.anchor} points to nothing"))
-            place(anchors.get(event.anchor), mark)
+                line, column = _mark(at)
+                faults.append(Fault(file, line, column, f"alias *{event.anchor} points to nothing"))
+            value = anchors.get(event.anchor)
         elif kind is yaml.DocumentEndEvent:
+            documents.append(root)
             anchors.clear()
-            yield root
             root = None
+            continue
+        elif kind is yaml.StreamEndEvent:
+            return documents
+        else:  # the start of the stream or of a document
+            continue
+
+        if in_map:
+            if key is None:
+                key, key_at = _key(value, at, container, file, faults), at
+            else:
+                if key not in container:
+                    container._at += (key_at, at)
+                container[key] = value
+                key = None
+        elif container is None:
+            root = value
+        else:
+            container.append(value)
+            container._at.append(at)
+        if opened:
+            stack.append((container, key, key_at))
+            container, key, in_map = value, None, kind is map_start
+
+
+def _key(value: Any, at: int, container: MarkedDict, file: str, faults: list[Fault]) -> str:
+    """The text of a key; a fault if it is none, is given twice or is a merge key."""
+    line, column = _mark(at)
+    if isinstance(value, MarkedDict | MarkedList) or value is None:
+        faults.append(Fault(file, line, column, "a key must be text", "quote it"))
+        return f"?{line}:{column}"
+    key = str(value)
+    if key in container:
+        first = _mark(container._at[2 * list(container).index(key)])
+        faults.append(Fault(file, line, column, f"key {key!r} is given twice", f"first on line {first[0]}"))
+    elif key == "<<":
+        faults.append(Fault(file, line, column, "merge keys (<<) are not supported", "write the keys out"))
+    return key

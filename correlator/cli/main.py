@@ -1,0 +1,396 @@
+"""The command `correlator`: reads arguments, calls `correlator.run`, gives the exit code.
+
+The work of a command is imported when the command runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from correlator import __version__
+from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
+from correlator.clock import duration_ms
+
+# ---- argument types ------------------------------------------------------------------------------------
+
+_PATH: Any = click.Path(path_type=Path)
+
+
+class _Speed(click.ParamType[float]):
+    """`60x` or `60`: how many seconds of event time pass in one second."""
+
+    name = "speed"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            speed = float(str(value).removesuffix("x"))
+        except ValueError:
+            speed = 0.0
+        if not 0 < speed < float("inf"):
+            self.fail(f"{value!r} is not a speed such as 60x", param, ctx)
+        return speed
+
+
+class _Lateness(click.ParamType[int]):
+    """A duration such as `10s`, or 0; gives milliseconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        if value in ("0", "0s", "0ms"):
+            return 0
+        try:
+            return duration_ms(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def _examples(*lines: str) -> str:
+    # \b alone on a line tells the help formatter to keep the line breaks of the paragraph.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+_EXIT_CODES = """\b
+Exit codes:
+  0    done, everything as expected
+  1    done, an expectation or a test does not hold
+  2    not done: a faulty file, a wrong argument, a full disk
+  130  interrupted"""
+
+_from_out = click.option(
+    "--from", "out_dir", type=_PATH, default="out", show_default=True, metavar="DIR",
+    help="The folder that a replay wrote with --out.",
+)  # fmt: skip
+_rule_paths = click.argument("paths", nargs=-1, type=_PATH, metavar="[PATH]...")
+_site_file = click.argument("file", type=_PATH, metavar="FILE")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_examples(
+        "correlator replay vaccine-theft",
+        "correlator match --rules rules/ auth.ndjson doors.ndjson",
+        "correlator rules check my-rules/",
+    )
+    + "\n\n"
+    + _EXIT_CODES,
+)
+@click.version_option(__version__, message="correlator %(version)s")
+def app() -> None:
+    """Correlate doors, badges, cameras, networks and hosts of a site into explained threats."""
+
+
+# ---- replay, match, explain ------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog=_examples(
+        "correlator replay vaccine-theft",
+        "correlator replay scenarios/vaccine-theft --out out/",
+        "correlator replay vaccine-theft --speed 60x",
+        "correlator replay my-scenario --json | jq .title",
+    )
+)
+@click.argument("scenario", type=_PATH)
+@click.option("--out", type=_PATH, metavar="DIR", help="Write threats, matches, events and rejects here.")
+@click.option("--speed", type=_Speed(), metavar="60x", help="Pace the replay; without it, as fast as it goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
+@click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
+def replay(scenario: Path, out: Path | None, speed: float | None, as_json: bool, progress: bool | None) -> int:
+    """Replay a scenario's messages and tell the threats they amount to.
+
+    SCENARIO is a scenario folder or the name of one that comes along. Prints an account of each threat
+    with its evidence and compares with the scenario's expect.yaml: exit code 0 when all expectations
+    hold, 1 when not, 2 on unusable input.
+    """
+    from correlator.run.replay import replay as work
+    from correlator.run.scenario import packaged_scenarios
+
+    if not scenario.exists():
+        scenario = packaged_scenarios().get(str(scenario), scenario)
+    shown = sys.stderr.isatty() if progress is None else progress
+    return guarded(
+        lambda: work(
+            scenario,
+            out=out,
+            speed=speed,
+            as_json=as_json,
+            progress=shown,
+            stdout=sys.stdout,
+            stderr=sys.stderr,
+        )
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "correlator match --rules rules/ events.ndjson",
+        "correlator match --rules brute-force.yml --lateness 30s auth.ndjson vpn.ndjson",
+        "zcat day.ndjson.gz | correlator match --rules rules/ -",
+        "correlator match --rules rules/ --map badges.yaml --site site.yaml badges.csv",
+    )
+)
+@click.argument("files", nargs=-1, required=True, type=_PATH, metavar="FILE...")
+@click.option("--rules", type=_PATH, multiple=True, required=True, metavar="PATH",
+              help="A rule file or folder; may be repeated.")  # fmt: skip
+@click.option("--site", type=_PATH, metavar="FILE", help="Site file, for rules about places and people.")
+@click.option("--map", "map_file", type=_PATH, metavar="FILE", help="Says which field is time, kind, entity.")
+@click.option("--lateness", "lateness_ms", type=_Lateness(), default="10s", show_default=True, metavar="10s",
+              help="How far a line may be behind the latest time read in its file.")  # fmt: skip
+@click.option("--follow", is_flag=True, help="Print each revision of a growing match.")
+@click.option("--strict", is_flag=True, help="Exit code 1 when a line came too late.")
+@click.option("--sort", is_flag=True, help="Sort all lines by time first.")
+def match(
+    files: tuple[Path, ...],
+    rules: tuple[Path, ...],
+    site: Path | None,
+    map_file: Path | None,
+    lateness_ms: int,
+    follow: bool,
+    strict: bool,
+    sort: bool,
+) -> int:
+    """Match rules against files of JSON lines; one JSON line a match.
+
+    FILE "-" is standard input. Without --map every key is a field, and the time is @timestamp,
+    timestamp, time or ts (RFC 3339 or epoch). Files are merged by time. End of input closes every
+    window. Everything but matches goes to standard error.
+    """
+    from correlator.run.match import match as work
+
+    return guarded(
+        lambda: work(
+            rules=list(rules),
+            site=site,
+            map_file=map_file,
+            lateness_ms=lateness_ms,
+            files=list(files),
+            follow=follow,
+            strict=strict,
+            sort=sort,
+            stdout=sys.stdout,
+            stderr=sys.stderr,
+        )
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "correlator explain 3f2a --from out/",
+        "correlator explain --why-not badge-two-places --from out/",
+        "correlator explain --why-not badge-two-places inputs/access.ndjson:12 --from out/",
+    )
+)
+@click.argument("what", required=False, metavar="[THREAT | FILE:LINE]")
+@click.option("--why-not", metavar="RULE", help="Say why this rule did not match (the message at FILE:LINE).")
+@_from_out
+def explain(what: str | None, why_not: str | None, out_dir: Path) -> int:
+    """Explain a threat, or why a rule did not match, from what a replay wrote.
+
+    THREAT is a threat's id or its beginning.
+    """
+    from correlator.run.explain import explain_threat
+    from correlator.run.explain import why_not as explain_why_not
+
+    if why_not is not None:
+        return guarded(lambda: explain_why_not(out_dir, why_not, what, sys.stdout))
+    if what is None:
+        raise click.UsageError("name a threat, or a rule with --why-not")
+    return guarded(lambda: explain_threat(out_dir, what, sys.stdout))
+
+
+# ---- rules ---------------------------------------------------------------------------------------------
+
+
+@app.group()
+def rules() -> None:
+    """Check, explain and test rule files."""
+
+
+def _or_pack(paths: tuple[Path, ...]) -> list[Path]:
+    from correlator.data import folder
+
+    return list(paths) or [folder("rulepack")]
+
+
+@rules.command("check", epilog=_examples("correlator rules check my-rules/", "correlator rules check"))
+@_rule_paths
+@click.option("--overlay", type=_PATH, metavar="FILE", help="A site's overlay: rules switched, thresholds set.")
+def rules_check(paths: tuple[Path, ...], overlay: Path | None) -> int:
+    """Say what is wrong in rule files, with line and column, and which parts are portable.
+
+    PATHs are rule files and folders; without any, the rule pack is checked.
+    """
+    from correlator.run.rule_commands import check
+
+    return guarded(lambda: check(_or_pack(paths), overlay, sys.stdout))
+
+
+@rules.command(
+    "explain",
+    epilog=_examples(
+        "correlator rules explain --rule door-forced",
+        "correlator rules explain my-rules/ --rule my-rule",
+        "correlator rules explain --predicates",
+    ),
+)
+@_rule_paths
+@click.option("--rule", metavar="RULE", help="Id or name of the rule.")
+@click.option("--predicates", is_flag=True, help="List the predicates that x-correlator.where knows.")
+def rules_explain(paths: tuple[Path, ...], rule: str | None, predicates: bool) -> int:
+    """Say in words when a rule matches, or list the predicates of x-correlator.
+
+    PATHs are rule files and folders; without any, the rule is looked for in the rule pack.
+    """
+    if predicates:
+        from correlator.run.predicates import list_predicates
+
+        return guarded(lambda: list_predicates(sys.stdout))
+    if rule is None:
+        raise click.UsageError("name a rule with --rule, or ask for --predicates")
+    from correlator.run.rule_commands import explain as work
+
+    return guarded(lambda: work(_or_pack(paths), rule, sys.stdout))
+
+
+@rules.command("test", epilog=_examples("correlator rules test", "correlator rules test my-rules/"))
+@_rule_paths
+def rules_test(paths: tuple[Path, ...]) -> int:
+    """Run the tests that rule files carry; exit code 1 when one fails.
+
+    PATHs are rule files and folders; without any, the rule pack is tested.
+    """
+    from correlator.run.rule_commands import test
+
+    return guarded(lambda: test(_or_pack(paths), sys.stdout))
+
+
+# ---- site ----------------------------------------------------------------------------------------------
+
+
+@app.group()
+def site() -> None:
+    """Check and show a site model."""
+
+
+@site.command("check", epilog=_examples("correlator site check site.yaml"))
+@_site_file
+def site_check(file: Path) -> int:
+    """Say everything that is wrong in a site file, with line, column and what would be right."""
+    from correlator.run.site_commands import check
+
+    return guarded(lambda: check(file, sys.stdout))
+
+
+@site.command("show", epilog=_examples("correlator site show site.yaml", "correlator site show site.yaml --json"))
+@_site_file
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def site_show(file: Path, as_json: bool) -> int:
+    """Show a site's floors, zones, doors, assets, people and services."""
+    from correlator.run.site_commands import show
+
+    return guarded(lambda: show(file, sys.stdout, as_json))
+
+
+@site.command("unknown", epilog=_examples("correlator site unknown --from out/"))
+@_from_out
+def site_unknown(out_dir: Path) -> int:
+    """List what events named and the site model does not know, with YAML to paste."""
+    from correlator.run.site_commands import unknown
+
+    return guarded(lambda: unknown(out_dir, sys.stdout))
+
+
+# ---- sources, schemas, init ------------------------------------------------------------------------------
+
+
+@app.group()
+def sources() -> None:
+    """Show what the dialects read, and try one on a file."""
+
+
+@sources.command("list", epilog=_examples("correlator sources list"))
+def sources_list() -> int:
+    """List the dialects with what each declares: document, clock, retained messages, repeats."""
+    from correlator.run.source_commands import list_sources
+
+    return guarded(lambda: list_sources(sys.stdout))
+
+
+@sources.command(
+    "try",
+    epilog=_examples(
+        "correlator sources try suricata eve.json",
+        "correlator sources try access_map badges.ndjson --settings map.yaml",
+        "correlator sources try zigbee2mqtt capture.ndjson",
+    ),
+)
+@click.argument("dialect")
+@click.argument("file", type=_PATH)
+@click.option("--settings", type=_PATH, metavar="FILE", help="The dialect's map or settings.")
+def sources_try(dialect: str, file: Path, settings: Path | None) -> int:
+    """Decode a file line by line and print the events and rejects of each line.
+
+    FILE holds log lines; for MQTT dialects JSON lines of topic, payload, received.
+    """
+    from correlator.run.source_commands import try_source
+
+    return guarded(lambda: try_source(dialect, file, settings, sys.stdout))
+
+
+@app.group()
+def schemas() -> None:
+    """JSON Schemas of the published messages."""
+
+
+@schemas.command("write", epilog=_examples("correlator schemas write schemas"))
+@click.argument("directory", type=_PATH, default="schemas", metavar="[DIR]")
+def schemas_write(directory: Path) -> int:
+    """Write the schema of every published message to DIR/<name>/<major>.json (default: schemas)."""
+    from correlator.run.schema_commands import write
+
+    return guarded(lambda: write(directory, sys.stdout))
+
+
+@app.command(epilog=_examples("correlator init", "correlator init my-site"))
+@click.argument("directory", type=_PATH, default=".", metavar="[DIR]")
+def init(directory: Path) -> int:
+    """Write a commented correlator.yaml and a site skeleton to start from.
+
+    DIR is made if missing (default: here). Nothing is overwritten.
+    """
+    from correlator.run.init import init as work
+
+    return guarded(lambda: work(directory, sys.stdout))
+
+
+# ---- entry -----------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code; arguments without the program's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a name's letters shows their code points instead of failing.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app.main(args=arguments, prog_name="correlator", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return UNUSABLE
+    except click.Abort:
+        return INTERRUPTED
+    return code if isinstance(code, int) else OK
+
+
+def run() -> NoReturn:
+    """Entry point of the console script."""
+    sys.exit(main())

@@ -1,0 +1,613 @@
+"""Syslog lines: logons, privileged commands, accounts, DHCP leases, USB storage, and any other line as a note.
+
+Follows: RFC 5424 section 6 (header, structured data, BOM), RFC 3164 section 4 and how it is really
+written, RFC 6587 section 3.4.1 (octet count before the message); OpenSSH auth.c and auth2.c, Linux-PAM
+pam_unix, sudo, su, shadow, dnsmasq, ISC dhcpd and Kea for the texts. One message a line:
+
+    <34>1 2026-03-01T02:14:05.250Z ws1 sshd 812 - [meta sequenceId="7"] Failed password for ...
+    <38>Mar  1 02:14:05 ws1 sshd[812]: Failed password for ...
+    Mar  1 02:14:05 ws1 sshd[812]: ...         files have no PRI; relays may leave the host name out
+    2026-03-01T02:14:05.250+01:00 ws1 sshd[812]: ...            rsyslog's file format
+    2026-03-01 02:14:05.250 INFO  [kea-dhcp4.leases/24] ...     Kea's own log
+
+RFC 3164 has no year and no zone: the zone is the clock policy's, the year the one that brings the time
+nearest to the receive time (setting `year` for files that are replayed without receive times). A line
+without host name is about the host of the setting `host`, else the one the source is named after.
+
+Attributes: facility, severity (0 most severe), hostname, appname, procid, msgid, structured_data, and
+what the text says (user, src_ip, src_port, method, ...). The text is the event's `text`, which keyword
+rules search. A log line is attacker's text: names may hold " from 10.0.0.1", so lines are read from the
+right. "message repeated 5 times: [ ... ]" is five events, at most 100, each with `repeated`.
+
+What one logon says several times counts once: sshd's own "Failed"/"Accepted" lines count, the lines of
+PAM and "Invalid user" about the same attempt are notes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+from correlator.clock import DAY_MS, parse_iso
+from correlator.errors import Fault
+from correlator.events.event import Entity, Event
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity
+from correlator.sources.logparts import (
+    Hidden,
+    account_entity,
+    host_entity,
+    ip_entity,
+    iso_time,
+    log_host,
+    mac_entity,
+    paths_of,
+    present,
+)
+from correlator.sources.settings import unknown_words, value_fault
+
+_MOST_REPEATED = 100
+_LONGEST_READ = 8192  # longer texts are notes; RFC 5424 asks receivers for 2,048 octets
+
+IDENTITY_FIELDS: Final[dict[str, str]] = {
+    "user": "account",
+    "target_user": "account",
+    "ruser": "account",
+    "logname": "account",
+}
+_IDENTITY_PATHS: Final = paths_of(IDENTITY_FIELDS)
+
+
+# ---- what a text says ---------------------------------------------------------------------------
+
+
+class _Said(NamedTuple):
+    """What one text says; actor and target are account names as written, source an address as written."""
+
+    kind: str
+    fields: dict[str, Any]
+    words: str = ""
+    actor: str = ""
+    target: str = ""
+    source: str = ""
+    level: str = ""
+
+
+def _note(**fields: Any) -> _Said:
+    fields = {name: value for name, value in fields.items() if value is not None}
+    return _Said("host.note", fields, actor=fields.get("user") or "", source=fields.get("src_ip") or "")
+
+
+def _port(text: str | None) -> int | None:
+    return int(text[:5]) if text else None
+
+
+_ACCEPTED = re.compile(r"Accepted (\S+) for (.+) from (\S+) port (\d+)(?:\s+ssh2(?:: .*)?)?$")
+_FAILED = re.compile(
+    r"Failed (\S+) for (invalid user |illegal user )?(.*) from (\S+)(?: port (\d+))?"
+    r"(?:\s+ssh2(?:: .*)?)?(?: \[preauth\])?$"
+)
+_SSH_PAM = re.compile(
+    r"error: PAM: (.+?) for (?:illegal user |invalid user )?(.*) from (\S+?)(?: via \S+)?(?: \[preauth\])?\s*$"
+)
+_INVALID = re.compile(r"(?:Invalid|Illegal) user (.*) from (\S+)(?: port (\d+))?(?: \[preauth\])?$")
+_DISCONNECTED = re.compile(
+    r"(?:Disconnected from|Connection (?:closed|reset) by) "
+    r"(?:(user|authenticating user|invalid user) (.*) )?(\S+) port (\d+)"
+)
+_MAXIMUM = re.compile(r"error: maximum authentication attempts exceeded for (invalid user )?(.*) from (\S+) port (\d+)")
+_NOT_ALLOWED = re.compile(r"User (.*?)(?: from (\S+))? not allowed because ")
+_ROOT_REFUSED = re.compile(r"ROOT LOGIN REFUSED FROM (\S+)(?: port (\d+))?")
+_FROM = re.compile(r".*\b(?:from|with) \[?([0-9a-fA-F.:]{3,})\]?(?: port (\d+))?")
+
+
+def _sshd(text: str) -> _Said | None:
+    if found := _ACCEPTED.match(text):
+        method, user, source, port = found.groups()
+        fields = {"user": user, "src_ip": source, "src_port": _port(port), "method": method}
+        return _Said("host.logon", fields, f"ssh {method} logon", user, source=source)
+    if found := _FAILED.match(text):
+        method, invalid, user, source, port = found.groups()
+        fields = {"user": user, "src_ip": source, "method": method, "invalid_user": bool(invalid)}
+        if port:
+            fields["src_port"] = _port(port)
+        return _Said("host.logon_failed", fields, f"failed ssh {method} logon", user, source=source)
+    if found := _ROOT_REFUSED.match(text):
+        fields = {"user": "root", "src_ip": found[1]}
+        return _Said("host.logon_failed", fields, "refused ssh logon", "root", source=found[1])
+    if found := _MAXIMUM.match(text):
+        fields = {"user": found[2], "src_ip": found[3], "src_port": _port(found[4]), "invalid_user": bool(found[1])}
+        return _Said("host.alert", fields, "too many ssh logon attempts", found[2], source=found[3])
+    if found := _DISCONNECTED.match(text):
+        fields = {"src_ip": found[3], "src_port": _port(found[4])}
+        if found[2]:
+            fields["user"] = found[2]
+        kind = "host.logoff" if found[1] == "user" else "host.note"
+        return _Said(kind, fields, "ssh session ended" if found[1] == "user" else "", found[2] or "", source=found[3])
+    if found := _SSH_PAM.match(text):
+        return _note(user=found[2], src_ip=found[3], reason=found[1])
+    if found := _INVALID.match(text):
+        return _note(user=found[1], src_ip=found[2], src_port=_port(found[3]), invalid_user=True)
+    if found := _NOT_ALLOWED.match(text):
+        return _note(user=found[1], src_ip=found[2])
+    if found := _FROM.match(text):
+        return _note(src_ip=found[1], src_port=_port(found[2]))
+    return None
+
+
+_SUDO = re.compile(r"\s*(\S.*?) : (?:(.*?) ; )?TTY=(\S+) ; PWD=(.*?) ; USER=(\S+) ;(?:.*? ;)? COMMAND=(.*)$")
+_WRONG_PASSWORDS = re.compile(r"\d+ incorrect password attempts?")
+
+
+def _sudo(text: str) -> _Said | None:
+    found = _SUDO.match(text)
+    if not found:
+        return None
+    user, trouble, tty, directory, target, command = found.groups()
+    fields = {"user": user, "target_user": target, "TTY": tty, "PWD": directory, "COMMAND": command}
+    if not trouble:
+        return _Said("command.run", fields, "sudo command", user, target)
+    fields["reason"] = trouble
+    if _WRONG_PASSWORDS.fullmatch(trouble):
+        return _Said("host.logon_failed", fields, "failed sudo", user, target)
+    return _Said("host.alert", fields, "refused sudo", user, target)
+
+
+# Who, to whom, in the forms of util-linux, shadow and the BSDs.
+_SU_FAILED: Final = (
+    re.compile(r"FAILED SU \(to (?P<to>\S+)\) (?P<who>\S+) on "),
+    re.compile(r"BAD SU (?P<who>\S+) to (?P<to>\S+) on "),
+    re.compile(r"failed: \S+ changing from (?P<who>\S+) to (?P<to>\S+)"),
+    re.compile(r"- \S+ (?P<who>[^\s:]+):(?P<to>\S+)"),
+)
+_SU_DONE: Final = (
+    re.compile(r"\(to (?P<to>\S+)\) (?P<who>\S+) on "),
+    re.compile(r"(?P<who>\S+) to (?P<to>\S+) on "),
+    re.compile(r"\+ \S+ (?P<who>[^\s:]+):(?P<to>\S+)"),
+)
+
+
+def _su(text: str) -> _Said | None:
+    for patterns, kind, words in (
+        (_SU_FAILED, "host.logon_failed", "failed su"),
+        (_SU_DONE, "privilege.assigned", "su"),
+    ):
+        for pattern in patterns:
+            if found := pattern.match(text):
+                who, to = found["who"], found["to"]
+                return _Said(kind, {"user": who, "target_user": to}, words, who, to)
+    return None
+
+
+_PAM_NAME = re.compile(r"pam_\w+\(([\w.-]+)(?::\w+)?\): ")
+_PAM_SESSION = re.compile(r"session (opened|closed) for user ([^\s(]+)")
+_PAM_FAILURE = re.compile(r"(?:authentication failure|\d+ more authentication failures?); (.*)$")
+_PAIRS = re.compile(r"(\w+)=(\S*)")
+_TELL_THEMSELVES: Final = frozenset({"sshd", "sudo", "su", "su-l"})
+_NO_PERSON: Final = frozenset({"sshd", "sudo", "su", "su-l", "cron", "crond", "systemd-user", "runuser", "atd"})
+_CONSOLES: Final = ("login", "gdm", "lightdm", "sddm", "xdm", "kdm")
+
+
+def _pam(program: str, text: str) -> _Said | None:
+    """Lines of pam_unix, in the form "pam_unix(gdm-password:session): ..." or "su(pam_unix)[812]: ..."."""
+    service = program
+    if found := _PAM_NAME.match(text):
+        service = found[1]
+        text = text[found.end() :]
+    if found := _PAM_SESSION.match(text):
+        user = found[2]
+        fields: dict[str, Any] = {"user": user, "service": service}
+        if service in _NO_PERSON:
+            return _Said("host.note", fields, "", user)
+        console = service.startswith(_CONSOLES)
+        if found[1] == "closed":
+            return _Said("host.logoff", fields, "session ended", user)
+        return _Said("host.logon", fields, "console logon" if console else f"{service} logon", user)
+    if found := _PAM_FAILURE.match(text):
+        pairs = {name: value for name, value in _PAIRS.findall(found[1]) if value}
+        fields = {name: pairs[name] for name in ("user", "ruser", "logname", "tty", "rhost") if name in pairs}
+        fields["service"] = service
+        user, source = pairs.get("user", ""), pairs.get("rhost", "")
+        if service in _TELL_THEMSELVES:
+            return _Said("host.note", fields, "", user, source=source)
+        return _Said("host.logon_failed", fields, f"failed {service} logon", user, source=source)
+    return None
+
+
+_NEW_USER = re.compile(r"new user: name=([^,\s]+)")
+_DELETED_USER = re.compile(r"delete user '([^']+)'$")
+_LOCKED_USER = re.compile(r"lock user '([^']+)' password")
+_TO_GROUP = re.compile(r"add '([^']+)' to (?:shadow )?group '([^']+)'")
+_GPASSWD = re.compile(r"user (\S+) added by (\S+) to group (\S+)")
+_PASSWORD = re.compile(r".*password changed for (\S+)")
+
+
+def _accounts(text: str) -> _Said | None:
+    """useradd, userdel, usermod, gpasswd, passwd, chpasswd."""
+    for pattern, kind in (
+        (_NEW_USER, "account.created"),
+        (_DELETED_USER, "account.deleted"),
+        (_LOCKED_USER, "account.disabled"),
+        (_PASSWORD, "account.password_reset"),
+    ):
+        if found := pattern.match(text):
+            return _Said(kind, {"target_user": found[1]}, target=found[1])
+    if found := _TO_GROUP.match(text):
+        if "shadow group" in text:  # said twice, for /etc/group and /etc/gshadow
+            return _note(target_user=found[1], group=found[2])
+        return _Said("group.member_added", {"target_user": found[1], "group": found[2]}, target=found[1])
+    if found := _GPASSWD.match(text):
+        fields = {"target_user": found[1], "user": found[2], "group": found[3].rstrip(".")}
+        return _Said("group.member_added", fields, actor=found[2], target=found[1])
+    return None
+
+
+_DHCP: Final = (
+    re.compile(r"(?:\d+ )?DHCPACK\((?P<iface>\S+)\) (?P<ip>\S+) (?P<mac>\S+)(?: (?P<name>\S+))?$"),  # dnsmasq
+    re.compile(r"DHCPACK on (?P<ip>\S+) to (?P<mac>\S+)(?: \((?P<name>[^)]*)\))?(?: via (?P<iface>\S+))?"),  # dhcpd
+    re.compile(  # Kea; the name is not in this line
+        r"(?:\w+\s+)?(?:\[[\w.-]+/\S+\] )?DHCP4_LEASE_ALLOC \[hwtype=\d+ (?P<mac>[0-9a-fA-F:]+)\]"
+        r".*? lease (?P<ip>\S+) has been allocated"
+    ),
+)
+
+
+def _dhcp(text: str) -> _Said | None:
+    for pattern in _DHCP:
+        if found := pattern.match(text):
+            said = found.groupdict()
+            fields = {"ip": said["ip"], "mac": said["mac"]}
+            if said.get("name"):
+                fields["client_host"] = said["name"]
+            if said.get("iface"):
+                fields["interface"] = said["iface"]
+            return _Said("dhcp.lease", fields, f"{found['ip']} leased to {found['mac']}")
+    return None
+
+
+_KERNEL_TIME = re.compile(r"\[\s*\d+\.\d+\] ")
+_USB_STORAGE = re.compile(r"usb-storage (\S+): USB Mass Storage device detected")
+_USB_GONE = re.compile(r"usb (\S+): USB disconnect")
+_USB_NEW = re.compile(r"usb (\S+): New USB device found, idVendor=(\w+), idProduct=(\w+)")
+
+
+def _kernel(text: str) -> _Said | None:
+    if found := _KERNEL_TIME.match(text):
+        text = text[found.end() :]
+    if found := _USB_STORAGE.match(text):
+        return _Said("usb.attached", {"usb_port": found[1]}, "USB storage attached")
+    if found := _USB_GONE.match(text):
+        return _Said("usb.detached", {"usb_port": found[1]}, "USB device detached")
+    if found := _USB_NEW.match(text):
+        return _note(usb_port=found[1], usb_vendor=found[2], usb_product=found[3])
+    return None
+
+
+_READERS: Final[dict[str, Callable[[str], _Said | None]]] = {
+    "sshd": _sshd,
+    "sshd-session": _sshd,
+    "sshd-auth": _sshd,
+    "sudo": _sudo,
+    "su": _su,
+    "useradd": _accounts,
+    "userdel": _accounts,
+    "usermod": _accounts,
+    "gpasswd": _accounts,
+    "passwd": _accounts,
+    "chpasswd": _accounts,
+    "dnsmasq-dhcp": _dhcp,
+    "dhcpd": _dhcp,
+    "kea-dhcp4": _dhcp,
+    "kernel": _kernel,
+}
+_NAMED_USER = re.compile(
+    r"\b(?:user|ruser|logname|acct|account|username|login|suser|duser)=[\"']?([^\s\"',;()]+)", re.IGNORECASE
+)
+
+
+def _read(program: str, text: str) -> _Said:
+    if len(text) > _LONGEST_READ:
+        return _Said("host.note", {})
+    reader = _READERS.get(program)
+    said = reader(text) if reader else None
+    if said is None and ("pam_" in text or "session " in text or "authentication failure" in text):
+        said = _pam(program, text)
+    return said or _Said("host.note", {})
+
+
+# ---- the line -----------------------------------------------------------------------------------
+
+
+class _Line(NamedTuple):
+    attributes: dict[str, Any]
+    host: str
+    program: str
+    text: str
+    device_ms: int | None
+    sub_ns: int
+    seq: int
+
+
+_OCTETS = re.compile(r"\d{1,7} (?=<)")
+_PRI = re.compile(r"<(\d{1,3})>")
+_HEADER = re.compile(r"(\d{1,2}) (\S+) (\S+) (\S+) (\S+) (\S+) ?")
+_ELEMENT = re.compile(r'\[([^ =\]"]{1,64})((?: +[^ =\]"]{1,64}="(?:[^"\\]|\\.)*")*) *\]', re.DOTALL)
+_PARAM = re.compile(r'([^ =\]"]{1,64})="((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPED = re.compile(r'\\(["\\\]])')
+
+_BSD_TIME = re.compile(r"([A-Z][a-z]{2}) {1,2}(\d{1,2}) (?:(\d{4}) )?(\d\d:\d\d:\d\d)(?:\.(\d{1,9}))? ")
+_ISO_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?) +")
+_KEA = re.compile(r"(?:FATAL|ERROR|WARN|INFO|DEBUG) +\[(kea-\w+)[^\]]*\] ")
+_TAG = re.compile(r"\[?([A-Za-z][\w./@+-]*?)\]?(?:\((\w[\w./:-]*)\))?(?:\[([\w.-]+)\])?(?::| (?=\[))\s*")
+_BARE_TAG = re.compile(r"\[([A-Za-z][\w./-]*)\]:? +")
+_SOLARIS = re.compile(r"\[ID \d+ [\w.]+\] ")
+_REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ ?(.*)\]$", re.DOTALL)
+_LAST_REPEATED = re.compile(r"last message repeated (\d{1,9}) times?")
+
+_MONTHS: Final = {name: at for at, name in enumerate(
+    ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)}  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _year_of_day(day: int) -> int:
+    return (datetime(1970, 1, 1) + timedelta(days=day)).year  # noqa: DTZ001 - a count of days, no clock
+
+
+@lru_cache(maxsize=4096)
+def _second_in_year(month: str, day: int, clock: str, year: int, zone: tzinfo) -> int | None:
+    try:
+        stamp = datetime(
+            year, _MONTHS[month], day, int(clock[:2]), int(clock[3:5]), min(int(clock[6:8]), 59), tzinfo=zone
+        )
+    except (KeyError, ValueError):
+        return None
+    return int(stamp.timestamp()) * 1000
+
+
+@lru_cache(maxsize=4096)
+def _candidates(month: str, day: int, clock: str, year: int, zone: tzinfo) -> tuple[int, ...]:
+    years = (_second_in_year(month, day, clock, year + by, zone) for by in (-1, 0, 1))
+    return tuple(ms for ms in years if ms is not None)
+
+
+def _bsd_time(found: re.Match[str], message: Message, context: Context) -> tuple[int | None, int]:
+    """(ms, ns below) of "Mar  1 02:14:05", in the policy's zone and the year nearest to the receive time."""
+    month, day, year, clock, fraction = found.groups()
+    zone = context.clock.zone
+    if zone is None:
+        return None, 0
+    if not year:
+        settings = context.settings
+        year = settings.get("year") if isinstance(settings, dict) else None
+    if year is not None:
+        second = _second_in_year(month, int(day), clock, int(year), zone)
+    elif message.received_ms >= 0:
+        nearest = _candidates(month, int(day), clock, _year_of_day(message.received_ms // DAY_MS), zone)
+        second = min(nearest, key=lambda ms: abs(ms - message.received_ms), default=None)
+    else:
+        return None, 0
+    if second is None:
+        raise Unreadable("impossible_time", f"{found[0].strip()!r} is no date")
+    below = (fraction or "").ljust(9, "0")
+    return second + int(below[:3]), int(below[3:])
+
+
+def _iso(text: str, context: Context) -> tuple[int | None, int]:
+    try:
+        if text[-1] == "Z" or text[-6:-5] in ("+", "-") or text[-5:-4] in ("+", "-"):
+            return iso_time(text)
+        zone = context.clock.zone
+        return (None, 0) if zone is None else parse_iso(text, zone)
+    except (ValueError, OverflowError) as error:
+        raise Unreadable("impossible_time", f"{text[:40]!r} is no time") from error
+
+
+def _structured_data(text: str) -> tuple[dict[str, dict[str, str]], str]:
+    """({SD-ID: {name: value}}, rest) of RFC 5424 section 6.3. Raises Unreadable for a broken element."""
+    if text[:1] == "-":
+        return {}, text[1:]
+    elements: dict[str, dict[str, str]] = {}
+    at = 0
+    while text[at : at + 1] == "[":
+        found = _ELEMENT.match(text, at)
+        if not found:
+            raise Unreadable("not_this_dialect", "structured data is broken (RFC 5424 section 6.3)")
+        inner = elements.setdefault(found[1], {})
+        for name, value in _PARAM.findall(found[2]):
+            inner[name] = _ESCAPED.sub(r"\1", value)
+        at = found.end()
+    if at == 0:
+        raise Unreadable("not_this_dialect", "neither '-' nor structured data after MSGID (RFC 5424 section 6)")
+    return elements, text[at:]
+
+
+def _line_5424(text: str, attributes: dict[str, Any], context: Context) -> _Line:
+    found = _HEADER.match(text)
+    if not found or found[1] != "1":
+        raise Unreadable("not_this_dialect", "not a header of RFC 5424 version 1")
+    _, stamp, host, program, process, kind = found.groups()
+    device_ms, sub_ns = (None, 0) if stamp == "-" else _iso(stamp, context)
+    elements, rest = _structured_data(text[found.end() :])
+    header = {"hostname": host, "appname": program, "procid": process, "msgid": kind}
+    attributes.update({name: value for name, value in header.items() if value != "-"})
+    seq = 0
+    if elements:
+        attributes["structured_data"] = elements
+        number = elements.get("meta", {}).get("sequenceId", "")
+        if number.isascii() and number.isdigit() and len(number) < 10:
+            seq = int(number)
+    body = rest.removeprefix(" ").removeprefix("\ufeff")
+    host, program = attributes.get("hostname", ""), attributes.get("appname", "")
+    return _Line(attributes, host, program, body, device_ms, sub_ns, seq)
+
+
+def _line_3164(text: str, attributes: dict[str, Any], message: Message, context: Context, *, sure: bool) -> _Line:
+    """A line without version: time, host and tag may each be missing. `sure`: a PRI said it is syslog."""
+    device_ms, sub_ns = None, 0
+    timed = True
+    if found := _BSD_TIME.match(text):
+        device_ms, sub_ns = _bsd_time(found, message, context)
+    elif found := _ISO_TIME.match(text):
+        device_ms, sub_ns = _iso(found[1], context)
+    else:
+        timed = False
+    rest = text[found.end() :].lstrip() if found else text
+    if timed and (kea := _KEA.match(rest)):
+        attributes["appname"] = kea[1]
+        return _Line(attributes, "", kea[1], rest[kea.end() :], device_ms, sub_ns, 0)
+    host = ""
+    if timed:
+        first, _, after = rest.partition(" ")
+        # A first word that ends in ":" or is bracketed is the tag: the relay left the host name out.
+        if first[-1:] != ":" and first[:1] != "[" and first:
+            host, rest = first, after.lstrip()
+            attributes["hostname"] = host
+    tag = _TAG.match(rest) or _BARE_TAG.match(rest)
+    if tag is None:
+        if not (sure or timed):
+            raise Unreadable("not_this_dialect", "neither PRI, time nor tag: no syslog line")
+        return _Line(attributes, host, "", rest, device_ms, sub_ns, 0)
+    program = tag[1].rsplit("/", 1)[-1]
+    attributes["appname"] = program
+    if tag.re is _TAG and tag[3]:
+        attributes["procid"] = tag[3]
+    return _Line(attributes, host, program, rest[tag.end() :], device_ms, sub_ns, 0)
+
+
+def _parse(message: Message, context: Context) -> _Line:
+    text = message.payload.decode("utf-8", "replace").rstrip("\r\n\0 ").removeprefix("\ufeff")
+    if not text.strip():
+        raise Unreadable("empty", "an empty line")
+    if text[0].isdigit() and (counted := _OCTETS.match(text)):
+        text = text[counted.end() :]
+    attributes: dict[str, Any] = {}
+    pri = _PRI.match(text)
+    if pri:
+        number = int(pri[1])
+        if number > 191:
+            raise Unreadable("not_this_dialect", f"PRI {number} is above 191 (RFC 5424 section 6.2.1)")
+        attributes["facility"] = number >> 3
+        attributes["severity"] = number & 7
+        text = text[pri.end() :]
+        if text[:1].isdigit() and text[1:2] == " ":
+            return _line_5424(text, attributes, context)
+    elif text[0] in "{[" and text[-1] in "}]":
+        raise Unreadable("not_this_dialect", "JSON, not a syslog line")
+    return _line_3164(text, attributes, message, context, sure=pri is not None)
+
+
+# ---- events -------------------------------------------------------------------------------------
+
+
+def _entities(said: _Said, host: Entity, context: Context) -> tuple[Entity, ...]:
+    identity = context.identity
+    if said.kind == "dhcp.lease":
+        return present(
+            mac_entity("origin", said.fields.get("mac")),
+            ip_entity("target", said.fields.get("ip")),
+            host_entity("origin", said.fields.get("client_host")),
+            entity("observer", "host", host.id),
+        )
+    invalid = said.actor.startswith("<")  # Solaris and macOS: "<invalid username>"
+    source = ip_entity("origin", said.source) if said.source else None
+    if source is None and said.source and "." not in said.source and ":" not in said.source:
+        source = host_entity("origin", said.source)  # a DNS name from elsewhere would be cut to "www"
+    return present(
+        host,
+        account_entity(identity, "actor", said.actor) if said.actor and not invalid else None,
+        account_entity(identity, "target", said.target, machines=True) if said.target else None,
+        source,
+    )
+
+
+def _summary(said: _Said, entities: tuple[Entity, ...], host: Entity) -> str:
+    if not said.words:
+        return ""
+    if said.kind == "dhcp.lease":
+        return said.words
+    who = source = ""
+    for one in entities:
+        if one.role == "actor" and one.kind == "account":
+            who = f" of {one.id}"
+        elif one.role == "origin":
+            source = f" from {one.id}"
+    return f"{said.words}{who}{source} on {host.id}"
+
+
+def decode_message(message: Message, context: Context) -> list[Event]:
+    """The event of a line; as many as it says it stands for ("message repeated 5 times"), at most 100.
+
+    Bytes that are not UTF-8 are replaced, never refused. Raises Unreadable: empty, not_this_dialect (no
+    PRI, time or tag; broken structured data), impossible_time.
+    """
+    line = _parse(message, context)
+    attributes, text = line.attributes, line.text
+    if found := _SOLARIS.match(text):
+        text = text[found.end() :]
+    times = 1
+    if "message repeated" in text:
+        if found := _REPEATED.match(text):
+            attributes["repeated"] = int(found[1])
+            times, text = min(max(int(found[1]), 1), _MOST_REPEATED), found[2]
+        elif found := _LAST_REPEATED.match(text):  # of which line only its file can tell
+            attributes["repeated"] = int(found[1])
+    said = _read(line.program, text)
+    host = host_entity("target", line.host) or log_host(context)
+    attributes.update(said.fields)
+    hidden = Hidden(context.identity)
+    if said.kind == "host.note" and "=" in text:
+        for name in _NAMED_USER.findall(text[:_LONGEST_READ]):
+            hidden.add("account", name)
+    hidden.hide(attributes, _IDENTITY_PATHS)
+    entities = _entities(said, host, context)
+    summary = _summary(said, entities, host)
+    shown = hidden.text(line.text)
+    return [
+        context.event(
+            message,
+            said.kind,
+            index=index,
+            device_ms=line.device_ms,
+            sub_ns=line.sub_ns,
+            entities=entities,
+            attributes=attributes,
+            level=said.level,
+            summary=summary,
+            text=shown,
+            seq=line.seq,
+        )
+        for index in range(times)
+    ]
+
+
+def check_settings(settings: Any, file: str) -> list[Fault]:
+    """Faults of `{host: <name>, year: <year of a replayed file>}`; both may be left out."""
+    if settings is None:
+        return []
+    if not isinstance(settings, dict):
+        return [Fault(file, 0, 0, "settings of syslog must be a mapping")]
+    faults = unknown_words(settings, ("host", "year"), file, "settings of syslog")
+    host, year = settings.get("host", "x"), settings.get("year", 2000)
+    if not (isinstance(host, str) and host):
+        faults.append(value_fault(settings, "host", file, "host must be a text", "the machine that writes the log"))
+    if type(year) is not int or not 1970 <= year <= 2099:
+        faults.append(value_fault(settings, "year", file, "year must be a number such as 2026"))
+    return faults
+
+
+DIALECT: Final = Dialect(
+    name="syslog",
+    title="Syslog (RFC 5424 and RFC 3164)",
+    follows="RFC 5424 section 6; RFC 3164 section 4; RFC 6587 section 3.4.1; texts of OpenSSH, PAM, sudo, su, DHCP",
+    transport="lines",
+    clock=ClockPolicy(),
+    polarity={},
+    retain="ignore",
+    native_id="",
+    duplicates="none",
+    identity_fields=IDENTITY_FIELDS,
+    decode_message=decode_message,
+    check_settings=check_settings,
+)

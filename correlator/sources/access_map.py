@@ -8,7 +8,8 @@ not states, so every message counts and none seeds.
 from __future__ import annotations
 
 from correlator.sources.dialect import ClockPolicy, Dialect
-from correlator.sources.fieldmap import check_map_settings, decode_mapped
+from correlator.sources.fieldmap import decode_mapped
+from correlator.sources.mapfile import check_map_settings
 
 DIALECT = Dialect(
     name="access",

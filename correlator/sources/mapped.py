@@ -7,14 +7,8 @@ Follows: the map itself; grammar in docs/sources.md, "Maps". `context.settings` 
 from __future__ import annotations
 
 from correlator.sources.dialect import ClockPolicy, Dialect
-from correlator.sources.fieldmap import (
-    MapSpec,
-    check_map_settings,
-    decode_mapped,
-    load_map,
-    map_settings,
-    shipped_maps,
-)
+from correlator.sources.fieldmap import MapSpec, decode_mapped
+from correlator.sources.mapfile import check_map_settings, load_map, map_settings, shipped_maps
 
 __all__ = ["DIALECT", "MapSpec", "load_map", "map_settings", "shipped_maps"]
 

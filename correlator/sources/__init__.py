@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from correlator.errors import Fault, FaultyFile
 from correlator.sources import (
     access_map,
     clamav,
@@ -69,12 +70,11 @@ def prepared_settings(dialect: str, settings: Any, file: str) -> tuple[Any, str]
 
     For access and mapped the map is loaded, relative to `file`. Raises FaultyFile with every fault.
     """
-    from correlator.errors import Fault, FaultyFile
-
     if dialect in ("access", "mapped"):
         spec = map_settings(settings, file)
         if spec.dialect != dialect:
-            raise FaultyFile([Fault(file, 0, 0, f"the map is for dialect {spec.dialect!r}, the source says {dialect!r}")])
+            what = f"the map is for dialect {spec.dialect!r}, the source says {dialect!r}"
+            raise FaultyFile([Fault(file, 0, 0, what)])
         return spec, spec.version
     check = DIALECTS[dialect].check_settings
     faults = [fault for fault in check(settings, file) if isinstance(fault, Fault)] if check is not None else []

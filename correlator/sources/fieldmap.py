@@ -465,8 +465,8 @@ def _attributes(
     spec: MapSpec, data: dict[str, Any], extra: dict[str, str | None], text: str, context: Context
 ) -> tuple[dict[str, Any], str]:
     """The attributes to keep and the text, with tokens wherever an identifying value stands."""
-    hidden = Hidden(context.identity)
     tokens: list[tuple[str, str]] = []
+    hidden: Hidden | None = None  # made when a token differs from its value
     for name, kind in spec.identity:
         holder, key = _holder(data, name)
         if holder is None or holder.get(key) is None:
@@ -475,9 +475,13 @@ def _attributes(
         if type(value) is list or type(value) is dict:
             holder[key] = None  # what is in there may name people
             continue
-        clear = text_of(value, (name,))
+        clear = text_of(value, (name,)).strip()
         if clear:
-            tokens.append((name, hidden.add(kind, clear)))
+            token = context.identity.token(kind, clear)
+            tokens.append((name, token))
+            if token != clear:
+                hidden = hidden or Hidden(context.identity)
+                hidden.add(kind, clear)
     for name in spec.drop:
         holder, key = _holder(data, name)
         if holder is not None:
@@ -486,12 +490,24 @@ def _attributes(
     for name, said in extra.items():
         if said is not None:
             attributes[name] = said
-    hidden.hide(attributes, ())
+    if hidden is not None:
+        text = hidden.text(text)
+        attributes = {name: _hide(value, hidden) for name, value in attributes.items()}
     for name, token in tokens:
         holder, key = (attributes, name) if name in attributes else _holder(attributes, name)
         if holder is not None and key in holder:
             holder[key] = token
-    return attributes, hidden.text(text) if text else ""
+    return attributes, text
+
+
+def _hide(value: Any, hidden: Hidden) -> Any:
+    if type(value) is str:
+        return hidden.text(value)
+    if type(value) is dict:
+        return {key: _hide(item, hidden) for key, item in value.items()}
+    if type(value) is list:
+        return [_hide(item, hidden) for item in value]
+    return value
 
 
 def _chosen(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -55,6 +55,9 @@ _ACCESS_WORDS: Final = ("event", *_ACCESS_ENTITIES, *_ACCESS_EXTRA)
 _FORMATS: Final = ("json", "csv", "kv")
 
 
+GRAMMARS: Final = ("mapped", "access")
+
+
 def load_map(path: Path | str, shown: str | None = None) -> MapSpec:
     """The compiled map of a file. Raises FaultyFile with everything that is wrong in it."""
     path = Path(path)
@@ -64,6 +67,12 @@ def load_map(path: Path | str, shown: str | None = None) -> MapSpec:
     if len(documents) != 1 or not isinstance(documents[0], MarkedDict):
         raise FaultyFile([Fault(file, 1, 1, "a map file holds one mapping", "it begins with `map: mapped`")])
     return _Loader(file, documents[0]).load(version, path.stem)
+
+
+def _version(path: Path, document: MarkedDict) -> str:
+    """Of the file's bytes; of the values alone where the document stands inside another file or in none."""
+    whole = path.is_file() and load_file(path) == [document]
+    return hashlib.sha256(path.read_bytes() if whole else repr(document).encode()).hexdigest()[:16]
 
 
 def shipped_maps() -> dict[str, Path]:
@@ -76,8 +85,13 @@ def map_settings(settings: Any, file: str) -> MapSpec:
     """The map that the settings of a source name, with the site's own names and zone in it.
 
     settings: {map: shipped name or path relative to `file`, names?: {entity kind: {name in the
-    messages: id of the site model}}, zone?: zone of times without offset}. Raises FaultyFile.
+    messages: id of the site model}}, zone?: zone of times without offset}; or a whole map document
+    that was read from `file`; or a MapSpec, which is returned as it is. Raises FaultyFile.
     """
+    if isinstance(settings, MapSpec):
+        return settings
+    if isinstance(settings, MarkedDict) and settings.get("map") in GRAMMARS:
+        return _Loader(file, settings).load(_version(Path(file), settings), Path(file).stem)
     if not isinstance(settings, dict):
         raise FaultyFile([Fault(file, 0, 0, "settings of a mapped source must be a mapping", "{map: <file>}")])
     faults = unknown_words(settings, ("map", "names", "zone"), file, "settings of a mapped source")
@@ -147,9 +161,9 @@ class _Loader:
     def load(self, version: str, stem: str) -> MapSpec:
         document = self.document
         dialect = document.get("map")
-        if dialect not in ("mapped", "access"):
+        if dialect not in GRAMMARS:
             fault = value_fault if "map" in document else key_fault
-            hint = nearest(str(dialect), ("mapped", "access"))
+            hint = nearest(str(dialect), GRAMMARS)
             raise FaultyFile([fault(document, "map", self.file, "map must be `mapped` or `access`", hint)])
         own = _MAPPED_WORDS if dialect == "mapped" else _ACCESS_WORDS
         self.faults += unknown_words(document, (*_COMMON_WORDS, *own), self.file, f"a {dialect} map")

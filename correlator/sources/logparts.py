@@ -31,6 +31,9 @@ _LARGEST_MS = 10**14
 # ---- times --------------------------------------------------------------------------------------
 
 
+_SIGNS = ("+", "-")
+
+
 @lru_cache(maxsize=8192)
 def _second_ms(text: str) -> int:
     """The ms of a whole second with offset; logs hold many lines a second, so this is nearly always cached."""
@@ -45,17 +48,20 @@ def iso_time(text: str) -> tuple[int, int]:
     """
     if text[-1:] == "Z":
         end = len(text) - 1
-    elif text[-5:-4] in ("+", "-"):
+    elif text[-5:-4] in _SIGNS:
         end = len(text) - 5
-    elif text[-6:-5] in ("+", "-"):
+    elif text[-6:-5] in _SIGNS:
         end = len(text) - 6
     else:
         return parse_iso(text)
     fraction = text[20:end]
     if text[19:20] != "." or not (fraction.isascii() and fraction.isdigit()):
         return parse_iso(text)
+    second = _second_ms(text[:19] + text[end:])
+    if len(fraction) == 6:
+        return second + int(fraction[:3]), int(fraction[3:]) * 1000
     below = fraction.ljust(9, "0")
-    return _second_ms(text[:19] + text[end:]) + int(below[:3]), int(below[3:9])
+    return second + int(below[:3]), int(below[3:9])
 
 
 def log_time(value: Any, name: str) -> tuple[int, int]:
@@ -179,9 +185,24 @@ def present(*entities: Entity | None) -> tuple[Entity, ...]:
 Path = tuple[str, ...]
 
 
-def paths_of(fields: dict[str, str], *, flat: bool = False) -> tuple[tuple[Path, str], ...]:
-    """`identity_fields` of a declaration as (path, kind); flat: a dotted name is one key."""
-    return tuple(((name,) if flat else tuple(name.split(".")), kind) for name, kind in fields.items())
+class IdentityPaths:
+    """`identity_fields` of a declaration, ready to be looked up; flat: a dotted name is one key.
+
+    first  the keys at the top of a message that lead to such a field
+    """
+
+    __slots__ = ("below", "first")
+
+    def __init__(self, fields: dict[str, str], *, flat: bool = False) -> None:
+        self.below: dict[str, list[tuple[Path, str]]] = {}
+        for name, kind in fields.items():
+            path = (name,) if flat else tuple(name.split("."))
+            self.below.setdefault(path[0], []).append((path, kind))
+        self.first = frozenset(self.below)
+
+    def within(self, data: dict[str, Any]) -> list[tuple[Path, str]]:
+        """The paths a message may hold, in a fixed order."""
+        return [pair for key in sorted(self.first.intersection(data)) for pair in self.below[key]]
 
 
 class Hidden:
@@ -233,17 +254,20 @@ class Hidden:
             return [self._everywhere(item) for item in value]
         return value
 
-    def hide(self, data: dict[str, Any], paths: tuple[tuple[Path, str], ...]) -> None:
+    def hide(self, data: dict[str, Any], fields: IdentityPaths) -> None:
         """Replaces in `data`: first wherever a value is repeated, then the declared fields themselves."""
         found: list[tuple[Path, Any]] = []
-        for path, kind in paths:
-            if path[0] not in data:
-                continue
+        if not self._tokens and fields.first.isdisjoint(data):
+            return
+        for path, kind in fields.within(data):
             value: Any = data
             for part in path:
                 value = value.get(part) if type(value) is dict else None
             if type(value) is str and value:
-                token: Any = self.add(kind, value)
+                token: Any = self._identity.token(kind, value)
+                if token is value:
+                    continue
+                token = self.add(kind, value)
             elif type(value) is list:
                 token = [self.add(kind, one) if type(one) is str and one else one for one in value]
             else:

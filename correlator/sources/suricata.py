@@ -29,12 +29,12 @@ from correlator.sources.dialect import (
 )
 from correlator.sources.logparts import (
     Hidden,
+    IdentityPaths,
     account_entity,
     host_entity,
     ip_entity,
     log_time,
     mac_entity,
-    paths_of,
     present,
 )
 
@@ -91,7 +91,7 @@ IDENTITY_FIELDS: Final[dict[str, str]] = {
     "email.to": "account",
     "email.cc": "account",
 }
-_IDENTITY_PATHS: Final = paths_of(IDENTITY_FIELDS)
+_IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS)
 
 
 def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -259,7 +259,8 @@ def decode_message(message: Message, context: Context) -> list[Event]:
         _remove_passwords(data)
     account = _account(event_type, data)
     native_id = _native_id(event_type, data, stamp)
-    Hidden(context.identity).hide(data, _IDENTITY_PATHS)
+    if not _IDENTITY_PATHS.first.isdisjoint(data):
+        Hidden(context.identity).hide(data, _IDENTITY_PATHS)
     return [
         context.event(
             message,

@@ -37,13 +37,13 @@ from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity
 from correlator.sources.logparts import (
     Hidden,
+    IdentityPaths,
     account_entity,
     host_entity,
     ip_entity,
     iso_time,
     log_host,
     mac_entity,
-    paths_of,
     present,
 )
 from correlator.sources.settings import unknown_words, value_fault
@@ -57,7 +57,7 @@ IDENTITY_FIELDS: Final[dict[str, str]] = {
     "ruser": "account",
     "logname": "account",
 }
-_IDENTITY_PATHS: Final = paths_of(IDENTITY_FIELDS)
+_IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS)
 
 
 # ---- what a text says ---------------------------------------------------------------------------
@@ -104,11 +104,11 @@ _FROM = re.compile(r".*\b(?:from|with) \[?([0-9a-fA-F.:]{3,})\]?(?: port (\d+))?
 
 
 def _sshd(text: str) -> _Said | None:
-    if found := _ACCEPTED.match(text):
+    if text[:9] == "Accepted " and (found := _ACCEPTED.match(text)):
         method, user, source, port = found.groups()
         fields = {"user": user, "src_ip": source, "src_port": _port(port), "method": method}
         return _Said("host.logon", fields, f"ssh {method} logon", user, source=source)
-    if found := _FAILED.match(text):
+    if text[:7] == "Failed " and (found := _FAILED.match(text)):
         method, invalid, user, source, port = found.groups()
         fields = {"user": user, "src_ip": source, "method": method, "invalid_user": bool(invalid)}
         if port:
@@ -341,21 +341,17 @@ _BSD_TIME = re.compile(r"([A-Z][a-z]{2}) {1,2}(\d{1,2}) (?:(\d{4}) )?(\d\d:\d\d:
 _ISO_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?) +")
 _KEA = re.compile(r"(?:FATAL|ERROR|WARN|INFO|DEBUG) +\[(kea-\w+)[^\]]*\] ")
 _TAG = re.compile(r"\[?([A-Za-z][\w./@+-]*?)\]?(?:\((\w[\w./:-]*)\))?(?:\[([\w.-]+)\])?(?::| (?=\[))\s*")
+_PLAIN_TAG = re.compile(r"[A-Za-z][\w.-]*(?:\[[\w.-]+\])?")
 _BARE_TAG = re.compile(r"\[([A-Za-z][\w./-]*)\]:? +")
 _SOLARIS = re.compile(r"\[ID \d+ [\w.]+\] ")
 _REPEATED = re.compile(r"message repeated (\d{1,9}) times: \[ ?(.*)\]$", re.DOTALL)
 _LAST_REPEATED = re.compile(r"last message repeated (\d{1,9}) times?")
 
+_LAST_DAY = 1_000_000  # of the year 4707: within what `datetime` knows
 _MONTHS: Final = {name: at for at, name in enumerate(
     ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1)}  # fmt: skip
 
 
-@lru_cache(maxsize=16)
-def _year_of_day(day: int) -> int:
-    return (datetime(1970, 1, 1) + timedelta(days=day)).year  # noqa: DTZ001 - a count of days, no clock
-
-
-@lru_cache(maxsize=4096)
 def _second_in_year(month: str, day: int, clock: str, year: int, zone: tzinfo) -> int | None:
     try:
         stamp = datetime(
@@ -366,10 +362,13 @@ def _second_in_year(month: str, day: int, clock: str, year: int, zone: tzinfo) -
     return int(stamp.timestamp()) * 1000
 
 
-@lru_cache(maxsize=4096)
-def _candidates(month: str, day: int, clock: str, year: int, zone: tzinfo) -> tuple[int, ...]:
-    years = (_second_in_year(month, day, clock, year + by, zone) for by in (-1, 0, 1))
-    return tuple(ms for ms in years if ms is not None)
+@lru_cache(maxsize=8192)
+def _nearest(month: str, day: str, clock: str, received_day: int, zone: tzinfo) -> int | None:
+    """The year that brings a date nearest to the noon of the day it was received; None if there is no such date."""
+    near = (received_day * 2 + 1) * (DAY_MS // 2)
+    year = (datetime(1970, 1, 1) + timedelta(days=received_day)).year  # noqa: DTZ001 - a count of days, no clock
+    years = (_second_in_year(month, int(day), clock, year + by, zone) for by in (-1, 0, 1))
+    return min((ms for ms in years if ms is not None), key=lambda ms: abs(ms - near), default=None)
 
 
 def _bsd_time(found: re.Match[str], message: Message, context: Context) -> tuple[int | None, int]:
@@ -384,13 +383,14 @@ def _bsd_time(found: re.Match[str], message: Message, context: Context) -> tuple
     if year is not None:
         second = _second_in_year(month, int(day), clock, int(year), zone)
     elif message.received_ms >= 0:
-        nearest = _candidates(month, int(day), clock, _year_of_day(message.received_ms // DAY_MS), zone)
-        second = min(nearest, key=lambda ms: abs(ms - message.received_ms), default=None)
+        second = _nearest(month, day, clock, min(message.received_ms // DAY_MS, _LAST_DAY), zone)
     else:
         return None, 0
     if second is None:
         raise Unreadable("impossible_time", f"{found[0].strip()!r} is no date")
-    below = (fraction or "").ljust(9, "0")
+    if not fraction:
+        return second, 0
+    below = fraction.ljust(9, "0")
     return second + int(below[:3]), int(below[3:])
 
 
@@ -464,6 +464,13 @@ def _line_3164(text: str, attributes: dict[str, Any], message: Message, context:
         if first[-1:] != ":" and first[:1] != "[" and first:
             host, rest = first, after.lstrip()
             attributes["hostname"] = host
+    head, colon, body = rest.partition(": ")
+    if colon and _PLAIN_TAG.fullmatch(head):  # nearly every line
+        program, _, process = head.partition("[")
+        attributes["appname"] = program
+        if process:
+            attributes["procid"] = process[:-1]
+        return _Line(attributes, host, program, body.lstrip(), device_ms, sub_ns, 0)
     tag = _TAG.match(rest) or _BARE_TAG.match(rest)
     if tag is None:
         if not (sure or timed):
@@ -544,7 +551,7 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     """
     line = _parse(message, context)
     attributes, text = line.attributes, line.text
-    if found := _SOLARIS.match(text):
+    if text[:4] == "[ID " and (found := _SOLARIS.match(text)):
         text = text[found.end() :]
     times = 1
     if "message repeated" in text:

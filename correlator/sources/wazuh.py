@@ -21,11 +21,11 @@ from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
 from correlator.sources.logparts import (
     Hidden,
+    IdentityPaths,
     account_entity,
     host_entity,
     ip_entity,
     log_time,
-    paths_of,
     present,
 )
 
@@ -76,7 +76,7 @@ IDENTITY_FIELDS: Final[dict[str, str]] = {
     "syscheck.audit.login_user.name": "account",
     "syscheck.audit.effective_user.name": "account",
 }
-_IDENTITY_PATHS: Final = paths_of(IDENTITY_FIELDS)
+_IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS)
 
 
 def _dict(value: Any) -> dict[str, Any]:

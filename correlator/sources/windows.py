@@ -25,18 +25,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from correlator.clock import parse_iso
 from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
 from correlator.sources.logparts import (
     Hidden,
+    IdentityPaths,
     account_entity,
     host_entity,
     ip_entity,
     iso_time,
-    paths_of,
     present,
 )
 
@@ -50,9 +51,9 @@ _ACCOUNT_FIELDS: Final = (
     "Remediation User", "RemediationUser",
 )  # fmt: skip
 IDENTITY_FIELDS: Final[dict[str, str]] = {**dict.fromkeys(_ACCOUNT_FIELDS, "account"), "DisplayName": "person"}
-_IDENTITY_PATHS: Final = paths_of(IDENTITY_FIELDS, flat=True)
+_IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS, flat=True)
 
-_LOGON_IDS: Final = ("TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId")
+_LOGON_IDS: Final = frozenset({"TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId"})
 _CONSOLE: Final = frozenset({"2", "7", "11"})
 _LOGON_WORDS: Final = {
     "2": "console logon", "3": "network logon", "4": "batch logon", "5": "service logon", "7": "console logon",
@@ -349,9 +350,9 @@ _TABLES: Final[tuple[tuple[str, dict[int, str]], ...]] = (
 )
 
 
-def _table(fields: Fields) -> dict[int, str]:
-    channel = _text(fields.get("Channel")).lower()
-    provider = _text(fields.get("Provider_Name")).lower()
+@lru_cache(maxsize=1024)
+def _table(channel: str, provider: str) -> dict[int, str]:
+    channel, provider = channel.lower(), provider.lower()
     if channel == "security":
         return _SECURITY
     if channel == "system":
@@ -410,18 +411,32 @@ def _refine(event_id: int, kind: str, fields: Fields, table: dict[int, str]) -> 
 # ---- entities -----------------------------------------------------------------------------------
 
 
-class _Accounts:
-    """The accounts of a message, read before they are replaced by tokens."""
+class _Accounts(NamedTuple):
+    """The accounts of a message as written, read before they are replaced by tokens."""
 
-    __slots__ = ("member", "subject", "target", "user")
+    subject: Any
+    target: Any
+    user: Any
+    member: Any
 
-    def __init__(self, fields: Fields) -> None:
-        self.subject = _text(fields.get("SubjectUserName"))
-        self.target = _text(fields.get("TargetUserName"))
-        self.user = _text(fields.get("User")) or _text(fields.get("Detection User")) or _text(fields.get("SourceUser"))
-        member = _text(fields.get("MemberName"))
-        common = re.match(r"(?i)cn=((?:[^,\\]|\\.)+)", member)
-        self.member = common[1] if common else member if member not in ("", "-") else _text(fields.get("MemberSid"))
+
+_COMMON_NAME: Final = re.compile(r"(?i)cn=((?:[^,\\]|\\.)+)")
+
+
+def _member(fields: Fields) -> str:
+    """Who was added to a group: the common name of MemberName (a DN), which is "-" on workstations; then the SID."""
+    member = _text(fields.get("MemberName"))
+    common = _COMMON_NAME.match(member)
+    return common[1] if common else member if member not in ("", "-") else _text(fields.get("MemberSid"))
+
+
+def _accounts(kind: str, fields: Fields) -> _Accounts:
+    return _Accounts(
+        fields.get("SubjectUserName"),
+        fields.get("TargetUserName"),
+        fields.get("User") or fields.get("Detection User") or fields.get("SourceUser"),
+        _member(fields) if kind == "group.member_added" else None,
+    )
 
 
 _DEFENDER_PATH: Final = re.compile(r"^(?:file|containerfile|webfile|behavior|process|regkey|amsi|uefi):_?")
@@ -559,23 +574,23 @@ def _decode(message: Message, context: Context, fields: Fields, given: Any) -> l
             "missing_field" if missing else "wrong_type",
             "no computer name ('Hostname', 'Computer' or 'winlog.computer_name')",
         )
-    for name in _LOGON_IDS:
-        value = fields.get(name)
+    for name in sorted(_LOGON_IDS.intersection(fields)):
+        value = fields[name]
         if type(value) is int:
             fields[name] = hex(value)
         elif type(value) is str and not value.islower():
             fields[name] = value.lower()
     device_ms, sub_ns = _time(fields, given, context)
-    table = _table(fields)
+    table = _table(_text(fields.get("Channel"))[:200], _text(fields.get("Provider_Name"))[:200])
     kind = table.get(event_id, "host.note")
     kind, level = _refine(event_id, kind, fields, table)
-    accounts = _Accounts(fields)
+    accounts = _accounts(kind, fields)
     Hidden(context.identity).hide(fields, _IDENTITY_PATHS)
     if table is _DEFENDER:
         for name in [name for name in fields if " " in name]:
             fields.setdefault(name.replace(" ", ""), fields[name])
-    if kind in ("network.connection", "dns.query", "smb.access", "group.member_added", "file.verdict"):
-        host = entity("observer" if kind == "network.connection" else "target", "host", host.id)
+    if kind == "network.connection":  # its target is the other end; the host only saw it
+        host = entity("observer", "host", host.id)
     entities = _entities(kind, fields, accounts, context, host)
     record = fields.get("EventRecordID", fields.get("RecordNumber"))
     native_id = ""

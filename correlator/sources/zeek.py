@@ -21,12 +21,12 @@ from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
 from correlator.sources.logparts import (
     Hidden,
+    IdentityPaths,
     account_entity,
     host_entity,
     ip_entity,
     log_time,
     mac_entity,
-    paths_of,
     present,
 )
 
@@ -90,7 +90,7 @@ _WRITES: Final = re.compile(
 _FUNCTION_FIELDS: Final = ("func", "fc_request", "cip_service", "pdu_service", "function_name", "function", "service")
 
 _NATIVE_FIELDS: Final = ("fuid", "trans_depth", "trans_id", "tid", "pdu_type", "note", "name", "action", "func", "path")
-_PASSWORDS: Final = ("password", "community", "psk")
+_PASSWORDS: Final = frozenset({"password", "community", "psk"})
 
 IDENTITY_FIELDS: Final[dict[str, str]] = {
     "username": "account",
@@ -104,9 +104,8 @@ IDENTITY_FIELDS: Final[dict[str, str]] = {
 }
 # `client` is a principal in kerberos.log and a software banner in ssh.log.
 _KERBEROS_FIELDS: Final = {"client": "account"}
-_IDENTITY_PATHS: Final = paths_of(IDENTITY_FIELDS, flat=True)
-_KERBEROS_PATHS: Final = paths_of(_KERBEROS_FIELDS, flat=True)
-_ANY_IDENTITY: Final = frozenset(IDENTITY_FIELDS)
+_IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS, flat=True)
+_KERBEROS_PATHS: Final = IdentityPaths(_KERBEROS_FIELDS, flat=True)
 
 _FILE_NAME: Final = re.compile(r"([a-z][a-z0-9_]*?)(?:[._-]\d[^/\\]*)?(?:\.log)(?:\.gz)?")
 
@@ -214,8 +213,8 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     if b'"-"' in message.payload or b'"(empty)"' in message.payload:
         for name in [name for name, value in data.items() if value in ("-", "(empty)")]:
             del data[name]
-    for name in _PASSWORDS:
-        if name in data:
+    if not _PASSWORDS.isdisjoint(data):
+        for name in sorted(_PASSWORDS.intersection(data)):
             data[name] = "(removed)"
     native_id = ""
     uid = data.get("uid")
@@ -225,7 +224,7 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     account = _account(path, data)
     if path == "kerberos":
         Hidden(context.identity).hide(data, _KERBEROS_PATHS)
-    elif not _ANY_IDENTITY.isdisjoint(data):
+    elif not _IDENTITY_PATHS.first.isdisjoint(data):
         Hidden(context.identity).hide(data, _IDENTITY_PATHS)
     return [
         context.event(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,18 @@ def _scalar(text: str) -> Any:
     return text
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """While a large file is read: what is made stays alive, so collecting cycles only costs time (half of it)."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def load_documents(text: str, file: str) -> list[Any]:
     """All documents of a YAML text: MarkedDict, MarkedList or scalars.
 
@@ -116,11 +130,9 @@ def load_documents(text: str, file: str) -> list[Any]:
     """
     faults: list[Fault] = []
     documents: list[Any] = []
-    # Everything made here stays alive, so that collecting in between only costs time (half of it).
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        documents = _documents(text, file, faults)
+        with no_collection():
+            documents = _documents(text, file, faults)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -129,9 +141,6 @@ def load_documents(text: str, file: str) -> list[Any]:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         faults.append(Fault(file, line, 1, f"not valid YAML: {error.reason}", "save the file as UTF-8 text"))
-    finally:
-        if collecting:
-            gc.enable()
     if faults:
         raise FaultyFile(faults)
     return documents

@@ -132,8 +132,9 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """`step.field` of a `where` entry. step: index into the rule's sequence, -1 = the event itself
-    (detection rules) ; field "" = the place of the event."""
+    """`step.field` of a `where` entry. step: index into the rule's `sequence` if it gives one, else into
+    `rules` (an absent rule too); -1 = the event itself (detection rules). field "" = the place of the
+    event."""
 
     step: int
     field: str
@@ -186,6 +187,9 @@ class RuleTest:
     """One in-file test under `x-correlator.tests`: events in, matches expected.
 
     events: maps {at: "0s", ...fields}; expect: number of matches (0 = silence); name: a sentence.
+    until_ms: how long after the start the test runs, 0 = until everything is decided. start_ms: the
+    time of `at: 0s`, 0 = any. site: a site file's content written into the test; site_file: or the path of
+    one, relative to the rule file.
     """
 
     name: str
@@ -194,6 +198,8 @@ class RuleTest:
     position: Position
     until_ms: int = 0
     site: dict[str, Any] | None = None
+    start_ms: int = 0
+    site_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +221,7 @@ class RuleHead:
     tests: tuple[RuleTest, ...] = ()
     where: tuple[Where, ...] = ()
     said: str = ""  # x-correlator.says: the plain sentence for a facility manager
+    asset_operand: Operand | None = None  # `asset` resolved: step as in `where`, -1 in a detection
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +237,7 @@ class DetectionRule:
 class CorrelationRule:
     """A Sigma correlation rule with references resolved to keys.
 
-    rules: keys as listed; sequence: keys in order (temporal_ordered; may repeat a key), else = rules.
+    rules: keys as listed; sequence: keys in order (temporal_ordered; may repeat a key), () = as `rules`.
     aliases: alias -> {rule key: field}. condition: Threshold (count, metric; temporal = number of
     different rules) or a tree of RuleRef, All, Any_, Not (temporal types; default All of all).
     absent: "", "before", "between", "after" or "around" (no `absent` given but a `not`).

@@ -162,9 +162,8 @@ class _Loader:
         document = self.document
         dialect = document.get("map")
         if dialect not in GRAMMARS:
-            fault = value_fault if "map" in document else key_fault
-            hint = nearest(str(dialect), GRAMMARS)
-            raise FaultyFile([fault(document, "map", self.file, "map must be `mapped` or `access`", hint)])
+            self._fault("map", "map must be `mapped` or `access`", nearest(str(dialect), GRAMMARS))
+            raise FaultyFile(self.faults)
         own = _MAPPED_WORDS if dialect == "mapped" else _ACCESS_WORDS
         self.faults += unknown_words(document, (*_COMMON_WORDS, *own), self.file, f"a {dialect} map")
         format = self._word(document, "format", _FORMATS, "json")

@@ -93,6 +93,11 @@ class Happening:
     event: Event | None = None
     inner: Episode | None = None
 
+    @property
+    def same(self) -> object:
+        """What makes it one thing, whatever the rule that saw it: the event, or the inner match."""
+        return self.event.id if self.event else id(self.inner)
+
 
 @dataclass(slots=True)
 class Seen:
@@ -426,14 +431,14 @@ def _decide(rule: CorrelationRule, window: list[Seen], place: Place | None) -> t
 
 def _aggregate(rule: CorrelationRule, window: list[Seen]) -> float | int | None:
     if rule.type == "event_count":
-        return len({one.it for one in window})
+        return len({one.it.same for one in window})
     if rule.type == "value_count":
         return len({values for one in window for values in _value_tuples(rule, one)})
-    numbers: dict[Happening, Fraction] = {}
+    numbers: dict[object, Fraction] = {}
     for one in window:
         number = _number(_read(rule, one)(rule.fields[0]))
         if number is not None:
-            numbers.setdefault(one.it, number)
+            numbers.setdefault(one.it.same, number)
     if not numbers:
         return None
     ranked = sorted(numbers.values())

@@ -189,9 +189,7 @@ class Context:
         return reject(self.site, self.source, self.dialect, message, reason, detail)
 
 
-def reject(
-    site: str, source: str, dialect: str, message: Message, reason: RejectReason, detail: str
-) -> Reject:
+def reject(site: str, source: str, dialect: str, message: Message, reason: RejectReason, detail: str) -> Reject:
     """A Reject from its parts; keeps the first 64 KB of the payload, size and sha-256 of the whole."""
     payload = message.payload
     return Reject(
@@ -275,7 +273,8 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 def parse_json(payload: bytes) -> Any:
     """Plain Python values of a JSON text. Raises Unreadable (empty, not_utf8, not_json, too_deep).
 
-    Lone surrogates become U+FFFD, since neither RE2 nor UTF-8 output can carry them.
+    Lone surrogates become U+FFFD, since neither RE2 nor UTF-8 output can carry them. Whole numbers
+    that do not fit 64 bits become their text, since msgpack cannot carry them; rules read both alike.
     """
     if not payload.strip():
         raise Unreadable("empty", "no bytes where a JSON value should be")
@@ -293,6 +292,9 @@ def parse_json(payload: bytes) -> Any:
         raise Unreadable("not_json", str(error)) from error
     if _SURROGATE.search(payload):
         value = _clean(value)
+    digits = payload.translate(_DIGITS_TO_ZERO)
+    if _TWENTY_DIGITS in digits or _MINUS_NINETEEN in digits:
+        value = _fitting(value)
     return value
 
 
@@ -308,6 +310,23 @@ def _clean(value: Any) -> Any:
         return [_clean(item) for item in value]
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
+    return value
+
+
+# 2**64 - 1 has 20 digits, -2**63 has 19: nothing shorter can be out of range. Looking for a run of digits
+# costs a fraction of looking at each value.
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_TWENTY_DIGITS = b"0" * 20
+_MINUS_NINETEEN = b"-" + b"0" * 19
+
+
+def _fitting(value: Any) -> Any:
+    if type(value) is int:
+        return value if -(2**63) <= value < 2**64 else str(value)
+    if type(value) is list:
+        return [_fitting(item) for item in value]
+    if type(value) is dict:
+        return {key: _fitting(item) for key, item in value.items()}
     return value
 
 

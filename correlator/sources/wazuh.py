@@ -159,7 +159,7 @@ def decode_message(message: Message, context: Context) -> list[Event]:
         ip_entity("origin", origin) if origin else None,
         entity("target", "file", path) if type(path) is str and path else None,
     )
-    description = rule.get("description")
+    description = _dict(data.get("rule")).get("description")  # read again: names in it are tokens now
     full_log = data.get("full_log")
     return [
         context.event(

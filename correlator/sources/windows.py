@@ -43,15 +43,20 @@ from correlator.sources.logparts import (
 
 Fields = dict[str, Any]
 
-_ACCOUNT_FIELDS: Final = (
-    "SubjectUserName", "SubjectUserSid", "TargetUserName", "TargetUserSid", "TargetSid", "MemberName",
-    "MemberSid", "AccountName", "UserID", "User", "UserName", "SamAccountName", "TargetOutboundUserName",
-    "SourceUser", "TargetUser", "ParentUser", "UserSid", "NewTargetUserName", "OldTargetUserName",
-    "UserPrincipalName", "ServiceAccount", "Detection User", "DetectionUser",
-    "Remediation User", "RemediationUser",
+_SYSMON_ACCOUNTS: Final = ("User", "UserID", "AccountName", "SourceUser", "TargetUser", "ParentUser")
+_SECURITY_ACCOUNTS: Final = (
+    "SubjectUserName", "SubjectUserSid", "TargetUserName", "TargetUserSid", "TargetSid", "TargetOutboundUserName",
+    "MemberName", "MemberSid", "SamAccountName", "UserPrincipalName", "OldTargetUserName", "NewTargetUserName",
+    "Detection User", "DetectionUser", "Remediation User", "RemediationUser",
 )  # fmt: skip
-IDENTITY_FIELDS: Final[dict[str, str]] = {**dict.fromkeys(_ACCOUNT_FIELDS, "account"), "DisplayName": "person"}
-_IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS, flat=True)
+SYSMON_IDENTITY: Final[dict[str, str]] = dict.fromkeys(_SYSMON_ACCOUNTS, "account")
+# A stream of several channels holds Sysmon records too.
+SECURITY_IDENTITY: Final[dict[str, str]] = {
+    **dict.fromkeys(_SECURITY_ACCOUNTS, "account"),
+    **SYSMON_IDENTITY,
+    "DisplayName": "person",
+}
+_IDENTITY_PATHS: Final = IdentityPaths(SECURITY_IDENTITY, flat=True)
 
 _LOGON_IDS: Final = frozenset({"TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId"})
 _CONSOLE: Final = frozenset({"2", "7", "11"})
@@ -585,7 +590,10 @@ def _decode(message: Message, context: Context, fields: Fields, given: Any) -> l
     kind = table.get(event_id, "host.note")
     kind, level = _refine(event_id, kind, fields, table)
     accounts = _accounts(kind, fields)
-    Hidden(context.identity).hide(fields, _IDENTITY_PATHS)
+    hidden = Hidden(context.identity)
+    if accounts.member:
+        hidden.add("account", accounts.member)
+    hidden.hide(fields, _IDENTITY_PATHS)
     if table is _DEFENDER:
         for name in [name for name in fields if " " in name]:
             fields.setdefault(name.replace(" ", ""), fields[name])
@@ -629,7 +637,13 @@ def decode_sysmon(message: Message, context: Context) -> list[Event]:
     return _decode(message, context, fields, given)
 
 
-def _dialect(name: str, title: str, follows: str, decode: Callable[[Message, Context], list[Event]]) -> Dialect:
+def _dialect(
+    name: str,
+    title: str,
+    follows: str,
+    decode: Callable[[Message, Context], list[Event]],
+    identity_fields: dict[str, str],
+) -> Dialect:
     return Dialect(
         name=name,
         title=title,
@@ -640,7 +654,7 @@ def _dialect(name: str, title: str, follows: str, decode: Callable[[Message, Con
         retain="ignore",
         native_id="computer, Channel, EventRecordID or RecordNumber, EventID and time",
         duplicates="native",
-        identity_fields=IDENTITY_FIELDS,
+        identity_fields=identity_fields,
         decode_message=decode,
     )
 
@@ -650,5 +664,6 @@ SECURITY: Final = _dialect(
     "Windows event logs (Security, System, Defender)",
     "Microsoft Learn, Windows security auditing events; Defender Antivirus event ids",
     decode_security,
+    SECURITY_IDENTITY,
 )
-SYSMON: Final = _dialect("sysmon", "Sysmon", "Sysinternals Sysmon 15, Events", decode_sysmon)
+SYSMON: Final = _dialect("sysmon", "Sysmon", "Sysinternals Sysmon 15, Events", decode_sysmon, SYSMON_IDENTITY)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import base64
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from importlib import resources
 from pathlib import Path
@@ -32,12 +32,23 @@ from correlator.clock import UNSET_BEFORE_MS, duration_ms, parse_iso, zone_named
 from correlator.errors import Fault, FaultyFile, UsageError
 from correlator.events.event import Event, Reject
 from correlator.marked import MarkedDict, MarkedList, load_file
-from correlator.sources import DIALECTS
-from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, reject
+from correlator.sources import (
+    DIALECTS,
+    ClockPolicy,
+    Context,
+    Dialect,
+    MapSpec,
+    Message,
+    filter_problem,
+    prepared_settings,
+    reject,
+    topic_matches,
+)
 from correlator.sources.settings import key_fault, nearest, unknown_words, value_fault
 
 PACK: Final = "pack"
 CARRIERS: Final = ("mqtt", "lines")
+MAP_DIALECTS: Final = ("access", "mapped")
 
 _WORDS: Final = ("name", "site", "lateness", "until", "seed", "inputs", "rules", "overlay", "background", "history")
 _NEEDED: Final = ("name", "site", "until", "inputs", "rules")
@@ -77,7 +88,7 @@ class Input:
         if self.carrier == "lines":
             return self.sources[0]
         for source in self.sources:
-            if any(topic_fits(one, topic) for one in source.topics):
+            if any(topic_matches(one, topic) for one in source.topics):
                 return source
         return None
 
@@ -91,15 +102,13 @@ class BackgroundWish:
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """What one message gave. events and rejects may both be empty: the message says nothing we model.
-    index: position of the source in its input, -1 where no source took the message."""
+    """What one message gave; if both are empty it says nothing we model."""
 
     input: str
     origin: str
     received_ms: int
     events: tuple[Event, ...]
     rejects: tuple[Reject, ...]
-    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +166,7 @@ class Scenario:
     def events(self, background: Iterable[BackgroundMessage] = ()) -> Iterator[Batch]:
         """What every message gives, merged as in `read`; each event has its receive time."""
         for item in self._merged(background):
-            index = -1 if item.source is None else self.input_named(item.input).sources.index(item.source)
-            yield Batch(item.input, item.origin, item.received_ms, item.events, item.rejects, index)
+            yield Batch(item.input, item.origin, item.received_ms, item.events, item.rejects)
 
     def _merged(self, background: Iterable[BackgroundMessage]) -> Iterator[_Item]:
         streams = [_read_mqtt(self, one) if one.carrier == "mqtt" else _read_lines(self, one) for one in self.inputs]
@@ -182,19 +190,6 @@ class _Item(msgspec.Struct, gc=False):
 
 def _order(item: _Item) -> tuple[int, str, int]:
     return item.received_ms, item.file, item.line
-
-
-def topic_fits(topic_filter: str, topic: str) -> bool:
-    """MQTT 5, section 4.7: "+" is one level, "#" the rest (and the level above it)."""
-    if topic_filter == topic or topic_filter == "#":
-        return True
-    wanted, levels = topic_filter.split("/"), topic.split("/")
-    for depth, part in enumerate(wanted):
-        if part == "#":
-            return True
-        if depth >= len(levels) or (part != "+" and part != levels[depth]):
-            return False
-    return len(wanted) == len(levels)
 
 
 # ---- reading the captures --------------------------------------------------------------------------
@@ -224,6 +219,11 @@ def _read_lines(scenario: Scenario, one: Input) -> Iterator[_Item]:
     latest_ms = -1
     waiting: list[_Item] = []  # lines before the first one with a time
     for number, line in _numbered_lines(one.path):
+        spec = source.context.settings
+        if isinstance(spec, MapSpec) and spec.needs_header:
+            headed = spec.with_header(line.decode("utf-8", "replace"))
+            source = replace(source, context=replace(source.context, settings=headed))
+            continue
         origin = f"{one.file}:{number}"
         message = Message(one.file, line, -1, line=number, origin=origin, raw=origin)
         events, rejects = _decoded(source, message)
@@ -621,6 +621,9 @@ class _Loader:
                 at = route.values_at.get("topics", route.mark)
                 self.faults.append(Fault(self.shown, *at, "topics must be a topic filter or a list of them"))
                 listed = []
+            for one in listed:
+                if problem := filter_problem(one):
+                    self._at_value(route, "topics", f"{one!r} is no topic filter: {problem}")
             found.append(self._source(route, str(entry.get("name", "")), tuple(listed)))
         return tuple(found)
 
@@ -633,7 +636,7 @@ class _Loader:
         if dialect is None:
             self._at_value(owner, "dialect", f"there is no dialect {word!r}", nearest(str(word), DIALECTS))
             return None
-        settings, map_file = self._settings(owner, dialect)
+        settings, version, map_file = self._settings(owner, dialect)
         context = Context(
             site=self.site_id,
             source=self._text(owner, "source") or input_name,
@@ -641,31 +644,35 @@ class _Loader:
             dialect=dialect.name,
             zone=self.zone,
             settings=settings,
+            map_version=version,
         )
         return Source(dialect, context, topics, map_file)
 
-    def _settings(self, owner: MarkedDict, dialect: Dialect) -> tuple[Any, str]:
-        """The dialect's settings, given in place or as a file of their own."""
-        if "map" in owner and "settings" in owner:
-            self.faults.append(key_fault(owner, "settings", self.shown, "give map or settings, not both"))
-        settings, shown, name = owner.get("settings"), self.shown, ""
+    def _settings(self, owner: MarkedDict, dialect: Dialect) -> tuple[Any, str, str]:
+        """(settings as the dialect wants them, version of the map, the map as named; "" without one)."""
+        settings = owner.get("settings")
+        if settings is not None and not isinstance(settings, MarkedDict):
+            self._at_value(owner, "settings", "settings must be a mapping")
+            return None, "", ""
+        if settings is not None and dialect.name not in MAP_DIALECTS and dialect.check_settings is None:
+            self.faults.append(key_fault(owner, "settings", self.shown, f"dialect {dialect.name} has no settings"))
         if "map" in owner:
-            path = self._path(owner, "map", folder=False)
-            if path is None or not path.is_file():
-                return None, ""
-            name, shown = str(owner["map"]), str(path)
-            try:
-                documents = load_file(path)
-            except FaultyFile as error:
-                self.faults += error.faults
-                return None, ""
-            settings = documents[0] if documents else None
-        if dialect.check_settings is not None:
-            self.faults += [fault for fault in dialect.check_settings(settings, shown) if isinstance(fault, Fault)]
-        elif settings is not None:
-            word = "map" if "map" in owner else "settings"
-            self.faults.append(key_fault(owner, word, self.shown, f"dialect {dialect.name} has no settings"))
-        return settings, name
+            if dialect.name not in MAP_DIALECTS:
+                what = f"dialect {dialect.name} takes no map"
+                hint = f"maps belong to {' and '.join(MAP_DIALECTS)}"
+                self.faults.append(key_fault(owner, "map", self.shown, what, hint))
+                return None, "", ""
+            settings = _with(settings, owner, "map")
+        elif settings is None and dialect.name in MAP_DIALECTS:
+            what = f"dialect {dialect.name} needs a map"
+            self.faults.append(Fault(self.shown, *owner.mark, what, "map: maps/access.yaml"))
+            return None, "", ""
+        try:
+            prepared, version = prepared_settings(dialect.name, settings, self.shown)
+        except FaultyFile as error:
+            self.faults += error.faults
+            return None, "", ""
+        return prepared, version, str(settings["map"]) if version and settings else ""
 
     def _clock(self, owner: MarkedDict, dialect: Dialect) -> ClockPolicy:
         policy = dialect.clock
@@ -688,3 +695,15 @@ class _Loader:
             except ValueError as error:
                 self._at_value(clock, "zone", str(error))
         return ClockPolicy(basis, zone, self._duration(clock, "skew", policy.skew_ms))
+
+
+def _with(settings: MarkedDict | None, owner: MarkedDict, word: str) -> MarkedDict:
+    """Settings with a word of their owner among them, positions kept."""
+    made = MarkedDict(settings.mark if settings is not None else owner.mark)
+    if settings is not None:
+        made.update(settings)
+        made.keys_at.update(settings.keys_at)
+        made.values_at.update(settings.values_at)
+    made[word] = owner[word]
+    made.keys_at[word], made.values_at[word] = owner.keys_at[word], owner.values_at[word]
+    return made

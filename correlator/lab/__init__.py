@@ -1,0 +1,1 @@
+"""Generators for researchers and tests: ordinary hospital traffic around a scenario's own lines."""

@@ -1,0 +1,346 @@
+"""The engine's state as entries: (key, bytes), so that only what changed need be written.
+
+Keys: "1/<component>/<rest>", 1 being the version of the entries' form. Values are msgpack.
+
+    engine            positions, counters, promises
+    wait, seen        sorter: events that wait, ids that are remembered
+    edge, early       last values of state-like things, in total order and in order of arrival
+    cell              one group of a keyspace: windows, episodes by id, anchors, consecutive windows
+    episode           an open episode, or an ended one that a window, episode or report still needs
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from correlator.errors import StateRefused
+from correlator.matching.matcher import ANCHOR, CLOSE, SWEEP, WINDOW_END
+from correlator.matching.shapes import Metric
+from correlator.matching.state import SHIFT, Anchor, Cell, Episode, Tumble, Window
+
+if TYPE_CHECKING:
+    from correlator.matching.engine import Engine
+    from correlator.matching.plan import Keyspace
+
+VERSION: Final = "1"
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder().decode
+
+
+def track(engine: Engine) -> None:
+    """Starts to note what changes."""
+    engine.sorter.dirty = set()
+    engine.edges.dirty = set()
+    engine.early_edges.dirty = set()
+    engine.matcher.dirty_cells = set()
+    engine.written_episodes = set()
+
+
+def entries(engine: Engine) -> list[tuple[str, bytes]]:
+    """All entries, sorted by key."""
+    found: dict[str, bytes] = {f"{VERSION}/engine": _engine_entry(engine)}
+    for key in engine.sorter.keys():
+        value = engine.sorter.entry(key)
+        if value is not None:
+            found[f"{VERSION}/{key}"] = value
+    for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
+        for key in stage.keys():
+            value = stage.entry(key)
+            if value is not None:
+                found[f"{VERSION}/{name}/{key}"] = value
+    episodes: dict[str, Episode] = {}
+    for keyspace in engine.plan.keyspaces:
+        for key, cell in keyspace.cells.items():
+            found[_cell_key(keyspace, key)] = _cell_entry(cell, episodes)
+    for episode_id, value in _episode_entries(engine, episodes).items():
+        found[f"{VERSION}/episode/{episode_id}"] = value
+    return sorted(found.items())
+
+
+def changes(engine: Engine) -> list[tuple[str, bytes | None]]:
+    """Entries changed since the last call, sorted by key; None deletes."""
+    matcher, sorter = engine.matcher, engine.sorter
+    if matcher.dirty_cells is None or sorter.dirty is None:
+        raise ValueError("changes() needs the setting track_changes")
+    found: dict[str, bytes | None] = {f"{VERSION}/engine": _engine_entry(engine)}
+    for key in sorter.dirty:
+        found[f"{VERSION}/{key}"] = sorter.entry(key)
+    sorter.dirty.clear()
+    for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
+        assert stage.dirty is not None
+        for key in stage.dirty:
+            found[f"{VERSION}/{name}/{key}"] = stage.entry(key)
+        stage.dirty.clear()
+    keyspaces = engine.plan.keyspaces
+    for index, key in matcher.dirty_cells:
+        keyspace = keyspaces[index]
+        cell = keyspace.cells.get(key)
+        found[_cell_key(keyspace, key)] = None if cell is None else _cell_entry(cell, {})
+    touched = {(keyspaces[index], key) for index, key in matcher.dirty_cells}
+    matcher.dirty_cells.clear()
+    # Episodes: those of touched groups are written; those nobody needs any more are deleted.
+    alive: dict[str, Episode] = {}
+    for keyspace in keyspaces:
+        for cell in keyspace.cells.values():
+            _cell_episodes(cell, alive)
+    every = _with_inner(engine, alive)
+    fresh: dict[str, Episode] = {}
+    for keyspace, key in touched:
+        _cell_episodes(keyspace.cells.get(key), fresh)
+    written = engine.written_episodes
+    for episode_id in written - every.keys():
+        found[f"{VERSION}/episode/{episode_id}"] = None
+    for episode_id, episode in every.items():
+        if episode_id in fresh or episode_id not in written or episode.waiting or not episode.open:
+            found[f"{VERSION}/episode/{episode_id}"] = _episode_entry(episode)
+    engine.written_episodes = set(every)
+    return sorted(found.items())
+
+
+def restore(engine: Engine, given: list[tuple[str, bytes]]) -> None:
+    """Takes entries into a fresh engine with the same rules."""
+    cells: list[tuple[Keyspace, str, list[Any]]] = []
+    episodes: dict[str, Episode] = {}
+    raw_episodes: list[list[Any]] = []
+    by_id = {keyspace.id: keyspace for keyspace in engine.plan.keyspaces}
+    for key, value in given:
+        version, _, rest = key.partition("/")
+        if version != VERSION:
+            raise StateRefused(f"state entry {key!r} is of version {version}; this release reads {VERSION}")
+        component, _, name = rest.partition("/")
+        if component == "engine":
+            _restore_engine(engine, _unpack(value))
+        elif component in ("wait", "seen"):
+            engine.sorter.restore_entry(rest, value)
+        elif component == "edge":
+            engine.edges.restore_entry(name, value)
+        elif component == "early":
+            engine.early_edges.restore_entry(name, value)
+        elif component == "cell":
+            keyspace_id, _, group = name.partition("/")
+            if keyspace_id in by_id:
+                cells.append((by_id[keyspace_id], group, _unpack(value)))
+        elif component == "episode":
+            raw_episodes.append(_unpack(value))
+        else:
+            raise StateRefused(f"state entry {key!r} is of no component that this release knows")
+    for raw in raw_episodes:
+        episode = _read_episode(raw)
+        episodes[episode.id] = episode
+    for raw in raw_episodes:
+        episode = episodes[raw[0]]
+        episode.inner = [episodes[one] for one in raw[-2]]
+        episode.waiting = [episodes[one] for one in raw[-1]]
+    timers: list[tuple[int, int, int, Any]] = []
+    cells.sort(key=lambda one: one[2][0])
+    for keyspace, group, raw in cells:
+        keyspace.cells[group] = _read_cell(engine, keyspace, group, raw, episodes, timers)
+    matcher = engine.matcher
+    for keyspace in engine.plan.keyspaces:
+        keyspace.sweep_at_ms = -1
+    matcher.restore_timers(timers)
+    for keyspace in engine.plan.keyspaces:
+        if keyspace.cells:
+            keyspace.sweep_at_ms = max(matcher.now_ms, 0) + max(keyspace.horizon >> SHIFT, 60_000) + 1
+            # Sweeps change nothing that is told, so their serial stays out of the numbered ones.
+            timers.append((keyspace.sweep_at_ms, -1 - keyspace.index, SWEEP, keyspace))
+    matcher.restore_timers(timers)
+    engine.written_episodes = set(episodes)
+
+
+def _cell_key(keyspace: Keyspace, key: str) -> str:
+    return f"{VERSION}/cell/{keyspace.id}/{key}"
+
+
+def _engine_entry(engine: Engine) -> bytes:
+    matcher, sorter = engine.matcher, engine.sorter
+    return _pack([
+        engine.plan.hash, matcher.now_ms, matcher.now_n, matcher.serial, matcher.started,
+        sorted(engine.promised.items()), sorted(engine.spans.items()),
+        [sorter.released_ms, sorter.forget_at_ms, sorter.duplicates, sorter.numbered, sorter.late, sorter.too_late,
+         sorter.clock_regress, engine.edges.seeded, engine.edges.unchanged, engine.folded, engine.repeated_records,
+         matcher.dropped_window_events],
+        [[keyspace.id, keyspace.dropped, keyspace.refused] for keyspace in engine.plan.keyspaces],
+    ])  # fmt: skip
+
+
+def _restore_engine(engine: Engine, raw: list[Any]) -> None:
+    plan_hash, now_ms, now_n, serial, started, promised, spans, counts, keyspaces = raw
+    if plan_hash != engine.plan.hash:
+        raise StateRefused("this state was written under other rules; start from the log, or restore with those rules")
+    matcher, sorter = engine.matcher, engine.sorter
+    matcher.now_ms, matcher.now_n, matcher.serial, matcher.started = now_ms, now_n, serial, started
+    engine.promised = dict(promised)
+    engine.spans = dict(spans)
+    (sorter.released_ms, sorter.forget_at_ms, sorter.duplicates, sorter.numbered, sorter.late, sorter.too_late,
+     sorter.clock_regress, engine.edges.seeded, engine.edges.unchanged, engine.folded, engine.repeated_records,
+     matcher.dropped_window_events) = counts  # fmt: skip
+    counted = {keyspace_id: (dropped, refused) for keyspace_id, dropped, refused in keyspaces}
+    for keyspace in engine.plan.keyspaces:
+        keyspace.dropped, keyspace.refused = counted.get(keyspace.id, (0, 0))
+
+
+# ---- groups ------------------------------------------------------------------------------------
+
+
+def _cell_entry(cell: Any, episodes: dict[str, Episode]) -> bytes:
+    if type(cell) is tuple:
+        return _pack([cell[1], list(cell)])
+    _cell_episodes(cell, episodes)
+    windows = [
+        None if window is None else [
+            window.pos, window.ids, _vals(window), window.base, window.last, window.prune_at,
+            list(window.newest.items()) if window.newest is not None else None,
+            bytes(window.again) if window.again is not None else None, window.heads,
+        ]
+        for window in cell.wins
+    ]  # fmt: skip
+    open_ids = {} if cell.eps is None else {index: episode.id for index, episode in cell.eps.items()}
+    extras: dict[int, Any] = {}
+    for index, extra in (cell.extras or {}).items():
+        if type(extra) is Metric:
+            extras[index] = ["metric", *extra.state()]
+        elif type(extra) is Tumble:
+            extras[index] = [
+                "window", extra.start_ms, extra.end_ms, extra.serial, extra.last_event_ms, extra.pos, extra.ids,
+                extra.vals, [inner.id for inner in extra.inner], extra.group, extra.fields,
+            ]  # fmt: skip
+        else:
+            extras[index] = ["anchors", [
+                [one.pos, one.id, one.due_ms, one.serial, one.members, one.ids, [inner.id for inner in one.inner],
+                 one.value, one.group, one.fields, one.taken]
+                for one in extra
+            ]]  # fmt: skip
+    return _pack([cell.born, None, cell.touched, windows, open_ids, extras])
+
+
+def _vals(window: Window) -> Any:
+    if window.vals is None or not window.vals or type(window.vals[0]) is str:
+        return window.vals
+    return [[value, None if inner is None else inner.id, taken] for value, inner, taken in window.vals]
+
+
+def _read_cell(
+    engine: Engine, keyspace: Keyspace, key: str, raw: list[Any], episodes: dict[str, Episode],
+    timers: list[tuple[int, int, int, Any]],
+) -> Any:  # fmt: skip
+    if raw[1] is not None:
+        slot, position, event_id = raw[1]
+        return (slot, position, event_id)
+    born, _, touched, windows, open_ids, extras = raw
+    cell = Cell(len(keyspace.slots), born)
+    cell.touched = touched
+    for index, one in enumerate(windows):
+        if one is None:
+            continue
+        window = Window()
+        window.pos, window.ids, vals, window.base, window.last, window.prune_at, newest, again, window.heads = one
+        window.newest = None if newest is None else dict(newest)
+        window.again = None if again is None else bytearray(again)
+        if vals and type(vals[0]) is list:
+            vals = [
+                (tuple(value) if type(value) is list else value, None if inner is None else episodes[inner],
+                 None if taken is None else {step: _read_taken(captured) for step, captured in taken.items()})
+                for value, inner, taken in vals
+            ]  # fmt: skip
+        window.vals = vals
+        cell.wins[index] = window
+    rules = engine.plan.rules
+    if open_ids:
+        cell.eps = {}
+        for index, episode_id in open_ids.items():
+            episode = cell.eps[index] = episodes[episode_id]
+            timers.append((episode.hold_ms + rules[index].span_ms, episode.serial, CLOSE, episode))
+    for index, extra in extras.items():
+        if cell.extras is None:
+            cell.extras = {}
+        rule = rules[index]
+        if extra[0] == "metric":
+            metric = cell.extras[index] = Metric(rule.metric, rule.rule.percentile)
+            metric.set_state(extra[1:])
+        elif extra[0] == "window":
+            tumble = Tumble(extra[1], extra[2], extra[3])
+            tumble.last_event_ms, tumble.pos, tumble.ids, vals = extra[4:8]
+            tumble.vals = [tuple(value) if type(value) is list else value for value in vals]
+            tumble.inner = [episodes[one] for one in extra[8]]
+            tumble.group, tumble.fields = extra[9], extra[10]
+            cell.extras[index] = tumble
+            timers.append((tumble.end_ms, tumble.serial, WINDOW_END, (rule, key)))
+        else:
+            pending = cell.extras[index] = []
+            for one in extra[1]:
+                anchor = Anchor(one[0], one[1], one[2], one[3])
+                anchor.members, anchor.ids = one[4], one[5]
+                anchor.inner = [episodes[inner] for inner in one[6]]
+                anchor.value, anchor.group, anchor.fields = one[7:10]
+                anchor.taken = None if one[10] is None else [
+                    None if taken is None else _read_taken(taken) for taken in one[10]
+                ]  # fmt: skip
+                pending.append(anchor)
+                timers.append((anchor.due_ms, anchor.serial, ANCHOR, (rule, key, anchor)))
+    return cell
+
+
+def _read_taken(captured: list[Any]) -> tuple[Any, ...]:
+    return tuple((value, asset, tuple(zones), time_ms) for value, asset, zones, time_ms in captured)
+
+
+# ---- episodes ----------------------------------------------------------------------------------
+
+
+def _cell_episodes(cell: Any, found: dict[str, Episode]) -> None:
+    """The episodes that a group refers to."""
+    if type(cell) is not Cell:
+        return
+    for episode in (cell.eps or {}).values():
+        found[episode.id] = episode
+    for window in cell.wins:
+        if window is not None and window.vals and type(window.vals[0]) is tuple:
+            for _, inner, _ in window.vals:
+                if inner is not None:
+                    found[inner.id] = inner
+    for extra in (cell.extras or {}).values():
+        if type(extra) is Tumble:
+            found.update((inner.id, inner) for inner in extra.inner)
+        elif type(extra) is list:
+            found.update((inner.id, inner) for one in extra for inner in one.inner)
+
+
+def _with_inner(engine: Engine, found: dict[str, Episode]) -> dict[str, Episode]:
+    """With all they refer to: inner episodes, and outer ones that wait for them."""
+    every: dict[str, Episode] = {}
+    todo = list(found.values())
+    while todo:
+        episode = todo.pop()
+        if episode.id in every:
+            continue
+        every[episode.id] = episode
+        todo.extend(episode.inner)
+        todo.extend(episode.waiting)
+    return every
+
+
+def _episode_entries(engine: Engine, found: dict[str, Episode]) -> dict[str, bytes]:
+    return {episode_id: _episode_entry(episode) for episode_id, episode in _with_inner(engine, found).items()}
+
+
+_PLAIN: Final = (
+    "id", "rule", "key", "group", "opened_ms", "opened_pos", "decided_by", "hold_ms", "value", "pos", "ids",
+    "last_pos", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms", "span_last_ms", "fields",
+    "told",
+)  # fmt: skip
+
+
+def _episode_entry(episode: Episode) -> bytes:
+    plain = [getattr(episode, name) for name in _PLAIN]
+    return _pack([*plain, [one.id for one in episode.inner], [one.id for one in episode.waiting]])
+
+
+def _read_episode(raw: list[Any]) -> Episode:
+    episode = Episode(raw[1], raw[2], 0, 0)
+    for name, value in zip(_PLAIN, raw, strict=False):
+        setattr(episode, name, value)
+    return episode

@@ -1,0 +1,180 @@
+"""Puts events into total order before anything decides about them.
+
+An event waits until the watermark has passed it: the smallest receive time that the site's inputs
+have promised, minus the lateness. Lateness is a property of the event (its receive time minus its
+own), never of how the log was packed or ticked, so equal logs give equal marks.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from operator import attrgetter
+from typing import Final
+
+import msgspec
+
+from correlator.events.event import Event
+from correlator.events.ids import repeated_id
+
+TOTAL_ORDER = attrgetter("time_ms", "sub_ns", "source", "seq", "id")
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack_events: Final = msgspec.msgpack.Decoder(list[Event]).decode
+_unpack_seen: Final = msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
+
+
+class Sorter:
+    """Buckets of one millisecond, sorted when the watermark passes them.
+
+    Drops repeated deliveries (`Event.dedupe`, or the MQTT DUP flag with an equal `dup_key`) and numbers
+    events that are equal in everything their id is made of; ids are remembered for `dup_window_ms` of
+    event time (0: not at all, for logs whose ids are unique by construction).
+    """
+
+    def __init__(self, lateness_ms: int, max_late_ms: int, dup_window_ms: int) -> None:
+        self.lateness_ms = lateness_ms
+        self.max_late_ms = max_late_ms
+        self.dup_window_ms = dup_window_ms
+        self.buckets: dict[int, list[Event]] = {}
+        self.times: list[int] = []
+        # id (or dup_key) -> (order time, count); `seen_at` says when each may be forgotten.
+        self.seen: dict[str, tuple[int, int]] = {}
+        self.seen_at: dict[int, list[str]] = {}
+        self.forget_at_ms = 0
+        self.released_ms = -1  # every bucket below has left
+        self.waiting = 0
+        self.duplicates = 0
+        self.numbered = 0
+        self.late = 0
+        self.too_late = 0
+        self.clock_regress = 0
+        self.dirty: set[str] | None = None
+
+    def add(self, event: Event) -> bool:
+        """Takes an event in; False if it is older than `max_late_ms` (a reject)."""
+        order = event.time_ms
+        late_ms = event.received_ms - self.lateness_ms - order
+        if late_ms > 0:
+            if late_ms > self.max_late_ms:
+                self.too_late += 1
+                return False
+            self.late += 1
+            order += late_ms
+            event = msgspec.structs.replace(event, late_ms=late_ms)
+        if order < self.released_ms:
+            # An input whose receive times ran backwards: folded now, after what has left.
+            self.clock_regress += 1
+            order = self.released_ms
+        bucket = self.buckets.get(order)
+        if bucket is None:
+            self.buckets[order] = [event]
+            heappush(self.times, order)
+        else:
+            bucket.append(event)
+        self.waiting += 1
+        if self.dirty is not None:
+            self.dirty.add(f"wait/{order}")
+        return True
+
+    def next_ms(self) -> int:
+        """Order time of the earliest waiting bucket, -1 if nothing waits."""
+        return self.times[0] if self.times else -1
+
+    def pop(self) -> list[Event]:
+        """The earliest bucket in total order, without repeated deliveries. Call only if one waits."""
+        order = heappop(self.times)
+        self.released_ms = order
+        bucket = self.buckets.pop(order)
+        self.waiting -= len(bucket)
+        if self.dirty is not None:
+            self.dirty.add(f"wait/{order}")
+        if len(bucket) > 1:
+            bucket.sort(key=TOTAL_ORDER)
+        if self.dup_window_ms:
+            return self._without_repeats(bucket, order)
+        return bucket
+
+    def _without_repeats(self, bucket: list[Event], order: int) -> list[Event]:
+        seen = self.seen
+        if order >= self.forget_at_ms:
+            self._forget(order)
+        remembered: list[str] = []
+        oldest = order - self.dup_window_ms
+        kept = bucket
+        for place, event in enumerate(bucket):
+            last = seen.get(event.id)
+            if last is None and not event.dup_key:
+                seen[event.id] = (order, 1)
+                remembered.append(event.id)
+                if kept is not bucket:
+                    kept.append(event)
+                continue
+            if kept is bucket:
+                kept = bucket[:place]
+            if event.dup_key:
+                again = seen.get(event.dup_key)
+                seen[event.dup_key] = (order, 1)
+                remembered.append(event.dup_key)
+                if event.mqtt_dup and again is not None and again[0] >= oldest:
+                    self.duplicates += 1
+                    continue
+            count = 1 if last is None or last[0] < oldest else last[1] + 1
+            seen[event.id] = (order, count)
+            remembered.append(event.id)
+            if count > 1:
+                if event.dedupe:
+                    self.duplicates += 1
+                    continue
+                self.numbered += 1
+                event = msgspec.structs.replace(event, id=repeated_id(event.id, count))
+            kept.append(event)
+        self.seen_at[order] = remembered
+        if self.dirty is not None:
+            self.dirty.add(f"seen/{order}")
+        return kept
+
+    def _forget(self, order: int) -> None:
+        """Drops ids older than the window; runs once per half window."""
+        oldest = order - self.dup_window_ms
+        for at in [at for at in self.seen_at if at < oldest]:
+            for key in self.seen_at.pop(at):
+                last = self.seen.get(key)
+                if last is not None and last[0] < oldest:
+                    del self.seen[key]
+            if self.dirty is not None:
+                self.dirty.add(f"seen/{at}")
+        self.forget_at_ms = order + self.dup_window_ms // 2
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def entry(self, key: str) -> bytes | None:
+        """The state entry of a key ("wait/<ms>", "seen/<ms>"), None if it is gone."""
+        what, _, at = key.partition("/")
+        if what == "wait":
+            bucket = self.buckets.get(int(at))
+            return _pack(sorted(bucket, key=TOTAL_ORDER)) if bucket else None
+        ids = self.seen_at.get(int(at))
+        if not ids:
+            return None
+        # An id that was seen again later is told there: one id, one place.
+        return _pack([(one, self.seen[one][1]) for one in ids if self.seen[one][0] == int(at)])
+
+    def keys(self) -> list[str]:
+        """Keys of all state entries."""
+        return [f"wait/{at}" for at in self.buckets] + [f"seen/{at}" for at, ids in self.seen_at.items() if ids]
+
+    def restore_entry(self, key: str, value: bytes) -> None:
+        """Takes one entry back in."""
+        what, _, text = key.partition("/")
+        at = int(text)
+        if what == "wait":
+            events = _unpack_events(value)
+            self.buckets[at] = events
+            heappush(self.times, at)
+            heapify(self.times)
+            self.waiting += len(events)
+        else:
+            pairs = _unpack_seen(value)
+            self.seen_at[at] = [one for one, _ in pairs]
+            for one, count in pairs:
+                self.seen[one] = (at, count)

@@ -1,0 +1,145 @@
+"""What the matcher keeps: windows, groups and episodes. Hot and plain: slots, ints, lists of ids.
+
+A **position** is the one number that orders everything: `time_ms << 20 | n`, n counting what was
+folded in that millisecond (events first, then deadlines). Windows compare positions, so edges are
+exact in ms and order inside a millisecond is strict.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+SHIFT: Final = 20
+
+
+@final
+class Window:
+    """Entries of one slot of one group, oldest first: parallel lists of position, id and value.
+
+    base     absolute index of the first entry kept (entries before it were pruned)
+    last     position of the newest entry, -1 if there never was one
+    vals     captured values, or the inner episodes of a chained slot; None where nothing is captured
+    newest   value -> absolute index of its newest entry, ordered by recency (distinct counts only)
+    again    1 where the entry's value was seen again later
+    heads    per distinct-count rule of the slot: absolute index of the first entry in its window, and
+             the number of distinct values from there
+    """
+
+    __slots__ = ("again", "base", "heads", "ids", "last", "newest", "pos", "prune_at", "vals")
+
+    def __init__(self) -> None:
+        self.pos: list[int] = []
+        self.ids: list[str] = []
+        self.vals: list[Any] | None = None
+        self.base = 0
+        self.last = -1
+        self.prune_at = 32
+        self.newest: dict[str, int] | None = None
+        self.again: bytearray | None = None
+        self.heads: list[int] | None = None
+
+
+@final
+class Cell:
+    """One group of a keyspace: a window per slot, its open episodes and the extras of a few rules.
+
+    born     position of its first event
+    touched  position of its last event
+    eps      rule index -> open episode
+    extras   rule index -> running metric, pending anchors or consecutive window
+    """
+
+    __slots__ = ("born", "eps", "extras", "touched", "wins")
+
+    def __init__(self, slots: int, born: int) -> None:
+        self.wins: list[Window | None] = [None] * slots
+        self.eps: dict[int, Episode] | None = None
+        self.extras: dict[int, Any] | None = None
+        self.born = born
+        self.touched = born
+
+
+@final
+class Episode:
+    """A rule's open (or just ended) result for one group.
+
+    hold_ms   last instant at which the condition is known to hold without further events
+    gap       an event came while the condition did not hold: the next one that holds looks back
+    last_pos  position up to which members have been taken
+    pos, ids  members, in the order taken; inner: the episodes of inner rules that are members
+    span_first_ms, span_last_ms  the windows that decided, for an episode without members
+    waiting   outer episodes that have ended and wait for this one's final form
+    users     outer windows and episodes that still need this one
+    """
+
+    __slots__ = (
+        "decided_by", "due_ms", "fields", "gap", "group", "hold_ms", "id", "ids", "inner", "key", "last_pos",
+        "late", "open", "opened_ms", "opened_pos", "pos", "revision", "rule", "serial", "span_first_ms",
+        "span_last_ms", "told", "truncated", "value", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, rule: int, key: str, opened_ms: int, opened_pos: int) -> None:
+        self.id = ""
+        self.rule = rule
+        self.key = key
+        self.group: dict[str, Any] = {}
+        self.opened_ms = opened_ms
+        self.opened_pos = opened_pos
+        self.decided_by = ""
+        self.hold_ms = opened_ms
+        self.value: float | int | None = None
+        self.pos: list[int] = []
+        self.ids: list[str] = []
+        self.inner: list[Episode] = []
+        self.last_pos = -1
+        self.gap = False
+        self.open = True
+        self.late = False
+        self.revision = 1
+        self.truncated = 0
+        self.due_ms = 0
+        self.serial = 0
+        self.span_first_ms = opened_ms
+        self.span_last_ms = opened_ms
+        self.waiting: list[Episode] = []
+        self.fields: dict[str, Any] = {}
+        self.told = False
+
+
+@final
+class Anchor:
+    """An event at which the positive part of an absence held, waiting for its deadline."""
+
+    __slots__ = ("due_ms", "fields", "group", "id", "ids", "inner", "members", "pos", "serial", "taken", "value")
+
+    def __init__(self, pos: int, event_id: str, due_ms: int, serial: int) -> None:
+        self.pos = pos
+        self.id = event_id
+        self.due_ms = due_ms
+        self.serial = serial
+        self.members: list[int] = []
+        self.ids: list[str] = []
+        self.inner: list[Episode] = []
+        self.value = 0
+        self.group: dict[str, Any] = {}
+        self.fields: dict[str, Any] = {}
+        self.taken: list[Any] | None = None
+
+
+@final
+class Tumble:
+    """The consecutive window of a rule with an upper bound: entries of the window that ends at `end_ms`."""
+
+    __slots__ = ("end_ms", "fields", "group", "ids", "inner", "last_event_ms", "pos", "serial", "start_ms", "vals")
+
+    def __init__(self, start_ms: int, end_ms: int, serial: int) -> None:
+        self.start_ms = start_ms
+        self.end_ms = end_ms
+        self.serial = serial
+        self.last_event_ms = start_ms
+        self.pos: list[int] = []
+        self.ids: list[str] = []
+        self.vals: list[Any] = []
+        self.inner: list[Episode] = []
+        self.group: dict[str, Any] = {}
+        self.fields: dict[str, Any] = {}

@@ -25,7 +25,7 @@ HEAD_KEYS = (
     "title", "id", "name", "related", "taxonomy", "status", "description", "license", "author", "references",
     "date", "modified", "tags", "scope", "level", "falsepositives", "fields", "x-correlator",
 )  # fmt: skip
-DETECTION_KEYS = (*HEAD_KEYS, "logsource", "detection")
+DETECTION_KEYS = (*HEAD_KEYS, "logsource", "detection", "generate")
 CORRELATION_KEYS = (*HEAD_KEYS, "correlation", "generate")
 FILTER_KEYS = (*HEAD_KEYS, "logsource", "filter")
 

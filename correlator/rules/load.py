@@ -254,7 +254,7 @@ class _Loader:
         changed = self._overlaid(detections, correlations)
         self._drop_faulty(detections, correlations)
         ordered = self._ordered(correlations)
-        used = _quiet(ordered)
+        used = _quiet(ordered, self._loud(detections))
         rules = RuleSet({key: detections[key] for key in sorted(detections)}, ordered, used)
         faults = sorted([*self.faults, *(fault for file in self.files for fault in file.faults)])
         notes = sorted(note for file in self.files for note in file.notes)
@@ -346,6 +346,19 @@ class _Loader:
                              "it narrows nothing there")  # fmt: skip
         if not touched and wanted is None:
             file.warning(document.keys_at["filter"], "the filter narrows no rule")
+
+    def _loud(self, detections: dict[str, DetectionRule]) -> set[str]:
+        """The detections that say `generate: true` of themselves."""
+        loud = set()
+        for draft in self.drafts:
+            value = draft.document.get("generate")
+            if draft.kind != "detection" or value is None:
+                continue
+            if not isinstance(value, bool):
+                draft.file.error(draft.document.values_at["generate"], "generate must be true or false")
+            elif value and draft.head.key in detections:
+                loud.add(draft.head.key)
+        return loud
 
     # -- the site's changes
 
@@ -451,10 +464,16 @@ def _cycle(start: str, correlations: dict[str, CorrelationRule], fine: set[str])
     return cycle[first:] + cycle[:first]
 
 
-def _quiet(correlations: dict[str, CorrelationRule]) -> frozenset[str]:
-    """The rules that some correlation uses and none wants printed."""
+def _quiet(correlations: dict[str, CorrelationRule], loud: set[str]) -> frozenset[str]:
+    """The rules that some correlation uses and that neither they nor it want printed.
+
+    Sigma's `generate` is said by a correlation about the rules it refers to; said by a rule that is
+    itself referred to, it is taken as meant for that rule too: a match too many is seen, one too few
+    is not.
+    """
     used = {ref for rule in correlations.values() for ref in rule.rules}
     printed = {ref for rule in correlations.values() if rule.generate for ref in rule.rules}
+    printed |= loud | {key for key, rule in correlations.items() if rule.generate}
     return frozenset(used - printed)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from pathlib import Path
 from typing import Any, Final, get_args
 
 import msgspec
@@ -64,14 +63,3 @@ def schema(name: str) -> dict[str, Any]:
 def schema_text(name: str) -> str:
     """The schema as it stands in its file: two spaces, one newline at the end."""
     return json.dumps(schema(name), indent=2, ensure_ascii=False) + "\n"
-
-
-def write_schemas(directory: Path) -> list[Path]:
-    """Writes every schema to <directory>/<name>/<major>.json and gives the paths. Raises OSError."""
-    written = []
-    for name in PUBLISHED:
-        path = directory / name / f"{MAJOR}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(schema_text(name), encoding="utf-8")
-        written.append(path)
-    return written

@@ -1,0 +1,27 @@
+"""What all tests share: where the checkout is, and how hypothesis searches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# No deadline: the machine may be busy, and no test here measures time. The example that fails is printed
+# so that it can be pasted back (`@reproduce_failure`).
+settings.register_profile(
+    "correlator",
+    deadline=None,
+    max_examples=60,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("correlator")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the checkout."""
+    return ROOT

@@ -42,6 +42,9 @@ LEASES_KEPT: Final = 8  # per address
 # How sure a sign of a person is at its own time.
 ENTERED, GRANTED, FACE, CONSOLE, AT_DOOR, SIDE_UNKNOWN = 0.95, 0.85, 0.7, 0.6, 0.6, 0.5
 
+# Who was last seen behind a door with at least this confidence is taken to come out of it again.
+STILL_THERE: Final = 0.25
+
 # Windows logon types at the machine itself: interactive, unlock, cached interactive
 # (Microsoft Learn, "4624(S): An account was successfully logged on").
 CONSOLE_LOGONS: Final = frozenset({"2", "7", "11"})
@@ -184,19 +187,17 @@ class LiveState:
         passage = self._passage(event, asset_of, person)
         if passage is None:
             return
-        before, behind, side_known = passage
+        before, behind, side_sure = passage
         sure = _BADGE[event.kind]
         zone = behind if sure else before
-        confidence = sure or AT_DOOR
-        if not side_known:
-            confidence = min(confidence, SIDE_UNKNOWN)
+        confidence = min(sure or AT_DOOR, side_sure)
         if name:
             self._put("badge", name, known, (event.time_ms, zone))
         if person is not None:
             self._put("person", person, True, (event.time_ms, zone, confidence, event.kind))
 
-    def _passage(self, event: Event, asset_of: AssetOf, person: str | None) -> tuple[str, str, bool] | None:
-        """(side before the door, side behind it, whether the direction is known); None without a place.
+    def _passage(self, event: Event, asset_of: AssetOf, person: str | None) -> tuple[str, str, float] | None:
+        """(side before the door, side behind it, how sure the direction is); None without a place.
 
         Direction, first that is known: the reader's own zone is the side before; a one-way door; the
         message's `direction`; the person was last seen on one of the sides. Else inward: `between`
@@ -209,22 +210,22 @@ class LiveState:
                 reader_zone = node.zone if node is not None else ""
         door = self._graph.site.doors.get(self._door_of(event, asset_of))
         if door is None:
-            return (reader_zone, reader_zone, True) if reader_zone else None
+            return (reader_zone, reader_zone, 1.0) if reader_zone else None
         outer, inner = door.between if door.between[1] != OUTSIDE else (door.between[1], door.between[0])
         if reader_zone in door.between:
-            return (outer, inner, True) if reader_zone == outer else (inner, outer, True)
+            return (outer, inner, 1.0) if reader_zone == outer else (inner, outer, 1.0)
         if door.one_way:
-            return (*door.between, True)
+            return (*door.between, 1.0)
         direction = str(event.attributes.get("direction", "")).lower()
         if direction in _INWARD:
-            return outer, inner, True
+            return outer, inner, 1.0
         if direction in _OUTWARD:
-            return inner, outer, True
+            return inner, outer, 1.0
         if person is not None:
             last = self.presence(person, event.time_ms)
-            if last is not None and last[1] >= SIDE_UNKNOWN and last[0] == inner:
-                return inner, outer, True
-        return outer, inner, False
+            if last is not None and last[1] >= STILL_THERE and last[0] == inner:
+                return inner, outer, max(last[1], SIDE_UNKNOWN)
+        return outer, inner, SIDE_UNKNOWN
 
     def _face(self, event: Event, asset_of: AssetOf) -> None:
         person = self.person_of("person", event.entity("person"), event.time_ms)

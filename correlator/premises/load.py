@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from ipaddress import ip_address
 from pathlib import Path
@@ -148,7 +148,7 @@ def read_site(text: str, file: str) -> tuple[Site | None, list[Fault]]:
         reader.fault((1, 1) if documents else _NOWHERE, "a site file holds exactly one document", "start with site:")
         return None, reader.faults
     site = reader.read(documents[0])
-    return site, sorted(reader.faults)
+    return site, sorted(set(reader.faults))
 
 
 def _text(path: Path) -> str:
@@ -187,6 +187,7 @@ class _Reader:
         self.nodes: dict[str, tuple[str, Any]] = {}
         self.aliases: dict[tuple[str, str], tuple[str, Any]] = {}
         self.addresses: dict[str, list[tuple[Span, str]]] = {}
+        self.macs_taken: dict[str, str] = {}
 
     # ---- faults and positions -------------------------------------------------------------------
 
@@ -223,17 +224,19 @@ class _Reader:
     def map(self, data: Any, what: str, at: Mark) -> bool:
         """Whether this is a map; its unknown and missing keys become faults."""
         if not isinstance(data, Mapping):
-            self.fault(at, f"a {what} must be a map with {', '.join(_REQUIRED[what]) or 'keys'}, this is {_kind(data)}")
+            self.fault(
+                at, f"{_a(what)} must be a map with {', '.join(_REQUIRED[what]) or 'keys'}, this is {_kind(data)}"
+            )
             return False
         known = _KNOWN[what]
         if not data.keys() <= known:
             for key in data:
                 if key not in known:
                     where = data.keys_at[key] if isinstance(data, MarkedDict) else _NOWHERE
-                    self.fault(where, f"unknown key {key!r} in a {what}", self.hint(key, known, _one_of(known)))
+                    self.fault(where, f"unknown key {key!r} in {_a(what)}", self.hint(key, known, _one_of(known)))
         for key in _REQUIRED[what]:
             if data.get(key) is None:
-                self.fault(self.at(data, key), f"a {what} needs {key!r}")
+                self.fault(self.at(data, key), f"{_a(what)} needs {key!r}")
         return True
 
     def items(self, data: Any, key: str, what: str) -> Iterator[tuple[Any, Mark]]:
@@ -345,17 +348,18 @@ class _Reader:
             self.fault(self.at(data, "id"), f"id {asset!r} is given twice", _first(first_class, self.at(first, "id")))
             return False
         self.nodes[asset] = (asset_class, data)
-        self.alias(data, asset_class, asset, asset, self.at)
+        self.alias(data, asset_class, asset, asset)
         return True
 
-    def alias(self, data: Any, asset_class: str, alias: str, asset: str, at: Callable[[Any, str], Mark] | Mark) -> None:
+    def alias(self, data: Any, asset_class: str, alias: str, asset: str, at: Mark | None = None) -> None:
         """Take a name that messages use; one name means one thing of a class."""
         known = self.aliases.get((asset_class, alias))
         if known is None:
             self.aliases[asset_class, alias] = (asset, data)
         elif known[0] != asset:
-            mark = at(data, "id") if callable(at) else at
-            self.fault(mark, f"{alias!r} already names another {asset_class}", f"it is {known[0]!r}")
+            self.fault(
+                at or self.at(data, "id"), f"{alias!r} already names another {asset_class}", f"it is {known[0]!r}"
+            )
 
     def other_names(self, data: Any, asset_class: str, asset: str) -> tuple[str, ...]:
         if data.get("aliases") is None:
@@ -376,7 +380,7 @@ class _Reader:
             self.fault(at, f"there is no {what} {name!r}", self.hint(name, among))
             return False
         if classes and node[0] not in classes:
-            self.fault(at, f"{name!r} is a {_plain(node[0])}, here a {what} is needed")
+            self.fault(at, f"{name!r} is {_a(_plain(node[0]))}, here {_a(what)} is needed")
             return False
         return True
 
@@ -556,7 +560,7 @@ class _Reader:
             asset = self.word(item, "id")
             asset_class = self.word(item, "class")
             if asset_class in _ELSEWHERE:
-                self.fault(self.at(item, "class"), f"an asset here cannot be a {_plain(asset_class)}",
+                self.fault(self.at(item, "class"), f"an asset here cannot be {_a(_plain(asset_class))}",
                            _ELSEWHERE[asset_class])  # fmt: skip
             elif asset_class and asset_class not in ASSET_CLASSES:
                 allowed = [name for name in ASSET_CLASSES if name not in _ELSEWHERE]
@@ -618,7 +622,9 @@ class _Reader:
             if not _MAC.fullmatch(mac):
                 self.fault(at, f"{text!r} is no MAC address", "such as 02:00:5e:10:00:01")
                 continue
-            self.alias(item, "mac", mac, asset, at)
+            other = self.macs_taken.setdefault(mac, asset)
+            if other != asset:
+                self.fault(at, f"MAC address {mac} is that of {other!r} too", "correct one")
             macs.append(mac)
         return tuple(macs)
 
@@ -650,7 +656,7 @@ class _Reader:
                 name, mark = self.word(entry, "id"), self.at(entry, "id")
                 span, disabled = self.span(entry), self.time(entry, "disabled_from")
             elif entry is None or isinstance(entry, list):
-                self.fault(at, f"a {what} must be an id or a map with id, this is {_kind(entry)}")
+                self.fault(at, f"{_a(what)} must be an id or a map with id, this is {_kind(entry)}")
                 continue
             else:
                 name = entry if isinstance(entry, str) else self._as_written(entry, at)
@@ -699,7 +705,7 @@ class _Reader:
                     not relation.targets or classes[0] in relation.targets
                 )
                 hint = f"turn it round: from: {target}, to: {source}" if turned else _one_of(allowed)
-                self.fault(self.at(item, key), f"{name!r} is a {_plain(classes[index])}, {key!r} of {kind} cannot be",
+                self.fault(self.at(item, key), f"{name!r} is {_a(_plain(classes[index]))}, {key!r} of {kind} cannot be",
                            hint)  # fmt: skip
                 return
 
@@ -866,6 +872,10 @@ def _kind(value: Any) -> str:
     return f"{value!r}"
 
 
+def _a(what: str) -> str:
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+
+
 def _plain(asset_class: str) -> str:
     return asset_class.replace("_", " ")
 
@@ -875,11 +885,12 @@ def _plural(what: str) -> str:
 
 
 def _first(what: str, at: Mark) -> str:
-    return f"first, as a {_plain(what)}, on line {at[0]}"
+    return f"first, as {_a(_plain(what))}, on line {at[0]}"
 
 
 def _one_of(words: Iterable[str]) -> str:
-    return f"one of {', '.join(sorted(words))}"
+    named = sorted(words)
+    return f"one of {', '.join(named)}" if len(named) > 1 else f"only {named[0]}"
 
 
 def _timezones() -> list[str]:

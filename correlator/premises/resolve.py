@@ -19,8 +19,8 @@ class Resolver:
     r"""Finds what an entity names.
 
     Names are the asset's id and its aliases, per asset class. Hosts and accounts are also found in
-    another case, hosts by the first label of a full domain name, accounts without their domain
-    ("WARD\nurse7", "nurse7@ward.example").
+    another case, and with or without their domain ("ws7.ward.example", "WARD\nurse7",
+    "nurse7@ward.example") where that leads to one asset only.
     """
 
     def __init__(self, graph: SiteGraph, live: LiveState) -> None:
@@ -28,6 +28,7 @@ class Resolver:
         self._live = live
         self._names: dict[str, dict[str, str]] = {}
         self._lower: dict[str, dict[str, str]] = {}
+        self._bare: dict[str, dict[str, str]] = {}
         self._macs: dict[str, str] = {}
         self._ips: dict[str, list[tuple[Span, str]]] = {}
         self._holders: dict[str, dict[str, list[tuple[Credential, str]]]] = {"badge": {}, "account": {}}
@@ -53,10 +54,13 @@ class Resolver:
         for holders in self._holders.values():
             for held in holders.values():
                 held.sort(key=lambda one: one[0].span.from_ms or 0)
-        self._lower = {
-            asset_class: {name.lower(): asset for name, asset in names.items()}
-            for asset_class, names in self._names.items()
-        }
+        for asset_class, names in self._names.items():
+            lower: dict[str, str] = {name.lower(): asset for name, asset in names.items()}
+            bare: dict[str, set[str]] = {}
+            for name, asset in lower.items():
+                bare.setdefault(_bare(asset_class, name), set()).add(asset)
+            self._lower[asset_class] = lower
+            self._bare[asset_class] = {name: assets.pop() for name, assets in bare.items() if len(assets) == 1}
 
     def find(self, kind: str, entity_id: str, t_ms: int) -> str:
         """The asset an entity names at that time, "" if none is known."""
@@ -86,10 +90,13 @@ class Resolver:
         if kind not in ("host", "account"):
             return ""
         lower = name.lower()
-        short = lower.split(".", 1)[0] if kind == "host" else lower.rpartition("\\")[2].split("@", 1)[0]
-        for form in (lower, short):
+        bare = _bare(kind, lower)
+        # A name with a domain is that of one without, and the other way round, but never that of one with
+        # another domain: the local administrator of one machine is not that of the next.
+        other = self._bare if bare == lower else self._lower
+        for tables, form in ((self._lower, lower), (other, bare)):
             for asset_class in classes:
-                asset = self._lower.get(asset_class, {}).get(form)
+                asset = tables.get(asset_class, {}).get(form)
                 if asset:
                     return asset
         return ""
@@ -135,3 +142,10 @@ class Resolver:
 
 def _mac(text: str) -> str:
     return text.lower().replace("-", ":")
+
+
+def _bare(kind: str, lower: str) -> str:
+    """A host's first label, an account without its domain."""
+    if kind == "account":
+        return lower.rpartition("\\")[2].split("@", 1)[0]
+    return lower.split(".", 1)[0]

@@ -292,8 +292,9 @@ def parse_json(payload: bytes) -> Any:
         raise Unreadable("not_json", str(error)) from error
     if _SURROGATE.search(payload):
         value = _clean(value)
-    digits = payload.translate(_DIGITS_TO_ZERO)
-    if _TWENTY_DIGITS in digits or _MINUS_NINETEEN in digits:
+    try:
+        _pack(value)  # a microsecond; looking at each value takes several
+    except OverflowError:
         value = _fitting(value)
     return value
 
@@ -313,11 +314,7 @@ def _clean(value: Any) -> Any:
     return value
 
 
-# 2**64 - 1 has 20 digits, -2**63 has 19: nothing shorter can be out of range. Looking for a run of digits
-# costs a fraction of looking at each value.
-_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_TWENTY_DIGITS = b"0" * 20
-_MINUS_NINETEEN = b"-" + b"0" * 19
+_pack = msgspec.msgpack.Encoder().encode
 
 
 def _fitting(value: Any) -> Any:

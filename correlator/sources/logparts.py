@@ -202,7 +202,7 @@ class IdentityPaths:
 
     def within(self, data: dict[str, Any]) -> list[tuple[Path, str]]:
         """The paths a message may hold, in a fixed order."""
-        return [pair for key in sorted(self.first.intersection(data)) for pair in self.below[key]]
+        return [pair for key, pairs in self.below.items() if key in data for pair in pairs]
 
 
 class Hidden:

@@ -58,7 +58,7 @@ SECURITY_IDENTITY: Final[dict[str, str]] = {
 }
 _IDENTITY_PATHS: Final = IdentityPaths(SECURITY_IDENTITY, flat=True)
 
-_LOGON_IDS: Final = frozenset({"TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId"})
+_LOGON_IDS: Final = ("TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId")
 _CONSOLE: Final = frozenset({"2", "7", "11"})
 _LOGON_WORDS: Final = {
     "2": "console logon", "3": "network logon", "4": "batch logon", "5": "service logon", "7": "console logon",
@@ -579,8 +579,8 @@ def _decode(message: Message, context: Context, fields: Fields, given: Any) -> l
             "missing_field" if missing else "wrong_type",
             "no computer name ('Hostname', 'Computer' or 'winlog.computer_name')",
         )
-    for name in sorted(_LOGON_IDS.intersection(fields)):
-        value = fields[name]
+    for name in _LOGON_IDS:
+        value = fields.get(name)
         if type(value) is int:
             fields[name] = hex(value)
         elif type(value) is str and not value.islower():

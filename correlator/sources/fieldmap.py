@@ -23,6 +23,8 @@ from correlator.sources.dialect import Context, Message, Unreadable, entity, par
 from correlator.sources.logparts import Hidden, account_entity, host_entity, ip_entity, mac_entity
 
 IGNORE: Final = "ignore"  # in a kind table: the message is understood and says nothing
+_MOST_KEPT = 16_384  # combinations of texts remembered by a map, each of texts of at most:
+_LONGEST_KEPT = 64
 _MOST_PARTS = 256  # elements of an `each` list; a controller has at most a few dozen doors
 _MAX_ABS_MS = 10**14  # beyond this nothing is a time, and it must fit 64 bits on the wire
 
@@ -128,8 +130,29 @@ class EntityRule:
 
 
 @dataclass(frozen=True, slots=True)
+class _Who:
+    """What a combination of texts comes to: entities, own names (direction, reason), and tokens.
+
+    tokens: identity field -> what stands there in the attributes; None where a list or object is taken
+    out. hidden: replaces the clear values elsewhere; None where tokens are the values themselves.
+    fit: the kinds whose required roles these entities are known to fill.
+    """
+
+    entities: tuple[Entity, ...]
+    extra: tuple[tuple[str, str], ...]
+    tokens: tuple[tuple[str, str | None], ...]
+    hidden: Hidden | None
+    fit: set[str]
+
+
+@dataclass(frozen=True, slots=True)
 class MapSpec:
-    """A compiled map. `version` is the first 16 hex digits of the file's SHA-256."""
+    """A compiled map. `version` is the first 16 hex digits of the file's SHA-256.
+
+    The last four fields follow from the others: badge systems say the same few things of the same few
+    doors and people, so what a combination of texts comes to is remembered. The memory is bounded and
+    changes no result.
+    """
 
     name: str
     dialect: str
@@ -154,6 +177,24 @@ class MapSpec:
     absent: frozenset[str] = frozenset()
     repeats: bool = False
     names: dict[str, dict[str, str]] = field(default_factory=dict)
+    kind_fields: tuple[Getter, ...] = field(init=False, repr=False)
+    entity_fields: tuple[Getter, ...] = field(init=False, repr=False)
+    kinds_seen: dict[Any, tuple[str, str]] = field(init=False, repr=False, default_factory=dict)
+    entities_seen: dict[Any, _Who] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        of_kind = list({test.name: test.getter for test in self.where}.values())
+        if type(self.kind) is Value:
+            of_kind += self.kind.getters
+        elif type(self.kind) is tuple:
+            of_kind += {test.name: test.getter for case in self.kind for test in case.tests}.values()
+        if self.level is not None:
+            of_kind += self.level.getters
+        values = [rule.value for rule in self.entities] + [value for _, value in self.extra]
+        by_name = {name: getter for value in values for name, getter in zip(value.names, value.getters, strict=True)}
+        by_name |= {name: getter_of(name) for name, _ in self.identity}
+        object.__setattr__(self, "kind_fields", tuple(of_kind))
+        object.__setattr__(self, "entity_fields", tuple(by_name.values()))
 
     @property
     def needs_header(self) -> bool:
@@ -275,11 +316,9 @@ def _iso_ms(text: str, zone: tzinfo | None) -> tuple[int, int] | None:
 
 
 def _time(data: dict[str, Any], rule: Time, context: Context) -> tuple[int | None, int]:
-    values = [getter(data) for getter in rule.getters]
-    if len(values) == 1 and (type(values[0]) is int or type(values[0]) is float):
-        value: Any = values[0]
-    else:
-        texts = [text_of(value, rule.names).strip() for value in values]
+    value: Any = rule.getters[0](data) if len(rule.getters) == 1 else None
+    if type(value) is not int and type(value) is not float:
+        texts = [text_of(getter(data), rule.names).strip() for getter in rule.getters]
         if not all(texts):
             return None, 0
         value = " ".join(texts)
@@ -327,9 +366,6 @@ def decode_mapped(message: Message, context: Context) -> list[Event]:
     data = _record(message.payload, spec)
     if data is None:
         return []
-    for test in spec.where:
-        if not test.holds(data):
-            return []
     if not spec.each:
         made = _event(message, context, spec, data, 0)
         return [] if made is None else [made]
@@ -343,41 +379,62 @@ def decode_mapped(message: Message, context: Context) -> list[Event]:
 
 def _parts(data: dict[str, Any], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """One record an element where fields hold parallel lists (one a door); else the record itself."""
-    lists = {name: data[name] for name in names if type(data.get(name)) is list}
+    lists: dict[str, list[Any]] = {}
+    for name in names:
+        items = data.get(name)
+        if type(items) is list:
+            lists[name] = items
     if not lists:
         return [data]
     count = max(len(items) for items in lists.values())
     if count > _MOST_PARTS:
         raise Unreadable("wrong_type", f"a list of {count} elements; the limit is {_MOST_PARTS}")
-    # Copies all the way down, because tokens replace values in place later.
+    rest = {name: value for name, value in data.items() if name not in lists}
+    nested = any(type(value) is dict or type(value) is list for value in rest.values())
+    # What nests is copied all the way down, because tokens replace values in place later.
     return [
-        deepcopy(data) | {name: (items[at] if at < len(items) else None) for name, items in lists.items()}
+        (deepcopy(rest) if nested else rest)
+        | {name: (items[at] if at < len(items) else None) for name, items in lists.items()}
         for at in range(count)
     ]
 
 
 def _event(message: Message, context: Context, spec: MapSpec, data: dict[str, Any], index: int) -> Event | None:
-    kind = _kind(spec, data)
+    key = _key(spec.kind_fields, data)
+    known = spec.kinds_seen.get(key) if key is not None else None
+    if known is None:
+        known = _told(spec, data)
+        if key is not None:
+            _remember(spec.kinds_seen, key, known)
+    kind, level = known
     if kind == IGNORE:
         return None
     device_ms: int | None = None
     sub_ns = 0
     if spec.time is not None:
         device_ms, sub_ns = _time(data, spec.time, context)
-    entities = _entities(spec, data, context)
-    gaps = missing_roles(KINDS[kind], entities)
-    if gaps:
-        raise Unreadable("missing_field", f"{kind} needs {' and '.join(gaps)}; the fields for it are absent or empty")
-    level = spec.level.read(data, spec.absent) if spec.level is not None else None
-    extra = {name: value.read(data, spec.absent) for name, value in spec.extra}
+    key = _key(spec.entity_fields, data)
+    whole_key = (context.identity, key)  # tokens are part of the result
+    who = spec.entities_seen.get(whole_key) if key is not None else None
+    if who is None:
+        who = _who(spec, data, context)
+        if key is not None:
+            _remember(spec.entities_seen, whole_key, who)
+    if kind not in who.fit:
+        gaps = missing_roles(KINDS[kind], who.entities)
+        if gaps:
+            what = f"{kind} needs {' and '.join(gaps)}; the fields for it are absent or empty"
+            raise Unreadable("missing_field", what)
+        who.fit.add(kind)
     native_id = ""
     if spec.id:
         parts = [text_of(getter(data), ("id",)) for getter in spec.id]
         native_id = "/".join(parts) if all(parts) else ""
-    text = _text(spec, message, data)
-    seq = _seq(spec, data)
-
-    attributes, text = _attributes(spec, data, extra, text, context)
+    text = _text(spec, message, data) if spec.text else ""
+    seq = _seq(spec.seq, data) if spec.seq is not None else 0
+    attributes = _attributes(spec, data, who)
+    if who.hidden is not None and text:
+        text = who.hidden.text(text)
     return context.event(
         message,
         kind,
@@ -385,13 +442,42 @@ def _event(message: Message, context: Context, spec: MapSpec, data: dict[str, An
         device_ms=device_ms,
         sub_ns=sub_ns,
         native_id=native_id,
-        entities=entities,
+        entities=who.entities,
         attributes=attributes,
-        level=level or "",
+        level=level,
         text=text,
         seq=seq,
         dedupe_content=spec.repeats,
     )
+
+
+def _key(getters: tuple[Getter, ...], data: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The values as a key of the memory; None for values that are not worth it or would be mistaken.
+
+    true equals 1 and 1.0 in Python, so only texts and whole numbers are taken.
+    """
+    key = tuple([getter(data) for getter in getters])
+    for value in key:
+        if value is None:
+            continue
+        shape = type(value)
+        if not ((shape is str and len(value) <= _LONGEST_KEPT) or (shape is int and -(10**18) < value < 10**18)):
+            return None
+    return key
+
+
+def _remember(memory: dict[Any, Any], key: Any, value: Any) -> None:
+    if len(memory) >= _MOST_KEPT:
+        memory.clear()
+    memory[key] = value
+
+
+def _told(spec: MapSpec, data: dict[str, Any]) -> tuple[str, str]:
+    """Kind and level of a record; `ignore` where the map's filter leaves it out."""
+    if not all(test.holds(data) for test in spec.where):
+        return IGNORE, ""
+    level = spec.level.read(data, spec.absent) if spec.level is not None else None
+    return _kind(spec, data), level or ""
 
 
 def _kind(spec: MapSpec, data: dict[str, Any]) -> str:
@@ -443,17 +529,13 @@ def _named(role: str, kind: str, text: str, context: Context) -> Entity | None:
 
 
 def _text(spec: MapSpec, message: Message, data: dict[str, Any]) -> str:
-    if not spec.text:
-        return ""
     if spec.text == "raw":
         return message.payload.decode("utf-8", "replace").rstrip("\r\n")
     return text_of(getter_of(spec.text)(data), (spec.text,))
 
 
-def _seq(spec: MapSpec, data: dict[str, Any]) -> int:
-    if spec.seq is None:
-        return 0
-    text = text_of(spec.seq(data), ("seq",)).strip()
+def _seq(getter: Getter, data: dict[str, Any]) -> int:
+    text = text_of(getter(data), ("seq",)).strip()
     if not text:
         return 0
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
@@ -461,19 +543,14 @@ def _seq(spec: MapSpec, data: dict[str, Any]) -> int:
     return int(text)
 
 
-def _attributes(
-    spec: MapSpec, data: dict[str, Any], extra: dict[str, str | None], text: str, context: Context
-) -> tuple[dict[str, Any], str]:
-    """The attributes to keep and the text, with tokens wherever an identifying value stands."""
-    tokens: list[tuple[str, str]] = []
-    hidden: Hidden | None = None  # made when a token differs from its value
+def _who(spec: MapSpec, data: dict[str, Any], context: Context) -> _Who:
+    tokens: list[tuple[str, str | None]] = []
+    hidden: Hidden | None = None
     for name, kind in spec.identity:
         holder, key = _holder(data, name)
-        if holder is None or holder.get(key) is None:
-            continue
-        value = holder[key]
+        value = holder.get(key)
         if type(value) is list or type(value) is dict:
-            holder[key] = None  # what is in there may name people
+            tokens.append((name, None))  # what is in there may name people
             continue
         clear = text_of(value, (name,)).strip()
         if clear:
@@ -482,22 +559,27 @@ def _attributes(
             if token != clear:
                 hidden = hidden or Hidden(context.identity)
                 hidden.add(kind, clear)
+    extra = ((name, value.read(data, spec.absent)) for name, value in spec.extra)
+    told = tuple((name, said) for name, said in extra if said is not None)
+    return _Who(_entities(spec, data, context), told, tuple(tokens), hidden, set())
+
+
+def _attributes(spec: MapSpec, data: dict[str, Any], who: _Who) -> dict[str, Any]:
+    """The attributes to keep, with tokens wherever an identifying value stands. `data` is used up."""
     for name in spec.drop:
         holder, key = _holder(data, name)
-        if holder is not None:
-            holder.pop(key, None)
+        holder.pop(key, None)
     attributes = data if spec.attributes is None else _chosen(data, spec.attributes)
-    for name, said in extra.items():
-        if said is not None:
-            attributes[name] = said
+    for name, said in who.extra:
+        attributes[name] = said
+    hidden = who.hidden
     if hidden is not None:
-        text = hidden.text(text)
         attributes = {name: _hide(value, hidden) for name, value in attributes.items()}
-    for name, token in tokens:
-        holder, key = (attributes, name) if name in attributes else _holder(attributes, name)
-        if holder is not None and key in holder:
+    for name, token in who.tokens:
+        holder, key = _holder(attributes, name)
+        if key in holder:
             holder[key] = token
-    return attributes, text
+    return attributes
 
 
 def _hide(value: Any, hidden: Hidden) -> Any:
@@ -519,8 +601,8 @@ def _chosen(data: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return made
 
 
-def _holder(data: dict[str, Any], name: str) -> tuple[dict[str, Any] | None, str]:
-    """The mapping in which a dotted name ends, and its last part; None if there is no way to it."""
+def _holder(data: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """The mapping in which a dotted name ends, and its last part; an empty one if there is no way to it."""
     if name in data or "." not in name:
         return data, name
     at: Any = data
@@ -528,5 +610,5 @@ def _holder(data: dict[str, Any], name: str) -> tuple[dict[str, Any] | None, str
     for part in parents:
         at = at.get(part)
         if type(at) is not dict:
-            return None, last
+            return {}, last
     return at, last

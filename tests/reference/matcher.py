@@ -176,13 +176,13 @@ class _Run:
         """`detection_one_episode_an_event`."""
         out = []
         self.happenings[key] = []
-        for fold_ms, late, event in self.folded:
+        for _, late, event in self.folded:
             look = event_look(event)
             if not (logsource_fits(rule) and tree_holds(rule.condition, event, look)):
                 continue
             if not all(_predicate(where, [look] * len(where.operands)) for where in rule.head.where):
                 continue
-            out.append(Found(key, {}, event.time_ms, event.time_ms, None, (event.id,), fold_ms, False))
+            out.append(Found(key, {}, event.time_ms, event.time_ms, None, (event.id,), event.time_ms, False))
             if not late:
                 self.happenings[key].append(Happening(event.time_ms, event_place(event), look, event))
         return out

@@ -54,7 +54,8 @@ class Finding(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """What linking works on: a match or a notable single event, placed on an asset.
 
     kind feeds rates (a rule key or an event kind, never text a sender can vary); t_ms is the event or
-    deadline that decided; events are the member event ids known so far.
+    deadline that decided; events are the member event ids known so far. names: the rules that its
+    correlation refers to. windows: declared windows that all its events fit.
     """
 
     id: str
@@ -70,12 +71,18 @@ class Finding(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     techniques: tuple[str, ...] = ()
     match: str = ""
     rule: str = ""
+    names: tuple[str, ...] = ()
+    group: dict[str, Any] = {}
     events: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
     late: bool = False
 
 
 class EnrichedEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
-    """An event with its resolved assets, place and people, and the rules it hit by then."""
+    """An event with its resolved assets, place and people, and the rules it hit by then.
+
+    windows: declared windows open there and then; in_window: it fits one of them.
+    """
 
     event: Any
     assets: tuple[tuple[str, str], ...] = ()
@@ -83,6 +90,8 @@ class EnrichedEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=T
     place_name: str = ""
     zones: tuple[str, ...] = ()
     person: str = ""
+    windows: tuple[str, ...] = ()
+    in_window: bool = False
     rules: tuple[str, ...] = ()
     schema_version: str = SCHEMA_VERSION
 

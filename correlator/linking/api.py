@@ -22,6 +22,7 @@ class Placement(Struct, frozen=True, gc=False):
     terms    the parts of the gain by name, whose sum is the gain, and words for a person
     merged   threats that this finding made one: (from, into)
     parent   a threat that may have led to a new one, for later adoption
+    adopted  ids of earlier findings that had stayed alone and now follow into the threat
     """
 
     threat: str | None
@@ -30,6 +31,7 @@ class Placement(Struct, frozen=True, gc=False):
     terms: tuple[tuple[str, float], ...] = ()
     merged: tuple[tuple[str, str], ...] = ()
     parent: str | None = None
+    adopted: tuple[str, ...] = ()
     reason: str = ""
 
 
@@ -37,7 +39,7 @@ class Linker(Protocol):
     """Decides where findings belong; deterministic, no I/O, state as entries."""
 
     def place(self, finding: Finding) -> Placement:
-        """Places one finding; called in the order of the log."""
+        """Places one finding; called in the order of the log, and again when a finding has grown."""
         ...
 
     def close(self, threat: str) -> None:

@@ -260,6 +260,8 @@ class Engine:
             place_name=places.describe(place) if place else "",
             zones=tuple(places.zones_of(place, event.time_ms)) if place else (),
             person=person,
+            windows=places.event_windows(event),
+            in_window=places.in_window(event),
             rules=rules,
         )
 

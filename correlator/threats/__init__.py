@@ -1,1 +1,1 @@
-"""TODO"""
+"""Findings and matches into threats with evidence, phases and revisions."""

@@ -1,0 +1,446 @@
+"""Keeps the books of threats: findings into members, evidence, phases and revisions.
+
+A `Sink` of the engine: it hears of every event that hit a rule or is notable, and of every match, in
+the order they are decided, and asks a linker where each finding belongs. A revision is told on first
+report; when phase, severity, domains or places change; on merge and close; mere growth at most once
+per 10 s of event time. Times are ms UTC of event time; nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any, Final
+
+import msgspec
+
+from correlator.clock import DAY_MS, SECOND_MS
+from correlator.errors import StateRefused
+from correlator.events.event import LEVEL_RANK, Event
+from correlator.events.kinds import KINDS
+from correlator.events.threat import EnrichedEvent, Evidence, Finding, Match, Step, Threat
+from correlator.linking.api import Linker, Placement
+from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
+from correlator.threats.words import condition_words, expected_absent, masked, said
+
+GROWTH_MS: Final = 10 * SECOND_MS
+IDLE_MS: Final = DAY_MS
+EVIDENCE_MS: Final = 2 * DAY_MS  # how long an event is kept for a threat that may still take it in
+MAX_MEMBERS: Final = 1_000  # member events a threat message lists: about 300 KB, under the 512 KB bound
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder().decode
+_read_enriched: Final = msgspec.msgpack.Decoder(EnrichedEvent).decode
+
+
+class OpenThreat(msgspec.Struct, gc=False):
+    """A threat as it is kept: its findings, and what was told last."""
+
+    id: str
+    phase: str
+    findings: list[str]
+    joined: dict[str, str]
+    opened_ms: int
+    last_ms: int
+    revision: int = 0
+    told_key: tuple[Any, ...] = ()
+    told_ms: int = 0
+    dirty: bool = False
+    decided_ms: int = 0
+
+
+class ThreatBook:
+    """Threats of one site. places: the site model, or None."""
+
+    def __init__(self, site: str, rules: RuleSet, linker: Linker, places: Any = None) -> None:
+        self.site = site
+        self.linker = linker
+        self._rules: dict[str, CorrelationRule | DetectionRule] = {**rules.detections, **rules.correlations}
+        self._places = places
+        self._evidence: dict[str, EnrichedEvent] = {}
+        self._evidence_sweep_ms = -1
+        self._matches: dict[str, Match] = {}
+        self._findings: dict[str, Finding] = {}
+        self._open: dict[str, OpenThreat] = {}
+        self._deadlines: list[tuple[int, str, str]] = []
+        self._now_ms = 0
+        self.evidence_missing = 0
+        self.out: list[Threat] = []
+
+    # ---- what the engine tells -----------------------------------------------------------------
+
+    def seen(self, event: Event, enriched: EnrichedEvent | None) -> None:
+        """Keeps an event as evidence, so that a slow attack keeps its first steps."""
+        if enriched is not None:
+            self._evidence[event.id] = enriched
+            self._now_ms = max(self._now_ms, event.time_ms)
+            if self._evidence_sweep_ms < 0:
+                self._evidence_sweep_ms = event.time_ms + EVIDENCE_MS
+            elif event.time_ms > self._evidence_sweep_ms:
+                self._forget_evidence(event.time_ms)
+
+    def told(self, match: Match) -> None:
+        """A match opened, grew into its final form, or was decided at once."""
+        if match.early or match.state == "excepted":
+            return
+        now_ms = match.opened_ms if match.state == "open" or match.revision == 1 else match.last_ms
+        self._now_ms = max(self._now_ms, now_ms)
+        finding = self._finding(match)
+        self._matches[match.id] = match
+        self._findings[finding.id] = finding
+        self._placed(finding, self.linker.place(finding))
+
+    def next_deadline_ms(self) -> int:
+        """When a revision of mere growth or a close falls due, -1 if nothing does."""
+        return self._deadlines[0][0] if self._deadlines else -1
+
+    def advance(self, before_ms: int) -> None:
+        """Tells growth and closes idle threats that fall due before a time."""
+        while self._deadlines and self._deadlines[0][0] < before_ms:
+            due_ms, what, threat_id = heappop(self._deadlines)
+            threat = self._open.get(threat_id)
+            if threat is None:
+                continue
+            self._now_ms = max(self._now_ms, due_ms)
+            if what == "grow":
+                if threat.dirty:
+                    self._tell(threat)
+            elif threat.last_ms + IDLE_MS <= due_ms:
+                self._close(threat)
+            else:
+                heappush(self._deadlines, (threat.last_ms + IDLE_MS, "idle", threat_id))
+
+    def drain(self) -> list[Threat]:
+        """Revisions told since the last call, in order."""
+        out, self.out = self.out, []
+        return out
+
+    def open_threats(self, matches: list[Match]) -> list[Threat]:
+        """Every open threat as it stands, with the open matches as they stand; a revision where it has grown."""
+        for match in matches:
+            if match.id in self._matches and self._matches[match.id].state == "open":
+                self.told(match)
+        for threat in self._open.values():
+            if threat.dirty:
+                self._tell(threat)
+        return self.drain()
+
+    # ---- findings ------------------------------------------------------------------------------
+
+    def _finding(self, match: Match) -> Finding:
+        rule = self._rules[match.rule]
+        members = [self._evidence[one] for one in match.events if one in self._evidence]
+        deciding = self._evidence.get(match.decided_by) or (members[-1] if members else None)
+        names = rule.rules if isinstance(rule, CorrelationRule) else ()
+        windows: tuple[str, ...] = ()
+        if members and all(one.in_window for one in members):
+            windows = tuple(sorted({window for one in members for window in one.windows}))
+        domain = KINDS[deciding.event.kind].domain if deciding is not None and deciding.event.kind in KINDS else "cyber"
+        return Finding(
+            id=match.id,
+            site=self.site,
+            kind=match.rule,
+            title=match.title,
+            asset=self._asset(rule, match, members, deciding),
+            t_ms=match.opened_ms,
+            domain=domain,
+            level=match.level,
+            threat_type=match.threat_type,
+            tactics=tuple(tag[7:] for tag in match.tags if tag.startswith("attack.") and not tag[7:8].isdigit()
+                          and not tag.startswith("attack.t")),
+            techniques=techniques(match.tags),
+            match=match.id,
+            rule=match.rule,
+            names=names,
+            group=match.group,
+            events=match.events,
+            windows=windows,
+            late=match.late,
+        )  # fmt: skip
+
+    def _asset(
+        self, rule: Any, match: Match, members: list[EnrichedEvent], deciding: EnrichedEvent | None
+    ) -> str:
+        """What the rule's `asset:` names, else the group's entity, else the place of the deciding event."""
+        step, _, field = match.asset.rpartition(".")
+        wanted = field or match.asset
+        if wanted:
+            for one in reversed(members):
+                if step and not self._is_step(one, step):
+                    continue
+                for role, asset in one.assets:
+                    entity = next((e for e in one.event.entities if e.role == role and e.kind == wanted), None)
+                    if entity is not None:
+                        return asset if self._places is None else self._places.resolve(
+                            wanted, entity.id, one.event.time_ms
+                        )  # fmt: skip
+                if wanted == "asset" and one.place:
+                    return one.place
+        for name, value in match.group.items():
+            kind = name.rpartition(".")[2]
+            if self._places is not None and kind in ("door", "host", "device", "zone", "camera", "sensor", "reader"):
+                return str(self._places.resolve(kind, str(value), match.opened_ms))
+        return deciding.place if deciding is not None else ""
+
+    def _is_step(self, one: EnrichedEvent, step: str) -> bool:
+        name = step.partition("#")[0]
+        return any(
+            key == name or (key in self._rules and self._rules[key].head.name == name) for key in one.rules
+        )
+
+    # ---- books ---------------------------------------------------------------------------------
+
+    def _placed(self, finding: Finding, placement: Placement) -> None:
+        if placement.threat is None:
+            return
+        threat = self._open.get(placement.threat)
+        if threat is None:
+            threat = OpenThreat(
+                id=placement.threat, phase="threat", findings=[], joined={}, opened_ms=finding.t_ms,
+                last_ms=finding.t_ms,
+            )  # fmt: skip
+            self._open[threat.id] = threat
+            heappush(self._deadlines, (finding.t_ms + IDLE_MS, "idle", threat.id))
+        for source, _ in placement.merged:
+            self._merge(source, threat)
+        for one in (finding.id, *placement.adopted):
+            if one not in threat.joined:
+                threat.findings.append(one)
+                threat.joined[one] = placement.reason if one == finding.id else "shares an event"
+        threat.last_ms = max(threat.last_ms, self._now_ms)
+        threat.decided_ms = self._now_ms
+        threat.dirty = True
+        self._revise(threat)
+
+    def _revise(self, threat: OpenThreat) -> None:
+        """Tells a change that matters at once; growth waits for its timer."""
+        if self._key(threat) != threat.told_key:
+            self._tell(threat)
+            return
+        due_ms = threat.told_ms + GROWTH_MS
+        if due_ms <= self._now_ms:
+            self._tell(threat)
+        elif (due_ms, "grow", threat.id) not in self._deadlines:
+            heappush(self._deadlines, (due_ms, "grow", threat.id))
+
+    def _merge(self, source: str, into: OpenThreat) -> None:
+        other = self._open.pop(source, None)
+        if other is None:
+            return
+        for finding in other.findings:
+            if finding not in into.joined:
+                into.findings.append(finding)
+                into.joined[finding] = other.joined[finding]
+        into.opened_ms = min(into.opened_ms, other.opened_ms)
+        other.phase = "merged"
+        self._tell(other, merged_into=into.id)
+
+    def _close(self, threat: OpenThreat) -> None:
+        threat.phase = "quiet"
+        self._tell(threat)
+        del self._open[threat.id]
+        self.linker.close(threat.id)
+        for finding in threat.findings:
+            self._findings.pop(finding, None)
+            self._matches.pop(finding, None)
+
+    def _key(self, threat: OpenThreat) -> tuple[Any, ...]:
+        findings = [self._findings[one] for one in threat.findings]
+        return (
+            threat.phase,
+            max(LEVEL_RANK[one.level] for one in findings),
+            tuple(sorted(self._domains(findings))),
+            tuple(sorted({one.asset for one in findings if one.asset})),
+        )
+
+    def _domains(self, findings: list[Finding]) -> set[str]:
+        found = {one.domain for one in findings}
+        for finding in findings:
+            for event in finding.events:
+                evidence = self._evidence.get(event)
+                kind = KINDS.get(evidence.event.kind) if evidence is not None else None
+                if kind is not None:
+                    found.add(kind.domain)
+        return found
+
+    def _tell(self, threat: OpenThreat, merged_into: str = "") -> None:
+        threat.revision += 1
+        threat.told_key = self._key(threat)
+        threat.told_ms = self._now_ms
+        threat.dirty = False
+        self.out.append(self._message(threat, merged_into))
+
+    def _message(self, threat: OpenThreat, merged_into: str) -> Threat:
+        findings = sorted((self._findings[one] for one in threat.findings), key=lambda one: (one.t_ms, one.id))
+        events: dict[str, EnrichedEvent] = {}
+        for finding in findings:
+            for event_id in finding.events:
+                evidence = self._evidence.get(event_id)
+                if evidence is None:
+                    self.evidence_missing += 1
+                else:
+                    events[event_id] = evidence
+        ordered = sorted(
+            events.values(), key=lambda one: (one.event.time_ms, one.event.sub_ns, one.event.source, one.event.seq,
+                                              one.event.id)
+        )  # fmt: skip
+        worst = max(findings, key=lambda one: (LEVEL_RANK[one.level], -one.t_ms, one.id))
+        places = [one.place_name for one in ordered if one.place_name]
+        named = list(dict.fromkeys([self._describe(one.asset) for one in findings if one.asset] + places))
+        first_ms = min([one.event.time_ms for one in ordered] + [one.t_ms for one in findings])
+        last_ms = max([one.event.time_ms for one in ordered] + [one.t_ms for one in findings])
+        return Threat(
+            id=threat.id,
+            site=self.site,
+            title=self._title(worst, findings),
+            phase=threat.phase,  # type: ignore[arg-type]
+            revision=threat.revision,
+            severity=worst.level,
+            first_ms=first_ms,
+            last_ms=last_ms,
+            opened_ms=threat.opened_ms,
+            decided_ms=threat.decided_ms,
+            domains=tuple(sorted(self._domains(findings))),
+            assets=tuple(dict.fromkeys(one.asset for one in findings if one.asset)),
+            places=tuple(named),
+            techniques=tuple(sorted({one for finding in findings for one in finding.techniques})),
+            threat_types=tuple(sorted({one.threat_type for one in findings if one.threat_type})),
+            steps=tuple(self._step(threat, finding, findings) for finding in findings),
+            members=tuple(self._proof(one) for one in ordered[:MAX_MEMBERS]),
+            windows=tuple(sorted({window for finding in findings for window in finding.windows})),
+            merged_into=merged_into,
+            truncated=max(0, len(ordered) - MAX_MEMBERS),
+        )
+
+    def _title(self, worst: Finding, findings: list[Finding]) -> str:
+        others = len(findings) - 1
+        place = self._describe(worst.asset)
+        at = f" - {place}" if place else ""
+        more = f", with {others} more finding{'s' if others > 1 else ''}" if others else ""
+        return f"{worst.title}{at}{more}"
+
+    def _describe(self, asset: str) -> str:
+        if not asset or self._places is None:
+            return asset
+        return str(self._places.describe(asset))
+
+    def _step(self, threat: OpenThreat, finding: Finding, findings: list[Finding]) -> Step:
+        match = self._matches[finding.match]
+        rule = self._rules[finding.rule]
+        reason = threat.joined[finding.id]
+        if reason == "shares an event":
+            mine = set(finding.events)
+            other = next((one for one in findings if one.id != finding.id and mine & set(one.events)), None)
+            shared = len(mine & set(other.events)) if other is not None else 0
+            if other is not None:
+                reason = f"shares {shared} event{'s' if shared > 1 else ''} with \"{other.title}\""
+        elif reason == "is named by its rule":
+            other = next((one for one in findings if finding.rule in one.names), None)
+            reason = f'is a part of "{other.title}" for the same group' if other is not None else reason
+        head = rule.head
+        return Step(
+            finding=finding.id,
+            rule=finding.rule,
+            title=finding.title,
+            says=head.said,
+            level=finding.level,
+            t_ms=finding.t_ms,
+            joined=reason,
+            expected_absent=expected_absent(rule, self._rules),
+            group=masked(match.group),
+            value=match.value,
+            condition=condition_words(rule, self._rules),
+            state=match.state,
+            asset=finding.asset,
+            place_name=self._describe(finding.asset),
+            events=finding.events,
+            inner=match.inner,
+            truncated=match.truncated,
+        )
+
+    def _proof(self, one: EnrichedEvent) -> Evidence:
+        event = one.event
+        kind = KINDS.get(event.kind)
+        return Evidence(
+            id=event.id,
+            time_ms=event.time_ms,
+            kind=event.kind,
+            source=event.source,
+            said=said(event, one.person),
+            place=one.place,
+            place_name=one.place_name,
+            domain=kind.domain if kind is not None else "",
+            origin=event.origin,
+            raw=event.raw,
+            late_ms=event.late_ms,
+            time_quality=event.time_quality,
+        )
+
+    def _forget_evidence(self, now_ms: int) -> None:
+        """Drops old events that no open threat holds."""
+        held = {event for threat in self._open.values() for one in threat.findings for event in self._findings[one].events}
+        oldest = now_ms - EVIDENCE_MS
+        for event_id in [
+            one for one, kept in self._evidence.items() if kept.event.time_ms < oldest and one not in held
+        ]:
+            del self._evidence[event_id]
+        in_threats = {one for threat in self._open.values() for one in threat.findings}
+        for match_id in [
+            one for one, match in self._matches.items()
+            if one not in in_threats and match.state != "open" and match.last_ms < oldest
+        ]:  # fmt: skip
+            del self._matches[match_id]
+            self._findings.pop(match_id, None)
+        self._evidence_sweep_ms = now_ms + EVIDENCE_MS // 2
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def snapshot(self) -> list[tuple[str, bytes]]:
+        """All state entries, sorted by key."""
+        entries = [(f"1/evidence/{one}", _pack(kept)) for one, kept in self._evidence.items()]
+        entries += [(f"1/match/{one}", _pack(match)) for one, match in self._matches.items()]
+        entries += [(f"1/finding/{one}", _pack(finding)) for one, finding in self._findings.items()]
+        entries += [(f"1/threat/{one}", _pack(threat)) for one, threat in self._open.items()]
+        entries.append(("1/book", _pack([self._now_ms, self._evidence_sweep_ms, sorted(self._deadlines),
+                                         self.evidence_missing])))  # fmt: skip
+        entries += self.linker.snapshot()
+        return sorted(entries)
+
+    def restore(self, entries: list[tuple[str, bytes]]) -> None:
+        """Takes a snapshot into a fresh book. Raises StateRefused for what it cannot read."""
+        threats: list[OpenThreat] = []
+        for key, value in entries:
+            version, _, rest = key.partition("/")
+            component, _, name = rest.partition("/")
+            if version != "1":
+                raise StateRefused(f"state entry {key!r} is of version {version}; this release reads 1")
+            if component == "evidence":
+                kept = _read_enriched(value)
+                self._evidence[name] = msgspec.structs.replace(kept, event=msgspec.convert(kept.event, Event))
+            elif component == "match":
+                self._matches[name] = msgspec.msgpack.decode(value, type=Match)
+            elif component == "finding":
+                self._findings[name] = msgspec.msgpack.decode(value, type=Finding)
+            elif component == "threat":
+                threats.append(msgspec.msgpack.decode(value, type=OpenThreat))
+            elif component == "book":
+                self._now_ms, self._evidence_sweep_ms, deadlines, self.evidence_missing = _unpack(value)
+                self._deadlines = [(due, what, threat) for due, what, threat in deadlines]
+            elif component == "linker":
+                self.linker.restore([(key, value)])
+            else:
+                raise StateRefused(f"state entry {key!r} is of no component that this release knows")
+        for threat in sorted(threats, key=lambda one: (one.opened_ms, one.id)):
+            threat.told_key = self._key(threat) if not threat.dirty else threat.told_key
+            self._open[threat.id] = threat
+
+
+def techniques(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """Technique ids among a rule's tags: ATT&CK ids in capitals, own ones as x-cps-*."""
+    found = []
+    for tag in tags:
+        name = tag.removeprefix("attack.")
+        if tag.startswith("attack.t") and name[1:2].isdigit():
+            found.append(name.upper())
+        elif tag.startswith("x-cps."):
+            found.append("x-cps-" + tag[6:])
+    return tuple(found)

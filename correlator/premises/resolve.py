@@ -31,6 +31,7 @@ class Resolver:
         self._bare: dict[str, dict[str, str]] = {}
         self._macs: dict[str, str] = {}
         self._ips: dict[str, list[tuple[Span, str]]] = {}
+        self._other_forms: dict[str, list[tuple[Span, str]]] = {}  # foreign addresses and unusual spellings
         self._holders: dict[str, dict[str, list[tuple[Credential, str]]]] = {"badge": {}, "account": {}}
         self._cache: dict[str, dict[str, str]] = {kind: {} for kind in KIND_CLASSES}
         self._index()
@@ -67,11 +68,11 @@ class Resolver:
         cache = self._cache.get(kind)
         if cache is None:
             return ""
+        if kind == "ip":
+            return self._by_ip(entity_id, t_ms)
         found = cache.get(entity_id)
         if found is not None:
             return found
-        if kind == "ip":
-            return self._by_ip(entity_id, t_ms)
         asset = self._macs.get(_mac(entity_id), "") if kind == "mac" else self._by_name(kind, entity_id)
         node = self._graph.nodes.get(asset)
         if node is not None and node.span.limited:
@@ -109,10 +110,17 @@ class Resolver:
             asset = (self.find("mac", mac, t_ms) if mac else "") or (self.find("host", host, t_ms) if host else "")
             if asset:
                 return asset
-        try:
-            entries = self._ips.get(text) or self._ips.get(str(ip_address(text)), [])
-        except ValueError:
-            return ""
+        entries = self._ips.get(text)
+        if entries is None:
+            entries = self._other_forms.get(text)
+            if entries is None:
+                try:
+                    entries = self._ips.get(str(ip_address(text)), [])
+                except ValueError:
+                    entries = []
+                if len(self._other_forms) >= CACHE_ENTRIES:
+                    self._other_forms.clear()
+                self._other_forms[text] = entries
         for span, asset in entries:
             if span.holds(t_ms):
                 return asset

@@ -185,3 +185,16 @@ def test_settings_of_a_dialect_are_checked(dialect: str, settings: object, said:
     with pytest.raises(FaultyFile) as caught:
         prepared_settings(dialect, settings, "s.yaml")
     assert said in str(caught.value)
+
+
+DOC = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+
+
+@pytest.mark.parametrize("text", [block for block in DOC.split("```yaml\n")[1:] if block.startswith("map:")])
+def test_a_map_in_the_documentation_loads(tmp_path: Path, text: str) -> None:
+    assert spec_of(tmp_path, text.partition("```")[0]).kind
+
+
+def test_the_documentation_names_every_dialect_and_shipped_map() -> None:
+    for name in (*DIALECTS, *shipped_maps()):
+        assert f"`{name}`" in DOC

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from correlator.errors import FaultyFile
-from correlator.sources import DIALECTS, Context, MapSpec, Message, load_map, map_settings, prepared_settings, shipped_maps
+from correlator.sources import (
+    DIALECTS,
+    Context,
+    MapSpec,
+    Message,
+    load_map,
+    map_settings,
+    prepared_settings,
+    shipped_maps,
+)
 
 T = 1_772_330_400_000
 

@@ -111,6 +111,7 @@ def replay(scenario: Path, out: Path | None, speed: float | None, as_json: bool,
     with its evidence and compares with the scenario's expect.yaml: exit code 0 when all expectations
     hold, 1 when not, 2 on unusable input.
     """
+    from correlator.lab.background import background
     from correlator.run.replay import replay as work
     from correlator.run.scenario import packaged_scenarios
 
@@ -126,6 +127,7 @@ def replay(scenario: Path, out: Path | None, speed: float | None, as_json: bool,
             progress=shown,
             stdout=sys.stdout,
             stderr=sys.stderr,
+            background=background,
         )
     )
 

@@ -66,7 +66,7 @@ test: $(VENV)/dev.done ## all checks and tests: ruff, mypy, import-linter, pytes
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: run 'make format'" >&2; exit 1; }
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/pytest -n $(WORKERS) -q
+	@$(BIN)/pytest -n $(WORKERS) --dist loadgroup -q
 
 .PHONY: format
 format: $(VENV)/dev.done ## put the code into ruff's form

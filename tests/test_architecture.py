@@ -31,7 +31,7 @@ def modules_of(stages: tuple[str, ...]) -> list[str]:
 
 
 def offences(source: str, may_open: bool = False) -> list[str]:
-    """"line: what" for each import and call that a deciding module must not have."""
+    """ "line: what" for each import and call that a deciding module must not have."""
     found = []
     for node in ast.walk(ast.parse(source)):
         names: list[str] = []
@@ -71,7 +71,10 @@ def test_what_decides_reads_no_clock_no_chance_and_does_no_io(module):
         ("from random import choice", "1: import random"),
         ("import os.path", "1: import os"),
         ("from socket import socket", "1: import socket"),
-        ("import socket\nsocket.inet_pton(socket.AF_INET, a)\nsocket.create_connection(a)", "3: socket.create_connection"),
+        (
+            "import socket\nsocket.inet_pton(socket.AF_INET, a)\nsocket.create_connection(a)",
+            "3: socket.create_connection",
+        ),
         ("def f():\n    return datetime.now()", "2: now()"),
         ("order = hash('a')", "1: hash()"),
         ("data = open('x')", "1: open()"),

@@ -17,7 +17,11 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "licences.md"
-LOCKS = {"runtime": "requirements/runtime.txt", "build": "requirements/build.txt", "development": "requirements/dev.txt"}
+LOCKS = {
+    "runtime": "requirements/runtime.txt",
+    "build": "requirements/build.txt",
+    "development": "requirements/dev.txt",
+}
 
 # Locked for another platform only, so not installed here to be read; licences as their metadata has them.
 ELSEWHERE = {"colorama": "BSD-3-Clause"}
@@ -53,7 +57,11 @@ def licence_of(about: Mapping[str, Any], classifiers: list[str]) -> str:
 def allowed(licence: str) -> bool:
     """Whether a licence may be depended on: one of alternatives, and each of several that hold together."""
     return any(
-        all(ALLOWED.fullmatch(part.strip(" ()")) for part in re.split(r" AND | WITH [\w.-]+", choice) if part.strip(" ()"))
+        all(
+            ALLOWED.fullmatch(part.strip(" ()"))
+            for part in re.split(r" AND | WITH [\w.-]+", choice)
+            if part.strip(" ()")
+        )
         for choice in re.split(r" OR ", licence)
     )
 

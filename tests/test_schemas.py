@@ -33,7 +33,13 @@ EVENT = Event(
 )
 EVIDENCE = Evidence(id="0" * 32, time_ms=1, kind="door.opened", source="doors", said="door opened")
 STEP = Step(
-    finding="f", rule="door-forced", title="Door forced", says="The door was forced.", level="high", t_ms=1, joined="opened it"
+    finding="f",
+    rule="door-forced",
+    title="Door forced",
+    says="The door was forced.",
+    level="high",
+    t_ms=1,
+    joined="opened it",
 )
 # One message of each kind with its optional parts; the shortest one follows from the required fields.
 MESSAGES = {

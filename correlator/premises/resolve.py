@@ -56,10 +56,10 @@ class Resolver:
             for held in holders.values():
                 held.sort(key=lambda one: one[0].span.from_ms or 0)
         for asset_class, names in self._names.items():
-            lower: dict[str, str] = {name.lower(): asset for name, asset in names.items()}
+            lower = {name.lower(): known for name, known in names.items()}
             bare: dict[str, set[str]] = {}
-            for name, asset in lower.items():
-                bare.setdefault(_bare(asset_class, name), set()).add(asset)
+            for name, known in lower.items():
+                bare.setdefault(_bare(asset_class, name), set()).add(known)
             self._lower[asset_class] = lower
             self._bare[asset_class] = {name: assets.pop() for name, assets in bare.items() if len(assets) == 1}
 

@@ -258,6 +258,7 @@ class DetectionReader:
                 return None
             file.warning(value_mark, "an empty list means null in Sigma", "write null, or the values")
             values = [(None, value_mark)]
+            modifiers = [name for name in modifiers if name == "neq"]
         parts: list[Condition] = []
         item: SigmaDetectionItem | None = None
         faulty = False
@@ -267,6 +268,10 @@ class DetectionReader:
                 faulty = True
                 continue
             try:
+                if "re" in modifiers and not isinstance(one, str):
+                    if one is None or isinstance(one, bool):
+                        raise _Refused(f"re takes a text, this is {one!r}", "put it in quotes")
+                    one = str(one)
                 item = SigmaDetectionItem.from_mapping("|".join([field, *modifiers]), one, policy=_POLICY)
                 part = all_of([self._value(field, made, around, mark) for made in item.value])
             except _Refused as problem:
@@ -372,7 +377,7 @@ def _explained(problem: SigmaError, modifiers: Sequence[str], value: Any) -> tup
     for name in (*TIME_PARTS, "lt", "lte", "gt", "gte"):
         if name in modifiers and isinstance(value, str):
             return f"{name} takes a number, this is a text", "write the number without quotes"
-    for name in ("re", "contains", "startswith", "endswith"):
+    for name in ("contains", "startswith", "endswith"):
         if name in modifiers and not isinstance(value, str):
             return f"{name} takes a text, this is {value!r}", "put it in quotes"
     return message, ""

@@ -324,9 +324,11 @@ def _checked(file: RuleFile, entry: MarkedDict, key: str, read: Callable[[Any], 
         return 0
     try:
         return read(entry[key])
+    except BadEvent as problem:
+        file.error(entry.values_at[key], problem.message, problem.hint)
     except ValueError as error:
-        file.error(entry.values_at[key], str(error))
-        return None
+        file.error(entry.values_at[key], str(error), "such as 2026-03-02T08:00:00+01:00")
+    return None
 
 
 def _start(value: Any) -> int:

@@ -199,13 +199,14 @@ def explain(what: str | None, why_not: str | None, out_dir: Path) -> int:
 
     THREAT is a threat's id or its beginning.
     """
+    if what is None and why_not is None:
+        raise click.UsageError("name a threat, or a rule with --why-not")
     from correlator.run.explain import explain_threat
     from correlator.run.explain import why_not as explain_why_not
 
     if why_not is not None:
         return guarded(lambda: explain_why_not(out_dir, why_not, what, sys.stdout))
-    if what is None:
-        raise click.UsageError("name a threat, or a rule with --why-not")
+    assert what is not None
     return guarded(lambda: explain_threat(out_dir, what, sys.stdout))
 
 
@@ -331,21 +332,23 @@ def sources_list() -> int:
     "try",
     epilog=_examples(
         "correlator sources try suricata eve.json",
-        "correlator sources try access_map badges.ndjson --settings map.yaml",
         "correlator sources try zigbee2mqtt capture.ndjson",
+        "correlator sources try access badges.csv --settings my-map.yaml",
+        "correlator sources try access capture.ndjson --mqtt --settings esp-rfid",
     ),
 )
 @click.argument("dialect")
 @click.argument("file", type=_PATH)
-@click.option("--settings", type=_PATH, metavar="FILE", help="The dialect's map or settings.")
-def sources_try(dialect: str, file: Path, settings: Path | None) -> int:
+@click.option("--settings", type=_PATH, metavar="FILE", help="The dialect's settings, or a map (file or name).")
+@click.option("--mqtt", is_flag=True, help="FILE is an MQTT capture; for MQTT dialects it always is.")
+def sources_try(dialect: str, file: Path, settings: Path | None, mqtt: bool) -> int:
     """Decode a file line by line and print the events and rejects of each line.
 
-    FILE holds log lines; for MQTT dialects JSON lines of topic, payload, received.
+    FILE holds log lines, or an MQTT capture: JSON lines of topic, payload, received.
     """
     from correlator.run.source_commands import try_source
 
-    return guarded(lambda: try_source(dialect, file, settings, sys.stdout))
+    return guarded(lambda: try_source(dialect, file, settings, sys.stdout, mqtt=mqtt))
 
 
 @app.group()

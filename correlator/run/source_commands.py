@@ -38,7 +38,7 @@ def list_sources(stdout: TextIO) -> int:
         dialect = DIALECTS[name]
         print(f"{name}: {dialect.title}", file=stdout)
         for word, text in _declaration(dialect):
-            print(f"  {word:<10}{text}", file=stdout)
+            print(f"  {word:<12}{text}", file=stdout)
         print(file=stdout)
     print(f"maps that come along (for {' and '.join(MAPPED)}): {', '.join(shipped_maps())}", file=stdout)
     return 0
@@ -72,11 +72,12 @@ def clock_text(clock: ClockPolicy) -> str:
 # ---- try -----------------------------------------------------------------------------------------------
 
 
-def try_source(dialect: str, file: Path, settings: Path | None, stdout: TextIO) -> int:
+def try_source(dialect: str, file: Path, settings: Path | None, stdout: TextIO, *, mqtt: bool = False) -> int:
     """Prints what each line of a file gives; exit code 0, or 1 when a line was rejected.
 
     dialect: a name in DIALECTS. settings: a YAML file; for mapped dialects a map, by file or by the
-    name of one that comes along. Raises UsageError, FaultyFile.
+    name of one that comes along. mqtt: the file is an MQTT capture, as it always is for MQTT dialects.
+    Raises UsageError, FaultyFile.
     """
     chosen = DIALECTS.get(dialect)
     if chosen is None:
@@ -93,7 +94,7 @@ def try_source(dialect: str, file: Path, settings: Path | None, stdout: TextIO) 
     lines = events = rejects = silent = 0
     for number, line in _lines(file):
         lines += 1
-        found = _decoded(chosen, context, line, number, file.name)
+        found = _decoded(chosen, context, line, number, file.name, mqtt or chosen.transport == "mqtt")
         silent += not found
         print(f"{file}:{number}", file=stdout)
         for one in found:
@@ -139,10 +140,12 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
         raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _decoded(dialect: Dialect, context: Context, line: bytes, number: int, name: str) -> list[Event | Reject]:
+def _decoded(
+    dialect: Dialect, context: Context, line: bytes, number: int, name: str, mqtt: bool
+) -> list[Event | Reject]:
     origin = f"{name}:{number}"
     message = Message(name, line, -1, line=number, origin=origin, raw=origin)
-    if dialect.transport == "mqtt":
+    if mqtt:
         try:
             message = capture_message(line, number, origin)
         except _BrokenLine as error:

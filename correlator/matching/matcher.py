@@ -28,6 +28,7 @@ ANCHOR: Final = 1
 WINDOW_END: Final = 2
 SWEEP: Final = 3
 
+ENDS_LAST: Final = 1 << 40
 JOIN: Final = "\x1f"
 
 
@@ -88,9 +89,12 @@ class Matcher:
         self.advance(1 << 62)
 
     def _arm(self, due_ms: int, kind: int, what: Any) -> int:
+        """Deadlines of one instant fall in the order of their making; ends of episodes after all others,
+        since what is decided at that instant can still prolong them."""
         self.serial += 1
-        heappush(self.timers, (due_ms, self.serial, kind, what))
-        return self.serial
+        serial = self.serial + ENDS_LAST if kind == CLOSE else self.serial
+        heappush(self.timers, (due_ms, serial, kind, what))
+        return serial
 
     # ---- events --------------------------------------------------------------------------------
 

@@ -12,13 +12,26 @@ from sigma.exceptions import SigmaError
 
 from correlator.events.event import LEVELS
 from correlator.events.kinds import KINDS
+from correlator.matching.engine import Engine
+from correlator.matching.records import EngineSettings, Record
+from correlator.premises.load import check_site, load_site
 from correlator.premises.vocabulary import THREAT_TYPES
 from correlator.rulepack import PACK
+from correlator.rules.load import load_rules
+from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet, RuleTest
+from correlator.rules.testing import DEFAULT_START_MS, event_of
 from tests.rules.pack.table import ROOT, THEMES, documents, is_reported, markdown
 
 RULES = [(path.name, rule) for path in sorted(PACK.glob("*.yml")) for rule in documents(path)]
 REPORTED = [rule for _, rule in RULES if is_reported(rule)]
 HELPERS = [rule for _, rule in RULES if not is_reported(rule)]
+LOADED = load_rules([PACK])
+TESTS = [
+    pytest.param(key, test, id=f"{rule.head.name}: {test.name}")
+    for table in (LOADED.rules.detections, LOADED.rules.correlations)
+    for key, rule in table.items()
+    for test in rule.head.tests
+]
 CRITICAL = {"badge_duress", "fire_alarm", "smoke", "gas", "panic"}  # life safety, each a threat by itself
 
 # docs/rules.md section 8: forms that a plain reader of Sigma 2.1 refuses, so no part of the comparison.
@@ -42,6 +55,44 @@ def values_of(part: Any, key: str) -> list[Any]:
         else:
             found += values_of(value, key)
     return found
+
+
+def with_what_it_uses(key: str) -> RuleSet:
+    """The rule and the rules it refers to, in an order in which each comes after those."""
+    detections: dict[str, DetectionRule] = {}
+    correlations: dict[str, CorrelationRule] = {}
+
+    def add(one: str) -> None:
+        if one in LOADED.rules.detections:
+            detections[one] = LOADED.rules.detections[one]
+            return
+        rule = LOADED.rules.correlations[one]
+        for part in rule.rules:
+            add(part)
+        correlations[one] = rule
+
+    add(key)
+    return RuleSet(detections, correlations, LOADED.rules.used & {*detections, *correlations})
+
+
+def test_the_pack_and_the_site_of_its_tests_load_without_a_fault() -> None:
+    assert LOADED.faults == ()
+    assert len(LOADED.rules.detections) + len(LOADED.rules.correlations) == len(RULES)
+    for site in sorted((PACK / "test-sites").glob("*.yaml")):
+        assert check_site(site) == []
+
+
+@pytest.mark.parametrize(("key", "test"), TESTS)
+def test_a_rule_does_what_its_own_test_says(key: str, test: RuleTest) -> None:
+    """The events arrive one by one, in order, each as its own record of one input."""
+    places = load_site(PACK / test.site_file) if test.site_file else None
+    engine = Engine("small", with_what_it_uses(key), places, EngineSettings(enriched="off"))
+    matches = []
+    for index, written in enumerate(test.events):
+        record = Record([event_of(written, index, DEFAULT_START_MS, "small")], input="test")
+        matches += engine.receive(record).matches
+    matches += engine.finish(None).matches
+    assert len({match.id for match in matches if match.rule == key}) == test.expect
 
 
 def test_the_pack_has_at_least_forty_rules_and_every_file_is_a_theme() -> None:

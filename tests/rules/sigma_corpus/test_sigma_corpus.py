@@ -79,7 +79,7 @@ def test_a_rule_does_not_find_the_near_miss(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_does_not_look_at_another_log(name: str) -> None:
     """The same fields from a door controller are no Windows log."""
-    family, case = CASES[name]
+    _, case = CASES[name]
     rule = RULES[name]
     predicate = compile_condition(rule.condition, rule.logsource, rule.head.where, None, UTC)
     attributes = {key: value for key, value in case["hit"].items() if key not in {"text", "Channel", "appname"}}

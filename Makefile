@@ -89,6 +89,10 @@ schemas: $(VENV)/runtime.done ## write the JSON Schemas of all published message
 licences: $(VENV)/dev.done ## write docs/licences.md from what is installed
 	@$(BIN)/python tests/test_licences.py > docs/licences.md
 
+.PHONY: readme
+readme: $(VENV)/dev.done ## write the demo's output into README.md
+	@$(BIN)/python tests/test_readme.py
+
 .PHONY: lock
 lock: $(VENV)/dev.done ## resolve the dependencies again and write requirements/*.txt with hashes
 	@$(BIN)/$(LOCK) --upgrade pyproject.toml --output-file requirements/runtime.txt

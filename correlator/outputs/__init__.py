@@ -1,1 +1,1 @@
-"""Renderers of threats for other systems; they decide nothing. None yet: the account and JSON are in `correlator.run`."""
+"""Renderers of threats for other systems; they decide nothing. The account and JSON are in `correlator.run`."""

@@ -171,6 +171,7 @@ class _Compiler:
         self.rules = rules
         self.places = places
         self.plan = Plan()
+        self.referred = {key for rule in rules.correlations.values() for key in rule.rules}
         self.keyspaces: dict[tuple[Any, ...], Keyspace] = {}
         self.aliases: dict[int, dict[str, dict[str, str]]] = {}  # keyspace index -> aliases of its rules
 
@@ -184,7 +185,7 @@ class _Compiler:
         plan.critical.freeze()
         for index, rule in enumerate(rules.correlations.values()):
             plan.rules.append(self._correlation(index, rule))
-            if rule.head.key in rules.used:
+            if rule.head.key in self.referred:
                 plan.rules[-1].producer = self._producer(rule.head.key)
         for compiled in plan.rules:
             _register(compiled)
@@ -230,7 +231,7 @@ class _Compiler:
     def _correlation(self, index: int, rule: CorrelationRule) -> Rule:
         keyspace = self._keyspace(rule)
         compiled = Rule(index, rule, keyspace)
-        compiled.quiet = rule.head.key in self.rules.used and not rule.generate
+        compiled.quiet = rule.head.key in self.rules.used
         compiled.chained = any(key in self.rules.correlations for key in rule.rules)
         if isinstance(rule.condition, Threshold):
             compiled.threshold = rule.condition
@@ -314,6 +315,7 @@ class _Compiler:
         if plain and everything:
             if compiled.shape == "presence":
                 compiled.form = "all"
+                compiled.k = len(rule.rules)
             elif not compiled.max_gap_ms:
                 compiled.form = "ordered"
 

@@ -187,9 +187,10 @@ class _Walker:
                     now = back
                     continue
             if until >= to_ms:
-                self._stay(now, to_ms, base)
-                if to_ms < self.end_ms:
-                    self._walk(base, OUTSIDE, to_ms, self.end_ms)
+                leaves_ms = max(now, to_ms)  # an errand may have taken longer than the shift
+                self._stay(now, leaves_ms, base)
+                if leaves_ms < self.end_ms:
+                    self._walk(base, OUTSIDE, leaves_ms, self.end_ms)
                 return
             self._stay(now, until, base)
             now = until

@@ -20,7 +20,7 @@ from correlator.events.threat import Match
 from correlator.matching.plan import Feed, Keyspace, Plan, Rule, Slot
 from correlator.matching.records import EngineSettings
 from correlator.matching.shapes import Chosen, Metric, holds_chain, holds_count, holds_distinct, holds_presence
-from correlator.matching.state import SHIFT, Anchor, Cell, Episode, Tumble, Window
+from correlator.matching.state import SHIFT, TIME, Anchor, Cell, Episode, Tumble, Window
 from correlator.rules.fields import MISSING, keys_of
 
 CLOSE: Final = 0
@@ -284,7 +284,7 @@ class Matcher:
 
     def _prune(self, window: Window, slot: Slot, position: int) -> None:
         """Drops entries that no rule can look at any more; over the bound, the oldest."""
-        cut = bisect_left(window.pos, position - slot.horizon)
+        cut = bisect_left(window.pos, (position & TIME) - slot.horizon)
         if len(window.pos) - cut >= self.settings.max_window_events:
             more = len(window.pos) - self.settings.max_window_events + 1
             self.dropped_window_events += more - cut
@@ -319,11 +319,12 @@ class Matcher:
         entries = window.pos
         size = len(entries)
         eps = cell.eps
+        now = position & TIME
         for rule in slot.counts:
             k = rule.k
-            if k <= size and entries[size - k] >= position - rule.span:
+            if k <= size and entries[size - k] >= now - rule.span:
                 hold_ms = (entries[size - k] >> SHIFT) + rule.span_ms
-                value = size - bisect_left(entries, position - rule.span)
+                value = size - bisect_left(entries, now - rule.span)
                 episode = None if eps is None else eps.get(rule.index)
                 if episode is None:
                     self._open(rule, cell, key, position, event_id, source, hold_ms, value)
@@ -339,7 +340,7 @@ class Matcher:
         wins = cell.wins
         eps = cell.eps
         for rule, others in slot.alls:
-            oldest = position - rule.span
+            oldest = (position & TIME) - rule.span
             least = position
             for index in others:
                 window = wins[index]
@@ -366,7 +367,7 @@ class Matcher:
         wins = cell.wins
         eps = cell.eps
         for rule in slot.ordered_last:
-            oldest = position - rule.span
+            oldest = (position & TIME) - rule.span
             seq = rule.seq
             first = wins[seq[0]]
             at = -1
@@ -445,7 +446,7 @@ class Matcher:
         for place, rule in enumerate(rules):
             head = heads[2 * place]
             distinct = heads[2 * place + 1]
-            oldest = position - rule.span
+            oldest = (position & TIME) - rule.span
             while entries[head - base] < oldest:
                 if not again[head - base]:
                     distinct -= 1
@@ -643,7 +644,7 @@ class Matcher:
         self, rule: Rule, cell: Cell, window: Window, metric: Metric, episode: Episode | None, position: int
     ) -> None:
         """Takes expired entries out; finds the instant at which an open episode stopped holding."""
-        oldest = position - rule.span
+        oldest = (position & TIME) - rule.span
         assert window.vals is not None
         assert rule.threshold is not None
         entries = window.pos
@@ -682,7 +683,7 @@ class Matcher:
             self._gather_positive(rule, cell, position, anchor)
         mode = rule.absent
         if mode == "before":
-            if not self._present(rule, cell, position - rule.span, (t_ms << SHIFT) - 1, anchor):
+            if not self._present(rule, cell, (position & TIME) - rule.span, (t_ms << SHIFT) - 1, anchor):
                 self._decided(rule, cell, key, t_ms, position, anchor)
         elif mode == "between":
             if not self._present(rule, cell, chosen.first + 1, position - 1, anchor):
@@ -695,7 +696,7 @@ class Matcher:
             anchor.serial = self._arm(anchor.due_ms, ANCHOR, (rule, key, anchor))
 
     def _gather_positive(self, rule: Rule, cell: Cell, position: int, anchor: Anchor) -> None:
-        oldest = position - rule.span
+        oldest = (position & TIME) - rule.span
         found: list[tuple[int, str, Episode | None]] = []
         for step in rule.positive:
             window = cell.wins[rule.slots[step].index]
@@ -919,7 +920,7 @@ class Matcher:
 
     def _look_back(self, episode: Episode, rule: Rule, cell: Cell, position: int) -> None:
         """Takes in what the windows hold and the episode has not taken yet, in total order."""
-        oldest = max(position - rule.span, episode.last_pos + 1)
+        oldest = max((position & TIME) - rule.span, episode.last_pos + 1)
         slots = rule.slot_set
         if len(slots) == 1 and not rule.chained:
             window = cell.wins[slots[0]]

@@ -11,7 +11,7 @@ from bisect import bisect_left, insort
 from math import ceil, isfinite
 from typing import TYPE_CHECKING, Any, Final, final
 
-from correlator.matching.state import SHIFT, Cell, Episode, Window
+from correlator.matching.state import SHIFT, TIME, Cell, Episode, Window
 from correlator.rules.fields import number_of
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def holds_count(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     window = cell.wins[rule.slots[0].index]
     assert window is not None
     size = len(window.pos)
-    if size < rule.k or window.pos[size - rule.k] < position - rule.span:
+    if size < rule.k or window.pos[size - rule.k] < (position & TIME) - rule.span:
         return None
-    value = size - bisect_left(window.pos, position - rule.span)
+    value = size - bisect_left(window.pos, (position & TIME) - rule.span)
     return Chosen(window.pos[size - rule.k], value, None)
 
 
@@ -61,7 +61,7 @@ def holds_distinct(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     seen: set[str] = set()
     floor = -1
     for place in range(len(window.pos) - 1, -1, -1):
-        if window.pos[place] < position - rule.span:
+        if window.pos[place] < (position & TIME) - rule.span:
             break
         seen.update(window.vals[place][0])
         if floor < 0 and len(seen) >= rule.k:
@@ -82,7 +82,7 @@ def holds_presence(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen 
 
 
 def _presence(rule: Rule, newest: list[int], position: int) -> Chosen | None:
-    oldest = position - rule.span
+    oldest = (position & TIME) - rule.span
     if rule.tree is None:
         ranked = sorted((newest[step] for step in rule.positive), reverse=True)
         floor = ranked[rule.k - 1] if rule.k <= len(ranked) else -1
@@ -106,7 +106,7 @@ def _presence_where(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen
     """The new event stays fixed; for each other rule, in order, its latest event that fits."""
     conditions = rule.where
     assert conditions is not None
-    oldest = position - rule.span
+    oldest = (position & TIME) - rule.span
     newest = [-1] * len(rule.slots)
     entries: list[tuple[int, str, Episode | None]] = []
     taken: list[Taken | None] = [None] * rule.step_count
@@ -142,7 +142,7 @@ def _presence_where(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen
 
 def holds_chain(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     """temporal_ordered off the fast path: latest events first, going back where a gap or condition fails."""
-    oldest = position - rule.span
+    oldest = (position & TIME) - rule.span
     gap_ms = rule.max_gap_ms
     windows: list[Window] = []
     for index in rule.seq:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 SHIFT: Final = 20
+TIME: Final = -1 << SHIFT  # position & TIME: the start of its millisecond, where windows have their edges
 
 
 @final

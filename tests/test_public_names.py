@@ -18,19 +18,33 @@ def name_of(folder: Path) -> str:
 
 
 def undocumented(source: str) -> list[str]:
-    """Names of public classes, functions and methods without a docstring, the module first."""
+    """Names of public classes, functions and methods without a docstring, the module first.
+
+    A method that a base class of the same module documents needs no text of its own.
+    """
     tree = ast.parse(source)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+    def documented_above(node: ast.ClassDef) -> set[str]:
+        found: set[str] = set()
+        for base in node.bases:
+            above = classes.get(base.id) if isinstance(base, ast.Name) else None
+            if above is not None:
+                found |= documented_above(above)
+                found |= {one.name for one in above.body if isinstance(one, ast.FunctionDef) and ast.get_docstring(one)}
+        return found
+
     missing = [] if ast.get_docstring(tree) else ["the module"]
-    scopes: list[tuple[str, list[ast.stmt]]] = [("", tree.body)]
+    scopes: list[tuple[str, list[ast.stmt], set[str]]] = [("", tree.body, set())]
     while scopes:
-        prefix, body = scopes.pop()
+        prefix, body, known = scopes.pop()
         for node in body:
             if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("_"):
                 continue
-            if not ast.get_docstring(node):
+            if not ast.get_docstring(node) and node.name not in known:
                 missing.append(prefix + node.name)
             if isinstance(node, ast.ClassDef):
-                scopes.append((f"{prefix}{node.name}.", node.body))
+                scopes.append((f"{prefix}{node.name}.", node.body, documented_above(node)))
     return missing
 
 
@@ -57,3 +71,5 @@ def test_the_check_finds_what_is_undocumented():
     source = '"""x"""\nclass A:\n    def b(self): ...\n    def _c(self): ...\ndef d():\n    """y"""\n'
     assert undocumented(source) == ["A", "A.b"]
     assert undocumented("") == ["the module"]
+    above = '"""x"""\nclass A:\n    """a"""\n    def b(self):\n        """y"""\n'
+    assert undocumented(above + 'class B(A):\n    """b"""\n    def b(self): ...\n    def c(self): ...\n') == ["B.c"]

@@ -45,13 +45,13 @@ $(BIN)/python:
 
 $(VENV)/runtime.done: $(BIN)/python requirements/runtime.txt requirements/build.txt pyproject.toml
 	@echo "installing what the correlator needs (versions and hashes from requirements/)"
-	@$(PIP) install --require-hashes -r requirements/runtime.txt -r requirements/build.txt
+	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/dev.done: $(VENV)/runtime.done requirements/dev.txt
 	@echo "installing what tests and checks need"
-	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-compile --require-hashes -r requirements/dev.txt
 	@touch $@
 
 # ---- tasks --------------------------------------------------------------------------------------

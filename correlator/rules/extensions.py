@@ -71,6 +71,9 @@ def block_of(file: RuleFile, document: MarkedDict, known: Sequence[str]) -> Mark
         file.error(document.values_at[BLOCK], f"{BLOCK} must be a mapping")
         return None
     file.unknown_keys(block, known, BLOCK)
+    for key in block:
+        if block[key] is None:
+            file.warning(block.keys_at[key], f"{key} is empty", "give it a value, or take it out")
     return block
 
 

@@ -28,13 +28,13 @@ def holds(tree: Any, event: Event, zone: tzinfo) -> bool:
         texts = [event.text] if event.text else list(texts_in(event.attributes))
         found = any(wild(("*", *parts_of(tree), "*"), text, cased=tree.cased) for text in texts)
         return found is not tree.neq
+    if tree.test == "time":
+        return in_time(tree, event, zone) is not tree.neq
     value = look_up(tree.field, event)
     if tree.test == "exists":
         return (value is not ABSENT) is tree.value
     elements = value if isinstance(value, list) else [value]
-    found = any([satisfied(tree, one, event, zone) for one in elements])
-    if tree.test == "time":
-        return found is not tree.neq
+    found = any([satisfied(tree, one, event) for one in elements])
     return (value is not ABSENT and not found) if tree.neq else found
 
 
@@ -103,12 +103,14 @@ def number(value: Any) -> float | None:
     return float(value) if isinstance(value, str | int | float) else None
 
 
-def satisfied(test: FieldTest, value: Any, event: Event, zone: tzinfo) -> bool:
-    if test.test == "time":
-        stamp = datetime.fromtimestamp(event.time_ms / 1000, zone)
-        parts = {"week": stamp.isocalendar().week, "minute": stamp.minute, "hour": stamp.hour}
-        parts |= {"day": stamp.day, "month": stamp.month, "year": stamp.year}
-        return parts[test.flags] == test.value
+def in_time(test: FieldTest, event: Event, zone: tzinfo) -> bool:
+    stamp = datetime.fromtimestamp(event.time_ms / 1000, zone)
+    parts = {"week": stamp.isocalendar().week, "minute": stamp.minute, "hour": stamp.hour}
+    parts |= {"day": stamp.day, "month": stamp.month, "year": stamp.year}
+    return parts[test.flags] == test.value
+
+
+def satisfied(test: FieldTest, value: Any, event: Event) -> bool:
     if test.test == "equals" and test.value is None:
         return value is None or value is ABSENT
     if test.test in ("lt", "lte", "gt", "gte"):

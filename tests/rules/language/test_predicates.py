@@ -95,7 +95,7 @@ def anchored(predicate: Predicate, event: Event) -> bool:
     return False
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(TREES, st.lists(events(), min_size=1, max_size=4))
 def test_a_predicate_a_plain_evaluator_its_explanation_and_its_anchors_agree(tree: Any, seen: list[Event]) -> None:
     predicate = compiled(tree)

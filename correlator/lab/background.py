@@ -397,7 +397,7 @@ class _Author:
         return 8 * HOUR_MS + self.random.randrange(36) * 15 * MINUTE_MS
 
     def _records(self, day: Day) -> None:
-        for t_ms, stay, host in self._at_desk(day, ("nurse", "doctor", "triage nurse", "records clerk"), 600):
+        for t_ms, stay, host in self._at_desk(day, ("nurse", "doctor", "consultant", "triage nurse", "records clerk"), 600):
             count = self.random.choice((1, 1, 1, 1, 2, 3, 12))
             payload = voices.record(t_ms, self.zone, "query", stay.person.account, host.id, count, stay.zone)
             self._say("records", "", t_ms, payload)

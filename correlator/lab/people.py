@@ -28,6 +28,7 @@ ERRANDS: Final[dict[str, tuple[str, ...]]] = {
     "vaccination nurse": ("waiting", "cafeteria"),
     "triage nurse": ("emergency", "emergency", "cafeteria"),
     "doctor": ("nurses", "emergency", "cafeteria"),
+    "consultant": ("nurses", "ward-1a", "ward-1b", "cafeteria"),
     "pharmacist": ("cold-store", "cold-store", "cold-store", "goods", "cafeteria"),
     "receptionist": ("waiting", "cafeteria"),
     "radiographer": ("emergency", "cafeteria"),

@@ -109,7 +109,9 @@ class SharedEvidenceLinker:
                 self._threat_of_event[event] = into
                 events.append(event)
             for alone in list(self._alone_of_event.get(event, ())):
-                follower = self._alone[alone]
+                follower = self._alone.get(alone)
+                if follower is None:  # came along with another one that shares this event
+                    continue
                 adopted.append(alone)
                 adopted.extend(self._take(follower, into))
         return tuple(adopted)

@@ -48,6 +48,7 @@ class Matcher:
         self.started = False
         self.ending = False
         self.inner: list[tuple[Rule, Episode]] = []
+        self.later: list[tuple[Rule, Cell, str, int, int, str, Event]] = []
         self.dropped_window_events = 0
         self.dirty_cells: set[tuple[int, str]] | None = None
         self.max_members = settings.max_members
@@ -134,9 +135,18 @@ class Matcher:
                 else:
                     for key in _joint_keys([accessor.get(event) for accessor in accessors]):
                         self._enter(feed, key, t_ms, position, event.id, event, None)
+        if self.later:
+            self._look_later()
         if self.inner:
             self._drain(t_ms)
         return hits
+
+    def _look_later(self) -> None:
+        """Conditions between events, once per rule and group after all windows have the event."""
+        later, self.later = self.later, []
+        for rule, cell, key, t_ms, position, event_id, source in later:
+            chosen = holds_presence(rule, cell, position)
+            self._found(rule, cell, key, t_ms, position, event_id, source, chosen)
 
     def single(self, number: int, event: Event, early: bool = False) -> Match:
         """The match of a detection that stands alone: one episode an event."""
@@ -189,6 +199,8 @@ class Matcher:
                 keys = _joint_keys([accessor.get(source) for accessor in feed.accessors]) if feed.accessors else ("",)
                 for key in keys:
                     self._enter(feed, key, t_ms, position, episode.id, source, episode)
+            if self.later:
+                self._look_later()
 
     def _cell(self, keyspace: Keyspace, key: str, position: int) -> Cell | None:
         """The group's cell, made if need be; None if the keyspace is full and the group is refused."""
@@ -248,9 +260,9 @@ class Matcher:
                 if slot.general:
                     rule = slot.general[0]
                     if rule.shape == "metric":
-                        self._metric(rule, slot, cell, key, t_ms, position, event_id, source, inner)
+                        self._metric(rule, slot, cell, key, t_ms, position, event_id, source, inner, feed.key)
                     else:
-                        self._captured(rule, slot, cell, key, t_ms, position, event_id, source, inner)
+                        self._captured(rule, slot, cell, key, t_ms, position, event_id, source, inner, feed.key)
                 else:
                     self._distinct(slot, cell, key, t_ms, position, event_id, source)
                 continue
@@ -470,7 +482,7 @@ class Matcher:
 
     def _captured(
         self, rule: Rule, slot: Slot, cell: Cell, key: str, t_ms: int, position: int, event_id: str,
-        source: Event, inner: Episode | None,
+        source: Event, inner: Episode | None, producer: str,
     ) -> None:  # fmt: skip
         """A slot of one rule's own: captures what its conditions and members need."""
         captured: Any = None
@@ -481,7 +493,7 @@ class Matcher:
         taken: dict[int, Any] | None = None
         if rule.where is not None:
             if rule.shape in ("count", "distinct"):
-                if not self._counts_where(rule, source):
+                if not self._counts_where(rule, producer, source):
                     return
             else:
                 taken = {}
@@ -507,12 +519,14 @@ class Matcher:
         window.last = position
         self._general(rule, slot, cell, key, t_ms, position, event_id, source)
 
-    def _counts_where(self, rule: Rule, source: Event) -> bool:
+    def _counts_where(self, rule: Rule, producer: str, source: Event) -> bool:
         """Counts and metrics take conditions on single events only: they narrow which events count."""
         conditions = rule.where
         assert conditions is not None
         return all(
-            conditions.holds_alone(step, conditions.capture(step, source)) for step in range(len(rule.rule.rules))
+            conditions.holds_alone(step, conditions.capture(step, source))
+            for step, key in enumerate(rule.rule.rules)
+            if key == producer
         )
 
     def _general(
@@ -532,8 +546,13 @@ class Matcher:
                 self._beside_chain(rule, cell, position, event_id)
                 return
             chosen = holds_chain(rule, cell, position)
+        elif rule.where is not None:
+            # Looked at once an event stands at all its steps.
+            if not any(one[0] is rule and one[2] == key for one in self.later):
+                self.later.append((rule, cell, key, t_ms, position, event_id, source))
+            return
         else:
-            chosen = holds_presence(rule, cell, slot, position)
+            chosen = holds_presence(rule, cell, position)
         self._found(rule, cell, key, t_ms, position, event_id, source, chosen)
 
     def _beside_chain(self, rule: Rule, cell: Cell, position: int, event_id: str) -> None:
@@ -581,16 +600,16 @@ class Matcher:
 
     def _metric(
         self, rule: Rule, slot: Slot, cell: Cell, key: str, t_ms: int, position: int, event_id: str,
-        source: Event, inner: Episode | None,
+        source: Event, inner: Episode | None, producer: str,
     ) -> None:  # fmt: skip
         """Sum, average, percentile or median, kept up with each event and expiry."""
         number = Metric.number(rule.value_accessors[0].get(source))
-        if number is None or (rule.where is not None and not self._counts_where(rule, source)):
+        if number is None or (rule.where is not None and not self._counts_where(rule, producer, source)):
             return
         if rule.tumble:
-            window = cell.wins[slot.index]
-            if window is not None and window.last == position and inner is None:
-                return
+            waiting = None if cell.extras is None else cell.extras.get(rule.index)
+            if waiting is not None and waiting.pos and waiting.pos[-1] == position and inner is None:
+                return  # one event that two pooled rules match counts once
             self._into_window(rule, slot, cell, key, t_ms, position, event_id, source, number, inner)
             return
         if cell.extras is None:
@@ -894,7 +913,12 @@ class Matcher:
         self._begin(episode, rule, cell, first)
 
     def _begin(self, episode: Episode, rule: Rule, cell: Cell, evidence: str) -> None:
-        """A new episode: its id, its place in the group, its first report, the rules above it."""
+        """A new episode: its id, its place in the group, its first report, the rules above it.
+
+        Match by match (`each`) several share their first evidence: there the deciding event tells them apart.
+        """
+        if rule.each and episode.decided_by:
+            evidence = episode.decided_by
         episode.id = match_id(
             self.site, rule.key, (episode.key,) if rule.keyspace.names else (), evidence, episode.opened_ms
         )

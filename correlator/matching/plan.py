@@ -75,7 +75,10 @@ class Keyspace:
 class Feed:
     """How one producer's results reach one keyspace: field names (and accessors) and slots to append to."""
 
-    def __init__(self, keyspace: Keyspace, fields: tuple[str, ...], accessors: tuple[Accessor, ...]) -> None:
+    def __init__(
+        self, key: str, keyspace: Keyspace, fields: tuple[str, ...], accessors: tuple[Accessor, ...]
+    ) -> None:
+        self.key = key
         self.keyspace = keyspace
         self.fields = fields
         self.accessors = accessors
@@ -329,7 +332,7 @@ class _Compiler:
                     feed = next((one for one in producer.feeds if one.keyspace is keyspace), None)
                     if feed is None:
                         fields = tuple(aliases.get(name, {}).get(key, name) for name in keyspace.names)
-                        feed = Feed(keyspace, fields, tuple(Accessor(name, self.places) for name in fields))
+                        feed = Feed(key, keyspace, fields, tuple(Accessor(name, self.places) for name in fields))
                         producer.feeds.append(feed)
                     feed.slots.append(slot)
         for producer in self.plan.producers:

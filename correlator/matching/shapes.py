@@ -16,7 +16,7 @@ from correlator.rules.fields import number_of
 
 if TYPE_CHECKING:
     from correlator.matching.conditions import Taken
-    from correlator.matching.plan import Rule, Slot
+    from correlator.matching.plan import Rule
 
 LOOK_BACK: Final = 64  # events of a step tried for conditions between events (docs/rules.md, where_chooses_latest)
 
@@ -69,10 +69,10 @@ def holds_distinct(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     return Chosen(floor, len(seen), None) if floor >= 0 else None
 
 
-def holds_presence(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen | None:
+def holds_presence(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     """temporal off the fast path: boolean conditions, k of n, conditions between events."""
     if rule.where is not None:
-        return _presence_where(rule, cell, slot, position)
+        return _presence_where(rule, cell, position)
     newest = [-1] * len(rule.slots)
     for step in rule.positive:
         window = cell.wins[rule.slots[step].index]
@@ -102,7 +102,7 @@ def _floor(tree: Any, newest: list[int]) -> int:
     return min(each) if kind == "and" else max(each)
 
 
-def _presence_where(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen | None:
+def _presence_where(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     """The new event stays fixed; for each other rule, in order, its latest event that fits."""
     conditions = rule.where
     assert conditions is not None
@@ -110,12 +110,24 @@ def _presence_where(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen
     newest = [-1] * len(rule.slots)
     entries: list[tuple[int, str, Episode | None]] = []
     taken: list[Taken | None] = [None] * rule.step_count
-    order = [step for step in rule.positive if rule.slots[step] is slot]
-    order += [step for step in rule.positive if rule.slots[step] is not slot]
-    for step in order:
+    others: list[int] = []
+    for step in rule.positive:
         window = cell.wins[rule.slots[step].index]
         if window is None:
             continue
+        assert window.vals is not None
+        captured = window.vals[-1][2].get(step) if window.last == position else None
+        if captured is None:
+            others.append(step)
+        elif conditions.holds_with(step, captured, taken):
+            newest[step] = position
+            taken[step] = captured
+            entries.append((position, window.ids[-1], window.vals[-1][1]))
+        else:
+            return None
+    for step in others:
+        window = cell.wins[rule.slots[step].index]
+        assert window is not None
         assert window.vals is not None
         for place in range(len(window.pos) - 1, max(-1, len(window.pos) - 1 - LOOK_BACK), -1):
             at = window.pos[place]
@@ -127,8 +139,6 @@ def _presence_where(rule: Rule, cell: Cell, slot: Slot, position: int) -> Chosen
                 newest[step] = at
                 taken[step] = captured
                 entries.append((at, window.ids[place], inner))
-                break
-            if rule.slots[step] is slot:
                 break
     chosen = _presence(rule, newest, position)
     if chosen is None:
@@ -198,7 +208,7 @@ def holds_chain(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     first = windows[0].pos[places[0]]
     value = len(rule.positive)
     entries: list[tuple[int, str, Episode | None]] | None = None
-    if rule.where is not None or rule.each or rule.negative:
+    if rule.where is not None:
         entries = []
         for window, place in zip(windows, places, strict=True):
             inner = window.vals[place][1] if window.vals is not None else None

@@ -73,9 +73,9 @@ class Episode:
     silent_to_ms: int = 0
     last_chance_ms: float = 0
 
-    def take(self, window: list[Seen]) -> None:
-        """`episode_takes_window`: everything of the window becomes a member."""
-        self.pieces += [one.it for one in window if not any(one.it is piece for piece in self.pieces)]
+    def take(self, members: list[Seen]) -> None:
+        """Members are taken in once."""
+        self.pieces += [one.it for one in members if not any(one.it is piece for piece in self.pieces)]
 
 
 @dataclass(slots=True, eq=False)
@@ -212,8 +212,16 @@ class _Run:
         first, last = episode.silent_from_ms, episode.silent_to_ms
         if ids:
             first, last = self.order[ids[0]][0], self.order[ids[-1]][0]
-        still_open = self.until_ms is not None and episode.last_chance_ms > self.until_ms
-        return Found(key, episode.group, first, last, episode.value, tuple(ids), episode.opened_ms, still_open)
+        return Found(
+            key, episode.group, first, last, episode.value, tuple(ids), episode.opened_ms, self.is_open(episode)
+        )
+
+    def is_open(self, episode: Episode) -> bool:
+        """Whether it may still grow after `until`, itself or through an inner match."""
+        if self.until_ms is None:
+            return False
+        inner = [piece.inner for piece in episode.pieces if piece.inner is not None]
+        return episode.last_chance_ms > self.until_ms or any(self.is_open(one) for one in inner)
 
     def member_ids(self, episode: Episode) -> set[str]:
         ids: set[str] = set()
@@ -231,8 +239,8 @@ class _Run:
             out[()] = []  # `no_group_by_one_group`
         for key in dict.fromkeys(rule.rules):
             for it in self.happenings.get(key, ()):
-                if not _counts(rule, key, it):
-                    continue
+                if not (_counts(rule, key, it) and _is_member(rule, Seen(key, it, {}))):
+                    continue  # neither in the group for this rule nor the start of its windows
                 for group, written in _groups_of(rule, key, it.look):
                     out.setdefault(group, []).append(Seen(key, it, written))
         for seen in out.values():
@@ -258,7 +266,6 @@ class _Run:
     def _event_decided(self, rule: CorrelationRule, seen: list[Seen], forgotten_ms: float) -> list[Episode]:
         """Section 4. The condition is looked at at each event of the group, over [t - T, t]."""
         span = rule.timespan_ms
-        seen = [one for one in seen if _is_member(rule, one)]
         episodes: list[Episode] = []
         held_until: float = -math.inf  # last instant at which the condition held, as known so far
         found_ms: float = -math.inf  # last event that found it true
@@ -266,11 +273,13 @@ class _Run:
             t = now[0].it.t_ms
             window = [one for one in seen if one.it.place <= place and t - span <= one.it.t_ms]
             value, holds = _decide(rule, window, place)
+            if rule.select == "each" and not _completes(rule, window, place):
+                continue
             if holds:
                 if not (t <= held_until + span and rule.select == "episode"):
                     episodes.append(Episode(place, t, _fields_of(now[-1]), now[-1].group))
                 episodes[-1].value = value
-                episodes[-1].take(window)
+                episodes[-1].take(_members(rule, window, place))
                 episodes[-1].silent_from_ms, episodes[-1].silent_to_ms = t - span, t
                 found_ms = t
                 held_until = max(held_until, _held_until(rule, window, place))
@@ -310,8 +319,7 @@ class _Run:
             window = [
                 one
                 for one in seen
-                if _is_member(rule, one)
-                and (from_ms < one.it.t_ms <= to_ms or (first_window and one.it.t_ms == from_ms))
+                if from_ms < one.it.t_ms <= to_ms or (first_window and one.it.t_ms == from_ms)
             ]
             value, holds = _decide(rule, window, None)
             if holds:
@@ -345,7 +353,7 @@ class _Run:
             t = now[0].it.t_ms
             window = [one for one in positive if one.it.place <= place and t - span <= one.it.t_ms]
             value, holds = _decide(rule, window, place)
-            if not holds:
+            if not holds or not _completes(rule, window, place):
                 continue
             chosen = _chosen(rule, window, place)
             decided_ms, decided = t, place
@@ -358,7 +366,7 @@ class _Run:
             if not (decided_ms <= held_until + span and rule.select == "episode"):
                 episodes.append(Episode(decided, decided_ms, _fields_of(now[-1]), now[-1].group))
             episodes[-1].value = value
-            episodes[-1].take(window)
+            episodes[-1].take(_members(rule, window, place))
             episodes[-1].silent_from_ms, episodes[-1].silent_to_ms = t - span, t
             held_until = decided_ms
             if rule.select == "episode":
@@ -548,7 +556,13 @@ def _chosen(rule: CorrelationRule, window: list[Seen], place: Place | None) -> d
     # `where_chooses_latest`: the triggering event is kept, for each other rule the latest that fits.
     if place is None:
         raise NotCovered("conditions between events at the end of a window")
-    chosen = {step: one for step in steps for one in window if one.it.place == place and one.key == _steps(rule)[step]}
+    # An event stands at a step only if the conditions on it alone hold.
+    chosen = {
+        step: one
+        for step in steps
+        for one in window
+        if one.it.place == place and one.key == _steps(rule)[step] and _where_so_far(rule, {step: one})
+    }
     if not chosen or not _where_so_far(rule, chosen):
         return {}
     for step in steps:
@@ -578,6 +592,19 @@ def _chains(
         chain = {**later, steps[-1]: one}
         if _where_so_far(rule, chain):
             yield from _chains(rule, steps[:-1], window, chain)
+
+
+def _completes(rule: CorrelationRule, window: list[Seen], place: Place) -> bool:
+    """Whether the event at this place is the one that a chain of temporal_ordered ends with."""
+    chosen = _chosen(rule, window, place)
+    return rule.type != "temporal_ordered" or (bool(chosen) and chosen[max(chosen)].it.place == place)
+
+
+def _members(rule: CorrelationRule, window: list[Seen], place: Place) -> list[Seen]:
+    """`episode_takes_window`; with conditions between events only the events that satisfy them."""
+    if rule.head.where and rule.type.startswith("temporal"):
+        return list(_chosen(rule, window, place).values())
+    return window
 
 
 def _where_so_far(rule: CorrelationRule, chosen: dict[int, Seen]) -> bool:

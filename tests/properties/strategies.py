@@ -140,7 +140,9 @@ def correlations(draw: Draw, name: str, known: tuple[str, ...]) -> CorrelationRu
         if kind == "temporal_ordered" and not absent and draw(st.integers(0, 3)) == 0:
             sequence = (*rules, rules[0])
     tumbles = isinstance(condition, Threshold) and condition.needs_window_end
-    with_where = not (tumbles and kind.startswith("temporal"))
+    # Conditions between events at a window's end, and which of its rules an event triggers when it is two of
+    # them at once, are left open by docs/rules.md.
+    with_where = not kind.startswith("temporal") or not (tumbles or {"a", "ab"} <= {*rules} or {"b", "ab"} <= {*rules})
     return CorrelationRule(
         head=_head(name, _where(draw, kind, sequence or rules) if with_where else ()),
         type=kind,
@@ -198,7 +200,7 @@ def events(draw: Draw, most: int = 14, late: bool = True, site: str = "s") -> li
                 _TIMES, _SHIFTS, _LATE if late else _DELAYS, st.sampled_from(("s1", "s2")), st.integers(0, 2),
                 st.fixed_dictionaries(_FIELDS),
             ),
-            min_size=1,
+            min_size=min(4, most),
             max_size=most,
         )
     )  # fmt: skip

@@ -1,7 +1,8 @@
 """What never changes a result, over random rules and events; and that two matchers agree.
 
 `PROPERTY_EXAMPLES=20` multiplies the number of examples and draws new ones each run; without it the same
-examples run every time, so that a red build means a changed engine.
+examples run every time, so that a red build means a changed engine. `PROPERTY_SHRINK=0` shows the first
+failing example as it was drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as with_values
 
@@ -25,6 +26,7 @@ from tests.properties import strategies
 from tests.properties.strategies import LATENESS_MS, Case
 from tests.reference import matcher, run_engine
 
+SHRINK = os.environ.get("PROPERTY_SHRINK", "1") == "1"
 TIMES = int(os.environ.get("PROPERTY_EXAMPLES", "0"))
 ALL = run_engine.settings(LATENESS_MS, enriched="all", dup_window_ms=60_000)
 TRACKED = replace(ALL, track_changes=True)
@@ -36,6 +38,7 @@ def examples(number: int) -> Any:
         derandomize=not TIMES,
         deadline=None,
         database=None,
+        phases=[Phase.generate, Phase.shrink] if SHRINK else [Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
     )
 

@@ -278,9 +278,10 @@ class _Run:
             if holds:
                 if not (t <= held_until + span and rule.select == "episode"):
                     episodes.append(Episode(place, t, _fields_of(now[-1]), now[-1].group))
+                    episodes[-1].silent_from_ms = t - span
+                episodes[-1].silent_to_ms = t
                 episodes[-1].value = value
                 episodes[-1].take(_members(rule, window, place))
-                episodes[-1].silent_from_ms, episodes[-1].silent_to_ms = t - span, t
                 found_ms = t
                 held_until = max(held_until, _held_until(rule, window, place))
             elif rule.type in METRICS:
@@ -365,9 +366,10 @@ class _Run:
                 continue
             if not (decided_ms <= held_until + span and rule.select == "episode"):
                 episodes.append(Episode(decided, decided_ms, _fields_of(now[-1]), now[-1].group))
+                episodes[-1].silent_from_ms = t - span
+            episodes[-1].silent_to_ms = decided_ms
             episodes[-1].value = value
             episodes[-1].take(_members(rule, window, place))
-            episodes[-1].silent_from_ms, episodes[-1].silent_to_ms = t - span, t
             held_until = decided_ms
             if rule.select == "episode":
                 episodes[-1].last_chance_ms = min(decided_ms + span, forgotten_ms)

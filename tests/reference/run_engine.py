@@ -73,7 +73,8 @@ def run(
     engine = new_engine(rules, chosen, zone=zone, places=places)
     outputs = fold(engine, log(events, packing, tick_ms))
     outputs.append(engine.finish(until_ms))
-    return matches(outputs)
+    # An episode that grows tells its opening and its end; what is open is asked for.
+    return matches(outputs) + engine.matcher.open_matches()
 
 
 def matches(outputs: Iterable[Outputs]) -> list[Match]:

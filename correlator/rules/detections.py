@@ -155,7 +155,7 @@ class DetectionReader:
         """One tree per condition; several conditions are alternatives."""
         file = self.file
         value = section.get("condition")
-        if value is None:
+        if value is None or value == []:
             file.error(section.mark, "the detection has no condition", "add one, such as `condition: selection`")
             return []
         if isinstance(value, MarkedList):

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from correlator.events.event import Entity, Event, Reject, StateValue
+from correlator.events.event import SCHEMA_VERSION, Entity, Event, Reject, StateValue
 from correlator.events.schema import MAJOR, PUBLISHED, schema, schema_text
 from correlator.events.threat import EnrichedEvent, Evidence, Finding, Match, Step, Threat
 
@@ -105,6 +105,14 @@ def test_a_message_without_a_required_field_does_not_fit(name):
         del message[field]
         with pytest.raises(ValidationError):
             Draft202012Validator(schema(name)).validate(message)
+
+
+@pytest.mark.parametrize("name", ["reject", "match", "enriched", "threat"])
+def test_a_message_that_leaves_us_bears_its_version(name):
+    message = as_json(MESSAGES[name])
+    assert message["schema_version"] == SCHEMA_VERSION
+    with pytest.raises(ValidationError):
+        Draft202012Validator(schema(name)).validate(message | {"schema_version": f"{int(MAJOR) + 1}.0"})
 
 
 def test_roles_and_entity_kinds_are_closed():

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
+
+# Version of the messages that leave us, major.minor: a minor one only adds optional fields.
+SCHEMA_VERSION = "1.0"
+
+
+def schema_version() -> str:
+    """The version that a new message bears. A factory, since `omit_defaults` would leave a plain default out."""
+    return SCHEMA_VERSION
+
 
 EntityKind = Literal[
     "zone", "door", "reader", "sensor", "camera", "device", "host", "ip", "mac", "network",
@@ -140,3 +149,4 @@ class Reject(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     sha256: str = ""
     origin: str = ""
     raw: str = ""
+    schema_version: str = field(default_factory=schema_version)

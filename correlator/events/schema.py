@@ -12,8 +12,8 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from correlator.events.event import ENTITY_KINDS, LEVELS, ROLES, Event, Reject, TimeQuality
-from correlator.events.threat import SCHEMA_VERSION, EnrichedEvent, Finding, Match, Threat
+from correlator.events.event import ENTITY_KINDS, LEVELS, ROLES, SCHEMA_VERSION, Event, Reject, TimeQuality
+from correlator.events.threat import EnrichedEvent, Finding, Match, Threat
 
 # name -> (struct, what it is)
 PUBLISHED: Final[dict[str, tuple[type[msgspec.Struct], str]]] = {
@@ -49,6 +49,9 @@ def schema(name: str) -> dict[str, Any]:
         for field in body["properties"]:
             if (part, field) in _CLOSER:
                 body["properties"][field] = _CLOSER[part, field]
+        if "schema_version" in body["properties"]:
+            body["properties"]["schema_version"] = {"type": "string", "pattern": f"^{MAJOR}\\.[0-9]+$"}
+            body["required"] = [*body["required"], "schema_version"]
     root = parts.pop(struct.__name__)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

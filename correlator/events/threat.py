@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
-SCHEMA_VERSION = "1.0"
+from correlator.events.event import schema_version
 
 MatchState = Literal["open", "final", "excepted"]
 Phase = Literal["watch", "threat", "quiet", "merged"]
@@ -47,7 +47,7 @@ class Match(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     threat_type: str = ""
     asset: str = ""
     tags: tuple[str, ...] = ()
-    schema_version: str = SCHEMA_VERSION
+    schema_version: str = field(default_factory=schema_version)
 
 
 class Finding(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -93,7 +93,7 @@ class EnrichedEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=T
     windows: tuple[str, ...] = ()
     in_window: bool = False
     rules: tuple[str, ...] = ()
-    schema_version: str = SCHEMA_VERSION
+    schema_version: str = field(default_factory=schema_version)
 
 
 class Evidence(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
@@ -169,4 +169,4 @@ class Threat(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     merged_into: str = ""
     reason: str = ""
     truncated: int = 0
-    schema_version: str = SCHEMA_VERSION
+    schema_version: str = field(default_factory=schema_version)

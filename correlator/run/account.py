@@ -19,11 +19,11 @@ def account(threat: Mapping[str, Any], zone: tzinfo) -> list[str]:
     """Lines of plain text; every proof with its file:line."""
     members = {member["id"]: member for member in threat.get("members", ())}
     first, last = threat["first_ms"], threat["last_ms"]
+    when = f"{local(first, zone):%A %d %B %Y, %H:%M:%S} to {local(last, zone):%H:%M:%S} ({zone})"
     lines = [
         f"{threat['severity'].upper()}  {threat['title']}",
         f"  where    {'; '.join(threat.get('places', ())) or 'place unknown'}",
-        f"  when     {local(first, zone):%A %d %B %Y, %H:%M:%S} to {local(last, zone):%H:%M:%S} ({zone}),"
-        f" {duration_text(_rounded(last - first))}",
+        f"  when     {when}, {duration_text(_rounded(last - first))}",
         f"  domains  {', '.join(threat.get('domains', ()))}",
         f"  state    {threat['phase']}, revision {threat['revision']}, id {threat['id'][:12]}",
     ]
@@ -40,9 +40,7 @@ def account(threat: Mapping[str, Any], zone: tzinfo) -> list[str]:
     return lines
 
 
-def _step(
-    number: int, step: Mapping[str, Any], members: Mapping[str, Any], told: set[str], zone: tzinfo
-) -> list[str]:
+def _step(number: int, step: Mapping[str, Any], members: Mapping[str, Any], told: set[str], zone: tzinfo) -> list[str]:
     at = f"{local(step['t_ms'], zone):%H:%M:%S}"
     place = f" - {step['place_name']}" if step.get("place_name") else ""
     lines = [f"  {number}. {at}  {step['title']} [{step['level']}]{place}"]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Iterator
+from datetime import UTC
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -44,7 +45,9 @@ _json = msgspec.json.Encoder()
 class _Input:
     """One file: its events in reading order, each received at the largest time read so far."""
 
-    def __init__(self, name: str, number: int, lines: IO[bytes], site: str, mapped: tuple[Dialect, Context] | None):
+    def __init__(
+        self, name: str, number: int, lines: IO[bytes], site: str, mapped: tuple[Dialect, Context] | None
+    ) -> None:
         self.name = name
         self._number = number
         self._lines = lines
@@ -70,9 +73,12 @@ class _Input:
             if not found:
                 continue
             received_ms = max(received_ms, *(event.time_ms for event in found))
-            yield received_ms, self._number, line, [
-                msgspec.structs.replace(event, received_ms=received_ms) for event in found
-            ]
+            yield (
+                received_ms,
+                self._number,
+                line,
+                [msgspec.structs.replace(event, received_ms=received_ms) for event in found],
+            )
 
     def _bad(self, line: int, why: str) -> None:
         self.unreadable_count += 1
@@ -177,7 +183,7 @@ def match(
         premises,
         EngineSettings(lateness_ms=lateness_ms, max_late_ms=1 << 60, dup_window_ms=0, enriched="off",
                        max_members=MAX_MEMBERS),
-        **({"zone": premises.timezone} if premises is not None else {}),
+        premises.timezone if premises is not None else UTC,
         filter_logsource=spec is not None,
     )  # fmt: skip
     heads: dict[str, RuleHead] = {
@@ -209,8 +215,9 @@ def _open(path: Path, number: int, spec: MapSpec | None, premises: Premises | No
     if spec is not None:
         dialect = DIALECTS[spec.dialect]
         clock = ClockPolicy(zone=premises.timezone if premises is not None else dialect.clock.zone)
-        mapped = dialect, Context(
-            site=site, source=name, clock=clock, dialect=dialect.name, settings=spec, map_version=spec.version
+        mapped = (
+            dialect,
+            Context(site=site, source=name, clock=clock, dialect=dialect.name, settings=spec, map_version=spec.version),
         )
     return _Input(name, number, lines, site, mapped)
 
@@ -268,9 +275,7 @@ def _summary(engine: Engine, inputs: list[_Input], strict: bool, stderr: TextIO)
         if one.unreadable_count > len(one.unreadable):
             stderr.write(f"{one.name}: and {one.unreadable_count - len(one.unreadable)} more lines skipped\n")
     late = counters["late"]
-    stderr.write(
-        f"{sum(one.read for one in inputs)} lines, {unreadable} unreadable, {late} later than the lateness\n"
-    )
+    stderr.write(f"{sum(one.read for one in inputs)} lines, {unreadable} unreadable, {late} later than the lateness\n")
     for name in ("groups_dropped", "groups_refused", "window_events_dropped"):
         if counters[name]:
             stderr.write(f"{name.replace('_', ' ')}: {counters[name]}\n")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TextIO
+from typing import IO, Any, Self, TextIO
 
 import msgspec
 from rich.console import Console
@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from correlator.clock import local
 from correlator.errors import FaultyFile, UsageError
-from correlator.events.event import Event, Reject
+from correlator.events.event import SCHEMA_VERSION, Event, Reject
 from correlator.matching import EngineSettings, Outputs, Record
 from correlator.premises import Premises, load_site
 from correlator.rulepack import PACK as PACK_FOLDER
@@ -235,9 +235,7 @@ class _Files:
             for event in events:
                 self.write("decoded", event)
 
-    def ending(
-        self, scenario: Scenario, given: Path, pipeline: Pipeline, premises: Premises, counts: Counts
-    ) -> None:
+    def ending(self, scenario: Scenario, given: Path, pipeline: Pipeline, premises: Premises, counts: Counts) -> None:
         if self.out is None:
             return
         unknown = [
@@ -246,7 +244,7 @@ class _Files:
         ]
         (self.out / "unknown.json").write_bytes(msgspec.json.format(_json.encode(unknown)) + b"\n")
         about = {
-            "schema_version": "1.0",
+            "schema_version": SCHEMA_VERSION,
             "scenario": str(given.resolve()),
             "name": scenario.name,
             "zone": str(scenario.zone),
@@ -276,7 +274,7 @@ class _Shown:
             self._bar.add_task("replay", total=1.0, told="")
         self._started = time.monotonic()
 
-    def __enter__(self) -> _Shown:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self

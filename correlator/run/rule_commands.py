@@ -17,9 +17,7 @@ from correlator.rulepack import PACK
 from correlator.rules.check import explain_rule
 from correlator.rules.load import LoadedRules, load_rules
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet, RuleTest
-from correlator.rules.testing import BadEvent, event_of
-
-BASE_MS = 1_767_225_600_000  # `at: 0s` of a rule's test: 2026-01-01T00:00:00Z
+from correlator.rules.testing import DEFAULT_START_MS, BadEvent, event_of
 
 
 def _loaded(paths: Sequence[Path], overlay: Path | None = None) -> LoadedRules:
@@ -97,7 +95,7 @@ def run_test(rules: RuleSet, rule: DetectionRule | CorrelationRule, test_case: R
     """
     subset = only(rules, rule)
     premises = _site(test_case)
-    base_ms = test_case.start_ms or BASE_MS
+    base_ms = test_case.start_ms or DEFAULT_START_MS
     zone: tzinfo = premises.timezone if premises is not None else UTC
     site = premises.site_id if premises is not None else "test"
     events: list[Event] = []

@@ -74,9 +74,7 @@ def condition_words(rule: Any, rules: dict[str, Any]) -> str:
     span = duration_text(rule.timespan_ms)
     names = [_title(key, rules) for key in rule.rules]
     if isinstance(rule.condition, Threshold):
-        bounds = " and ".join(
-            f"{_OPERATOR[operator]} {bound:g}" for operator, bound in rule.condition.bounds
-        )
+        bounds = " and ".join(f"{_OPERATOR[operator]} {bound:g}" for operator, bound in rule.condition.bounds)
         what = {
             "event_count": f"{bounds} of {' or '.join(names)}",
             "value_count": f"{bounds} different {' and '.join(rule.fields)} in {' or '.join(names)}",
@@ -94,8 +92,8 @@ def condition_words(rule: Any, rules: dict[str, Any]) -> str:
     text = f"{what}, within {span}"
     if rule.group_by:
         text += f", same {' and '.join(rule.group_by)}"
-    steps = rule.sequence or rule.rules
-    labels = [rules[key].head.name or rules[key].head.title if key in rules else key for key in steps]
+    listed = rule.sequence or rule.rules
+    labels = [rules[key].head.name or rules[key].head.title if key in rules else key for key in listed]
     for where in rule.head.where:
         text += f"; {where_text(where, labels)}"
     return text

@@ -196,9 +196,7 @@ def _available(message: Message, context: Context, prefix: str, settings: dict[s
     ]
 
 
-def _status(
-    message: Message, context: Context, camera: str, role: str, settings: dict[str, Any]
-) -> list[Event]:
+def _status(message: Message, context: Context, camera: str, role: str, settings: dict[str, Any]) -> list[Event]:
     word = _word(message, _STATUS)
     entities = _where(settings, camera, [])
     # One value a role: a recording stream may be lost while detection goes on.

@@ -270,9 +270,7 @@ class _Loader:
 
     # -- values and tests
 
-    def _value(
-        self, owner: dict[str, Any], key: str, words: Sequence[str] | None = None, what: str = ""
-    ) -> Value:
+    def _value(self, owner: dict[str, Any], key: str, words: Sequence[str] | None = None, what: str = "") -> Value:
         """A field, a list of fields (the first that is filled), {field, table, default} or {value}.
 
         words: what a table, a default and a constant may say (then a strict table).
@@ -468,9 +466,7 @@ class _Loader:
         return self._texts("attributes")
 
     def _identity(self, entities: tuple[EntityRule, ...]) -> tuple[tuple[str, str], ...]:
-        made = {
-            name: rule.kind for rule in entities if rule.kind in IDENTIFYING_KINDS for name in rule.value.names
-        }
+        made = {name: rule.kind for rule in entities if rule.kind in IDENTIFYING_KINDS for name in rule.value.names}
         given = self.document.get("identity")
         if given is not None:
             if not isinstance(given, dict):

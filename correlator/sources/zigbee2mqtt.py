@@ -239,9 +239,7 @@ def _attributes(message: Message, name: str) -> tuple[dict[str, Any], str]:
     raise Unreadable("wrong_type", "a JSON object was expected")
 
 
-def _actor(
-    data: dict[str, Any], context: Context, about: dict[str, Any], attributes: dict[str, Any]
-) -> Entity | None:
+def _actor(data: dict[str, Any], context: Context, about: dict[str, Any], attributes: dict[str, Any]) -> Entity | None:
     """Who used the lock: `action_user`, a slot number or a name; in the attributes only as a token."""
     user = data.get("action_user")
     if user is None or user == "":

@@ -157,9 +157,7 @@ class ThreatBook:
             late=match.late,
         )  # fmt: skip
 
-    def _asset(
-        self, rule: Any, match: Match, members: list[EnrichedEvent], deciding: EnrichedEvent | None
-    ) -> str:
+    def _asset(self, rule: Any, match: Match, members: list[EnrichedEvent], deciding: EnrichedEvent | None) -> str:
         """What the rule's `asset:` names, else the group's entity, else the place of the deciding event."""
         step, _, field = match.asset.rpartition(".")
         wanted = field or match.asset
@@ -183,9 +181,7 @@ class ThreatBook:
 
     def _is_step(self, one: EnrichedEvent, step: str) -> bool:
         name = step.partition("#")[0]
-        return any(
-            key == name or (key in self._rules and self._rules[key].head.name == name) for key in one.rules
-        )
+        return any(key == name or (key in self._rules and self._rules[key].head.name == name) for key in one.rules)
 
     # ---- books ---------------------------------------------------------------------------------
 
@@ -332,7 +328,7 @@ class ThreatBook:
             other = next((one for one in findings if one.id != finding.id and mine & set(one.events)), None)
             shared = len(mine & set(other.events)) if other is not None else 0
             if other is not None:
-                reason = f"shares {shared} event{'s' if shared > 1 else ''} with \"{other.title}\""
+                reason = f'shares {shared} event{"s" if shared > 1 else ""} with "{other.title}"'
         elif reason == "is named by its rule":
             other = next((one for one in findings if finding.rule in one.names), None)
             reason = f'is a part of "{other.title}" for the same group' if other is not None else reason
@@ -377,7 +373,9 @@ class ThreatBook:
 
     def _forget_evidence(self, now_ms: int) -> None:
         """Drops old events that no open threat holds."""
-        held = {event for threat in self._open.values() for one in threat.findings for event in self._findings[one].events}
+        held = {
+            event for threat in self._open.values() for one in threat.findings for event in self._findings[one].events
+        }
         oldest = now_ms - EVIDENCE_MS
         for event_id in [
             one for one, kept in self._evidence.items() if kept.event.time_ms < oldest and one not in held

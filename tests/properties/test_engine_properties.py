@@ -104,9 +104,7 @@ def test_repeated_deliveries_change_nothing(case: Case, data: st.DataObject) -> 
 @examples(40)
 @given(strategies.cases())
 def test_a_record_that_is_read_twice_changes_nothing(case: Case) -> None:
-    records = [
-        replace(record, span=(number, number)) for number, record in enumerate(run_engine.log(case.events, 3))
-    ]
+    records = [replace(record, span=(number, number)) for number, record in enumerate(run_engine.log(case.events, 3))]
     twice = [record for record in records for record in (record, record)]
     assert _outputs(case, twice + records) == _outputs(case, records)
 

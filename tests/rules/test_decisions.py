@@ -97,16 +97,18 @@ def _expected(vector: dict[str, Any], events: list[Event]) -> list[dict[str, Any
         members = [events[line] for line in wanted["events"]]
         first = _ms(wanted["first"]) if "first" in wanted else members[0].time_ms
         last = _ms(wanted["last"]) if "last" in wanted else members[-1].time_ms
-        made.append({
-            "rule": wanted.get("rule", "r"),
-            "group": wanted.get("group", {}),
-            "events": [event.id for event in members],
-            "value": float(wanted["value"]) if wanted.get("value") is not None else None,
-            "first": first,
-            "last": last,
-            "decided": _ms(wanted["decided"]),
-            "open": wanted.get("open", False),
-        })
+        made.append(
+            {
+                "rule": wanted.get("rule", "r"),
+                "group": wanted.get("group", {}),
+                "events": [event.id for event in members],
+                "value": float(wanted["value"]) if wanted.get("value") is not None else None,
+                "first": first,
+                "last": last,
+                "decided": _ms(wanted["decided"]),
+                "open": wanted.get("open", False),
+            }
+        )
     return made
 
 

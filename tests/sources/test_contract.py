@@ -88,7 +88,12 @@ class Hashed(Identity):
 def context_of(dialect: Dialect, row: dict[str, Any], identity: Identity | None = None) -> Context:
     own = mapped_by(dialect.name, row["map"]) if "map" in row else row.get("settings")
     return Context(
-        site="h1", source="src-1", clock=dialect.clock, identity=identity or Identity(), dialect=dialect.name, settings=own
+        site="h1",
+        source="src-1",
+        clock=dialect.clock,
+        identity=identity or Identity(),
+        dialect=dialect.name,
+        settings=own,
     )
 
 
@@ -133,9 +138,7 @@ def kinds(made: list[Event | Reject]) -> list[str]:
     return [f"reject:{one.reason}" if isinstance(one, Reject) else one.kind for one in made]
 
 
-ALL_SAMPLES = [
-    pytest.param(sample, id=f"{name}:{sample.line}") for name in DIALECT_NAMES for sample in samples(name)
-]
+ALL_SAMPLES = [pytest.param(sample, id=f"{name}:{sample.line}") for name in DIALECT_NAMES for sample in samples(name)]
 
 
 # ---- the declaration ---------------------------------------------------------------------------------
@@ -455,7 +458,9 @@ def test_every_declared_identity_field_stands_in_a_sample(name: str) -> None:
 
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20)
 json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
 )
 quick = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 

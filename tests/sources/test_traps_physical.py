@@ -123,7 +123,9 @@ def test_lock_pins_leave_no_trace_and_users_are_tokens() -> None:
     assert "13579" not in said
     assert "slot-user-7" not in said
     assert one(made).entity("person", "actor") == "person#11"
-    broken = only_reject(chosen.decode(Message("zigbee2mqtt/l1", json.dumps(body | {"contact": 7}).encode(), T), context))
+    broken = only_reject(
+        chosen.decode(Message("zigbee2mqtt/l1", json.dumps(body | {"contact": 7}).encode(), T), context)
+    )
     assert broken.payload == b"", "the reject of a lock's message would carry the PIN"
 
 
@@ -410,7 +412,9 @@ def test_without_an_id_equal_lines_are_not_duplicates() -> None:
 
 
 def test_gallagher_quotes_hold_commas() -> None:
-    line = '"gallagher","2026-03-01T02:00:00Z","5","Main","Cold store","exit","Beispiel, Holder","31-8","No Entry Taken"'
+    line = (
+        '"gallagher","2026-03-01T02:00:00Z","5","Main","Cold store","exit","Beispiel, Holder","31-8","No Entry Taken"'
+    )
     event = one(access("gallagher", line))
     assert (event.kind, event.attributes["cardholder"], event.attributes["direction"]) == (
         "badge.not_entered", "Beispiel, Holder", "out",

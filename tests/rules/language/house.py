@@ -50,7 +50,9 @@ class House:
         return HOLDERS[entity_id] == person if entity_id in HOLDERS else None
 
     def presence(self, person: str, t_ms: int) -> tuple[str, float, int] | None:
-        return {"p-017": ("z-pharmacy", 0.9, 100), "p-018": ("outside", 0.8, 5), "p-019": ("z-hall", 0.2, 9)}.get(person)
+        return {"p-017": ("z-pharmacy", 0.9, 100), "p-018": ("outside", 0.8, 5), "p-019": ("z-hall", 0.2, 9)}.get(
+            person
+        )
 
     def last_seen(self, kind: str, entity_id: str) -> tuple[str, int] | None:
         return ("z-hall", 500) if entity_id == "b-1" else None

@@ -145,7 +145,9 @@ def test_without_a_sequence_operands_count_through_the_rules() -> None:
 
 
 def test_the_longest_rule_name_that_fits_is_meant() -> None:
-    base = BASE + "---\n{title: ab, name: a.b, logsource: {product: correlator}, detection: {s: {f: 1}, condition: s}}\n"
+    base = (
+        BASE + "---\n{title: ab, name: a.b, logsource: {product: correlator}, detection: {s: {f: 1}, condition: s}}\n"
+    )
     text = f"{base}---\ntitle: r\nname: r\ncorrelation: {{type: temporal, rules: [a, a.b], timespan: 1m}}\n"
     rule = loaded(text + "x-correlator: {where: [{same: [a.c, a.b.c]}]}\n").rules.correlations["r"]
     assert rule.head.where[0].operands == (Operand(0, "c"), Operand(1, "c"))
@@ -211,7 +213,12 @@ def test_a_late_event_and_a_state_of_a_test() -> None:
                       "state.value": "open"}, 0, 0, "h1")  # fmt: skip
     assert event.received_ms - event.time_ms == 59_000
     assert event.state is not None
-    assert (event.state.kind, event.state.id, event.state.attribute, event.state.value) == ("door", "d1", "contact", "open")
+    assert (event.state.kind, event.state.id, event.state.attribute, event.state.value) == (
+        "door",
+        "d1",
+        "contact",
+        "open",
+    )
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
@@ -320,7 +327,9 @@ def test_check_warns_of_a_rule_that_is_tried_on_every_event() -> None:
 
 
 def test_a_correlation_in_plain_words() -> None:
-    text = BASE + """
+    text = (
+        BASE
+        + """
 ---
 title: Taken from the store
 name: r
@@ -334,6 +343,7 @@ x-correlator:
   asset: b.door
   where: [{not: {same: [a.door, 'a#2.door']}}]
 """
+    )
     rules = loaded(text).rules
     assert explain_rule(rules.correlations["r"], rules).split("\n") == [
         "Taken from the store (high)",

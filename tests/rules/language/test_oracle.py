@@ -107,8 +107,6 @@ CONDITIONS = st.recursive(
 )
 
 
-
-
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), SELECTIONS, min_size=1, max_size=4), CONDITIONS)
 def test_what_pysigma_accepts_is_accepted_and_means_the_same(selections: dict[str, Any], condition: str) -> None:

@@ -55,7 +55,9 @@ TREES = st.recursive(
     max_leaves=8,
 )
 SCALAR = st.one_of(VALUES, st.none(), st.sampled_from(["192.0.2.9", "2001:db8::1", "11", "2.5", "true", "1e16"]))
-FIELD_VALUE = st.one_of(SCALAR, st.lists(SCALAR, max_size=3), st.dictionaries(st.sampled_from("ab"), SCALAR, max_size=1))
+FIELD_VALUE = st.one_of(
+    SCALAR, st.lists(SCALAR, max_size=3), st.dictionaries(st.sampled_from("ab"), SCALAR, max_size=1)
+)
 ATTRIBUTES = st.fixed_dictionaries(
     {},
     optional={
@@ -202,7 +204,11 @@ SYSMON = "Microsoft-Windows-Sysmon/Operational"
         (LogSource("windows", "process_creation"), logged("process.created", "sysmon", EventID=1), True),
         (LogSource("windows", "process_creation"), logged("log.entry", "mapped", EventID=1, Channel=SYSMON), True),
         (LogSource("windows", "process_creation"), logged("log.entry", "mapped", EventID=1, Channel="System"), False),
-        (LogSource("windows", "process_creation"), logged("log.entry", "mapped", EventID=4688, Channel="Security"), True),
+        (
+            LogSource("windows", "process_creation"),
+            logged("log.entry", "mapped", EventID=4688, Channel="Security"),
+            True,
+        ),
         (LogSource("windows", "process_creation"), logged("process.created", "auditd"), False),
         (LogSource("linux", "process_creation"), logged("process.created", "auditd"), True),
         (LogSource(category="process_creation"), logged("process.created", "wazuh"), True),

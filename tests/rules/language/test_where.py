@@ -33,7 +33,11 @@ def condition(text: str, places: Places | None = None) -> WhereTest:
         document: dict[str, Any] = {"title": "r", "name": "r", "logsource": {"product": "correlator"},
                                     "detection": {"s": {"f": 1}, "condition": "s"}}  # fmt: skip
     else:
-        document = {"title": "r", "name": "r", "correlation": {"type": "temporal", "rules": ["a", "b"], "timespan": "1m"}}
+        document = {
+            "title": "r",
+            "name": "r",
+            "correlation": {"type": "temporal", "rules": ["a", "b"], "timespan": "1m"},
+        }
     bases = [{"title": n, "name": n, "logsource": {"product": "correlator"}, "detection": {"s": {"f": n}, "condition": "s"}}
              for n in "ab"]  # fmt: skip
     loaded = rules_text(yaml.safe_dump_all([*bases, {**document, "x-correlator": {"where": [entry]}}]))

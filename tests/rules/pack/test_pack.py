@@ -28,9 +28,7 @@ LOADED_RULES: list[DetectionRule | CorrelationRule] = [
     *LOADED.rules.detections.values(), *LOADED.rules.correlations.values()
 ]  # fmt: skip
 TESTS = [
-    pytest.param(rule, test, id=f"{rule.head.name}: {test.name}")
-    for rule in LOADED_RULES
-    for test in rule.head.tests
+    pytest.param(rule, test, id=f"{rule.head.name}: {test.name}") for rule in LOADED_RULES for test in rule.head.tests
 ]
 CRITICAL = {"badge_duress", "fire_alarm", "smoke", "gas", "panic"}  # life safety, each a threat by itself
 

@@ -24,7 +24,7 @@ from correlator.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from correlator.errors import UsageError
 from correlator.lab import voices
 from correlator.lab.building import OUTSIDE, Building, Door, Host, Person, read_building
-from correlator.lab.people import Claims, Day, Passage, Stay, live
+from correlator.lab.people import Claims, Day, Stay, live
 from correlator.run.scenario import BackgroundMessage, Input, Scenario, Source
 
 # Benign oddities a day, and what they are; docs/scenarios.md shows the same table.
@@ -46,8 +46,9 @@ _MINOR_ALERTS: Final = (
     (9000302, "LOCAL INFO software update over plain HTTP", "Not Suspicious Traffic", 3),
     (9000303, "LOCAL INFO DNS query for a dynamic DNS name", "Misc activity", 3),
 )
-_SUBJECTS: Final = ("Turni di servizio", "Verbale riunione", "Fattura", "Richiesta materiale", "Promemoria", "Re: orari")
+_SUBJECTS: Final = ("Turni di servizio", "Verbale riunione", "Fattura", "Richiesta materiale", "Promemoria")
 _SPAM_SUBJECTS: Final = ("Hai vinto", "Offerta limitata", "Urgente: leggi subito")
+_SERVICES: Final = ((443, "tls"), (443, "tls"), (53, "dns"), (445, "smb"), (80, "http"), (135, "dcerpc"))
 _CRON: Final = ("/usr/local/bin/backup-index", "/usr/lib/sysstat/sa1 1 1", "/usr/bin/certbot -q renew")
 
 
@@ -317,8 +318,8 @@ class _Author:
             again = mine.id in taken
             taken[mine.id] = person.id
             self._sit_down(person, mine, begin, again)
-            self._windows(stay.to_ms - 20 * SECOND_MS, mine.id, 4800, {"TargetUserName": person.account,
-                          "TargetDomainName": _DOMAIN, "TargetLogonId": _logon_id(person), "SessionId": "1"})  # fmt: skip
+            locked = {"TargetUserName": person.account, "TargetDomainName": _DOMAIN, "SessionId": "1"}
+            self._windows(stay.to_ms - 20 * SECOND_MS, mine.id, 4800, locked | {"TargetLogonId": _logon_id(person)})
 
     def _first_badge(self, day: Day) -> dict[str, int]:
         """When each person first read a badge: before that the site has not seen them today."""
@@ -332,7 +333,8 @@ class _Author:
         kind = 7 if again else 2
         if self.random.random() < self._share_of_typos():
             fields = voices.logon(host.id, person.account, _DOMAIN, kind, "0x0")
-            self._windows(t_ms - 9 * SECOND_MS, host.id, 4625, fields | {"Status": "0xc000006d", "SubStatus": "0xc000006a"})
+            why = {"Status": "0xc000006d", "SubStatus": "0xc000006a"}
+            self._windows(t_ms - 9 * SECOND_MS, host.id, 4625, fields | why)
         self._windows(t_ms, host.id, 4624, voices.logon(host.id, person.account, _DOMAIN, kind, _logon_id(person)))
 
     def _share_of_typos(self) -> float:
@@ -350,7 +352,7 @@ class _Author:
             agent = (f"{at + 1:03d}", server.id, server.ip)
             pid = self.random.randint(1_000, 60_000)
             if self.random.random() < 0.5:
-                line = f"{server.id} CRON[{pid}]: pam_unix(cron:session): session opened for user backup(uid=34) by (uid=0)"
+                line = f"{server.id} CRON[{pid}]: pam_unix(cron:session): session opened for user backup by (uid=0)"
                 payload = voices.wazuh(t_ms, self.zone, 5501, 3, "PAM: Login session opened.",
                                        ["pam", "syslog", "authentication_success"], agent, "pam",
                                        {"dstuser": "backup", "uid": "0"}, line, "/var/log/auth.log")  # fmt: skip
@@ -397,7 +399,8 @@ class _Author:
         return 8 * HOUR_MS + self.random.randrange(36) * 15 * MINUTE_MS
 
     def _records(self, day: Day) -> None:
-        for t_ms, stay, host in self._at_desk(day, ("nurse", "doctor", "consultant", "triage nurse", "records clerk"), 600):
+        roles = ("nurse", "doctor", "consultant", "triage nurse", "records clerk")
+        for t_ms, stay, host in self._at_desk(day, roles, 600):
             count = self.random.choice((1, 1, 1, 1, 2, 3, 12))
             payload = voices.record(t_ms, self.zone, "query", stay.person.account, host.id, count, stay.zone)
             self._say("records", "", t_ms, payload)
@@ -431,7 +434,7 @@ class _Author:
     def _ends(self) -> tuple[tuple[str, int], tuple[str, int], str]:
         stations = [host for host in self.building.hosts if not host.id.startswith("srv-")]
         servers = self._servers_of_site()
-        port, app = self.random.choice(((443, "tls"), (443, "tls"), (53, "dns"), (445, "smb"), (80, "http"), (104, "dcerpc")))
+        port, app = self.random.choice(_SERVICES)
         source = (self.random.choice(stations).ip, self.random.randint(49_152, 65_535))
         return source, (self.random.choice(servers).ip, port), app
 
@@ -492,6 +495,3 @@ def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             made.append((first_ms, last_ms))
     return made
-
-
-__all__ = ["ODDITIES", "Passage", "background"]

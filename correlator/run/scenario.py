@@ -21,14 +21,13 @@ import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-import correlator
 from correlator.clock import UNSET_BEFORE_MS, duration_ms, parse_iso, zone_named
+from correlator.data import folder as data_folder
 from correlator.errors import Fault, FaultyFile, UsageError
 from correlator.events.event import Event, Reject
 from correlator.marked import MarkedDict, MarkedList, load_file
@@ -381,9 +380,7 @@ def _payload_bytes(raw: bytes) -> bytes:
 
 def packaged_scenarios() -> dict[str, Path]:
     """Name -> folder of the scenarios that come along: those of the wheel, else those of the checkout."""
-    shipped = Path(str(resources.files("correlator"))) / "_data" / "scenarios"
-    checkout = Path(correlator.__file__).parent.parent / "scenarios"
-    folder = shipped if shipped.is_dir() else checkout
+    folder = data_folder("scenarios")
     if not folder.is_dir():
         return {}
     return {one.name: one for one in sorted(folder.iterdir()) if (one / "scenario.yaml").is_file()}
@@ -607,7 +604,8 @@ class _Loader:
         routes = entry.get("routes")
         if not isinstance(routes, MarkedList) or not routes:
             what = "an MQTT input needs a list of routes"
-            self.faults.append(Fault(self.shown, *entry.mark, what, 'routes: [{topics: "zigbee2mqtt/#", dialect: ...}]'))
+            hint = 'routes: [{topics: "zigbee2mqtt/#", dialect: zigbee2mqtt}]'
+            self.faults.append(Fault(self.shown, *entry.mark, what, hint))
             return ()
         found: list[Source | None] = []
         for route, (line, column) in zip(routes, routes.items_at, strict=True):
@@ -630,7 +628,8 @@ class _Loader:
     def _source(self, owner: MarkedDict, input_name: str, topics: tuple[str, ...]) -> Source | None:
         word = owner.get("dialect")
         if word is None:
-            self.faults.append(Fault(self.shown, *owner.mark, "'dialect' is missing", "sources list names them"))
+            hint = "`correlator sources list` names them"
+            self.faults.append(Fault(self.shown, *owner.mark, "'dialect' is missing", hint))
             return None
         dialect = DIALECTS.get(str(word))
         if dialect is None:

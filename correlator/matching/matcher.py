@@ -52,6 +52,7 @@ class Matcher:
         self.dropped_window_events = 0
         self.dirty_cells: set[tuple[int, str]] | None = None
         self.max_members = settings.max_members
+        self.tell_open = settings.tell_open
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -273,7 +274,7 @@ class Matcher:
             elif window.last == position:
                 continue  # one event that two pooled rules match counts once
             elif len(window.pos) >= window.prune_at:
-                self._prune(window, slot, position)
+                self._prune(cell, window, slot, position)
             window.pos.append(position)
             window.ids.append(event_id)
             window.last = position
@@ -283,19 +284,22 @@ class Matcher:
                 self._alls(slot, cell, key, position, event_id, source)
             if slot.ordered_last:
                 self._ordered(slot, cell, key, position, event_id, source)
-            if slot.ordered_rest and cell.eps is not None:
+            if cell.eps is not None:
                 for rule in slot.ordered_rest:
                     episode = cell.eps.get(rule.index)
                     if episode is not None:
-                        if t_ms <= episode.hold_ms:
-                            self._grow(episode, rule, cell, episode.hold_ms, episode.value, position, event_id)
-                        else:
+                        if episode.floor < (position & TIME) - rule.span or episode.gap:
                             episode.gap = True
+                        else:
+                            episode.last_pos = position
             for rule in slot.general:
                 self._general(rule, slot, cell, key, t_ms, position, event_id, source)
 
-    def _prune(self, window: Window, slot: Slot, position: int) -> None:
+    def _prune(self, cell: Cell, window: Window, slot: Slot, position: int) -> None:
         """Drops entries that no rule can look at any more; over the bound, the oldest."""
+        if cell.eps is not None:
+            for episode in cell.eps.values():
+                self._settle(episode, self.plan.rules[episode.rule], cell)
         cut = bisect_left(window.pos, (position & TIME) - slot.horizon)
         if len(window.pos) - cut >= self.settings.max_window_events:
             more = len(window.pos) - self.settings.max_window_events + 1
@@ -332,85 +336,135 @@ class Matcher:
         size = len(entries)
         eps = cell.eps
         now = position & TIME
-        for rule in slot.counts:
-            k = rule.k
-            if k <= size and entries[size - k] >= now - rule.span:
-                hold_ms = (entries[size - k] >> SHIFT) + rule.span_ms
-                value = size - bisect_left(entries, now - rule.span)
-                episode = None if eps is None else eps.get(rule.index)
+        for k, span, index, rule in slot.counts:
+            if k <= size and entries[size - k] >= now - span:
+                episode = None if eps is None else eps.get(index)
                 if episode is None:
-                    self._open(rule, cell, key, position, event_id, source, hold_ms, value)
+                    value = size - bisect_left(entries, now - span)
+                    self._open(rule, cell, key, position, event_id, source, entries[size - k], value)
                     eps = cell.eps
                 else:
-                    self._grow(episode, rule, cell, hold_ms, value, position, event_id)
-            elif eps is not None:
-                episode = eps.get(rule.index)
+                    if episode.gap:
+                        self._regain(episode, rule, cell, now - span)
+                    episode.floor = entries[size - k]
+                    episode.last_pos = position
+                    episode.value = size - bisect_left(entries, now - span)
+            elif eps is None:
+                if k > size:
+                    return
+            else:
+                episode = eps.get(index)
                 if episode is not None:
                     episode.gap = True
 
     def _alls(self, slot: Slot, cell: Cell, key: str, position: int, event_id: str, source: Event) -> None:
         wins = cell.wins
         eps = cell.eps
-        for rule, others in slot.alls:
-            oldest = (position & TIME) - rule.span
+        now = position & TIME
+        for span, others, index, rule in slot.alls:
             least = position
-            for index in others:
-                window = wins[index]
-                if window is None or window.last < oldest:
+            for other in others:
+                window = wins[other]
+                if window is None:
                     least = -1
                     break
-                if window.last < least:
-                    least = window.last
-            if least >= 0:
-                episode = None if eps is None else eps.get(rule.index)
+                last = window.last
+                if last < least:
+                    least = last
+            if least >= now - span:
+                episode = None if eps is None else eps.get(index)
                 if episode is None:
-                    self._open(
-                        rule, cell, key, position, event_id, source, (least >> SHIFT) + rule.span_ms, rule.k
-                    )
+                    self._open(rule, cell, key, position, event_id, source, least, rule.k)
                     eps = cell.eps
                 else:
-                    self._grow(episode, rule, cell, (least >> SHIFT) + rule.span_ms, rule.k, position, event_id)
+                    if episode.gap:
+                        self._regain(episode, rule, cell, now - span)
+                    episode.floor = least
+                    episode.last_pos = position
             elif eps is not None:
-                episode = eps.get(rule.index)
+                episode = eps.get(index)
                 if episode is not None:
                     episode.gap = True
 
     def _ordered(self, slot: Slot, cell: Cell, key: str, position: int, event_id: str, source: Event) -> None:
         wins = cell.wins
         eps = cell.eps
-        for rule in slot.ordered_last:
-            oldest = (position & TIME) - rule.span
-            seq = rule.seq
-            first = wins[seq[0]]
-            at = -1
-            if first is not None and first.last >= oldest:
+        now = position & TIME
+        for span, first, back, index, rule in slot.ordered_last:
+            oldest = now - span
+            window = wins[first]
+            if window is None or window.last < oldest:
+                at = -1
+            else:
+                # The latest chain: from this event back, always the latest event before.
                 at = position
-                for step in range(len(seq) - 2, -1, -1):
-                    window = wins[seq[step]]
+                for step in back:
+                    window = wins[step]
                     if window is None:
                         at = -1
                         break
                     if window.last < at:
                         at = window.last
                     else:
-                        place = bisect_left(window.pos, at) - 1
-                        at = window.pos[place] if place >= 0 else -1
+                        place = bisect_left(window.pos, at)
+                        at = window.pos[place - 1] if place else -1
                     if at < oldest:
                         at = -1
                         break
-            episode = None if eps is None else eps.get(rule.index)
             if at >= 0:
-                hold_ms = (at >> SHIFT) + rule.span_ms
+                episode = None if eps is None else eps.get(index)
                 if episode is None:
-                    self._open(rule, cell, key, position, event_id, source, hold_ms, len(rule.rule.rules))
+                    self._open(rule, cell, key, position, event_id, source, at, len(rule.rule.rules))
                     eps = cell.eps
                 else:
-                    self._grow(episode, rule, cell, hold_ms, episode.value, position, event_id)
-            elif episode is not None:
-                if (position >> SHIFT) <= episode.hold_ms:
-                    self._grow(episode, rule, cell, episode.hold_ms, episode.value, position, event_id)
-                else:
-                    episode.gap = True
+                    if episode.gap:
+                        self._regain(episode, rule, cell, oldest)
+                    episode.floor = at
+                    episode.last_pos = position
+            elif eps is not None:
+                episode = eps.get(index)
+                if episode is not None:
+                    if episode.floor < oldest or episode.gap:
+                        episode.gap = True
+                    else:
+                        episode.last_pos = position
+
+    def _regain(self, episode: Episode, rule: Rule, cell: Cell, oldest: int) -> None:
+        """The condition holds again: what came since and is still in the window is taken in too."""
+        self._settle(episode, rule, cell)
+        episode.from_pos = max(oldest, episode.last_pos + 1)
+        episode.gap = False
+
+    def _settle(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        """Lists the members of the stretch that held without a break, before windows or episode move on."""
+        start, end = episode.from_pos, episode.last_pos
+        if start < 0 or end < start:
+            return
+        episode.from_pos = end + 1
+        room = self.max_members - len(episode.ids)
+        if len(rule.slot_set) == 1:
+            window = cell.wins[rule.slot_set[0]]
+            assert window is not None
+            first, last = bisect_left(window.pos, start), bisect_left(window.pos, end + 1)
+            pos, ids = window.pos[first:last], window.ids[first:last]
+            if window.newest is not None:  # an event with several values stands there several times
+                members = dict(zip(pos, ids, strict=True))
+                pos, ids = list(members), list(members.values())
+        else:
+            members = {}
+            for index in rule.slot_set:
+                window = cell.wins[index]
+                if window is not None and window.last >= start:
+                    first, last = bisect_left(window.pos, start), bisect_left(window.pos, end + 1)
+                    members.update(zip(window.pos[first:last], window.ids[first:last], strict=True))
+            pos = sorted(members)
+            ids = [members[at] for at in pos]
+        if len(pos) > room:
+            episode.truncated += len(pos) - room
+            episode.span_last_ms = pos[-1] >> SHIFT
+            del pos[room:], ids[room:]
+        episode.pos += pos
+        episode.ids += ids
 
     def _distinct(
         self, slot: Slot, cell: Cell, key: str, t_ms: int, position: int, event_id: str, source: Event
@@ -434,7 +488,7 @@ class Matcher:
         elif window.last == position:
             return
         elif len(window.pos) >= window.prune_at:
-            self._prune(window, slot, position)
+            self._prune(cell, window, slot, position)
         newest, again, heads, entries, vals = window.newest, window.again, window.heads, window.pos, window.vals
         assert newest is not None
         assert again is not None
@@ -469,12 +523,16 @@ class Matcher:
             if distinct >= rule.k:
                 # It goes on holding until the k-th newest value's newest entry expires.
                 kth = next(islice(reversed(newest.values()), rule.k - 1, None))
-                hold_ms = (entries[kth - base] >> SHIFT) + rule.span_ms
+                floor = entries[kth - base]
                 if episode is None:
-                    self._open(rule, cell, key, position, event_id, source, hold_ms, distinct)
+                    self._open(rule, cell, key, position, event_id, source, floor, distinct)
                     eps = cell.eps
                 else:
-                    self._grow(episode, rule, cell, hold_ms, distinct, position, event_id)
+                    if episode.gap:
+                        self._regain(episode, rule, cell, oldest)
+                    episode.floor = floor
+                    episode.last_pos = position
+                    episode.value = distinct
             elif episode is not None:
                 episode.gap = True
 
@@ -511,7 +569,7 @@ class Matcher:
         elif window.last == position and inner is None:
             return
         elif len(window.pos) >= window.prune_at:
-            self._prune(window, slot, position)
+            self._prune(cell, window, slot, position)
         assert window.vals is not None
         window.pos.append(position)
         window.ids.append(event_id)
@@ -561,7 +619,7 @@ class Matcher:
         if episode is None or rule.where is not None or rule.negative:
             return
         if (position >> SHIFT) <= episode.hold_ms:
-            self._grow(episode, rule, cell, episode.hold_ms, episode.value, position, event_id, look_back=True)
+            self._grow(episode, rule, cell, episode.hold_ms, episode.value, position)
         else:
             episode.gap = True
 
@@ -573,9 +631,7 @@ class Matcher:
         if chosen is None:
             if episode is not None:
                 if rule.shape == "chain" and not rule.where and not rule.negative and t_ms <= episode.hold_ms:
-                    self._grow(
-                        episode, rule, cell, episode.hold_ms, episode.value, position, event_id, look_back=True
-                    )
+                    self._grow(episode, rule, cell, episode.hold_ms, episode.value, position)
                 else:
                     episode.gap = True
             return
@@ -587,9 +643,9 @@ class Matcher:
             return
         hold_ms = (chosen.floor >> SHIFT) + rule.span_ms
         if episode is None:
-            self._open(rule, cell, key, position, event_id, source, hold_ms, chosen.value, chosen)
+            self._open(rule, cell, key, position, event_id, source, chosen.floor, chosen.value, chosen)
         elif chosen.entries is None:
-            self._grow(episode, rule, cell, hold_ms, chosen.value, position, event_id, look_back=True)
+            self._grow(episode, rule, cell, hold_ms, chosen.value, position)
         else:
             self._add_chosen(episode, chosen)
             episode.hold_ms = hold_ms
@@ -631,7 +687,7 @@ class Matcher:
             self._close(episode, rule, cell)
             episode = None
         if len(window.pos) >= window.prune_at:
-            self._prune(window, slot, position)
+            self._prune(cell, window, slot, position)
         assert window.vals is not None
         assert rule.threshold is not None
         window.pos.append(position)
@@ -646,11 +702,9 @@ class Matcher:
                 chosen = Chosen(position, value, None)
                 self._each(rule, cell, key, position, event_id, source, chosen)
             elif episode is None:
-                self._open(rule, cell, key, position, event_id, source, t_ms + rule.span_ms, value)
+                self._open(rule, cell, key, position, event_id, source, position, value)
             else:
-                self._grow(
-                    episode, rule, cell, t_ms + rule.span_ms, value, position, event_id, look_back=True
-                )
+                self._grow(episode, rule, cell, t_ms + rule.span_ms, value, position)
         else:
             metric.holding = False
             if episode is not None:
@@ -895,16 +949,21 @@ class Matcher:
     # ---- episodes ------------------------------------------------------------------------------
 
     def _open(
-        self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, hold_ms: int,
+        self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, floor: int,
         value: float | int | None, chosen: Chosen | None = None,
     ) -> None:  # fmt: skip
         episode = Episode(rule.index, key, position >> SHIFT, position)
         episode.group = self._group(rule, key, source)
         episode.fields = self._fields(rule, episode.group, source)
         episode.decided_by = event_id
-        episode.hold_ms = hold_ms
+        episode.floor = floor
+        episode.hold_ms = (floor >> SHIFT) + rule.span_ms
         episode.value = value
-        if chosen is not None and chosen.entries is not None:
+        if rule.form != "general":
+            episode.from_pos = (position & TIME) - rule.span
+            episode.last_pos = position
+            self._settle(episode, rule, cell)
+        elif chosen is not None and chosen.entries is not None:
             self._add_chosen(episode, chosen)
         else:
             self._look_back(episode, rule, cell, position)
@@ -931,7 +990,7 @@ class Matcher:
                 cell.eps = {}
             cell.eps[rule.index] = episode
             episode.serial = self._arm(episode.hold_ms + rule.span_ms, CLOSE, episode)
-            if not rule.quiet:
+            if self.tell_open and not rule.quiet:
                 episode.told = True
                 self.out.append(self.told(episode, rule, "open"))
         if rule.producer is not None:
@@ -940,7 +999,7 @@ class Matcher:
     def _each(
         self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, chosen: Chosen
     ) -> None:
-        self._open(rule, cell, key, position, event_id, source, position >> SHIFT, chosen.value, chosen)
+        self._open(rule, cell, key, position, event_id, source, position, chosen.value, chosen)
 
     def _look_back(self, episode: Episode, rule: Rule, cell: Cell, position: int) -> None:
         """Takes in what the windows hold and the episode has not taken yet, in total order."""
@@ -987,21 +1046,13 @@ class Matcher:
             episode.span_last_ms = at >> SHIFT
 
     def _grow(
-        self, episode: Episode, rule: Rule, cell: Cell, hold_ms: int, value: float | int | None, position: int,
-        event_id: str, look_back: bool = False,
-    ) -> None:  # fmt: skip
-        """The condition holds again or still: the window's new events are members."""
+        self, episode: Episode, rule: Rule, cell: Cell, hold_ms: int, value: float | int | None, position: int
+    ) -> None:
+        """Off the fast path: the condition holds, so the window's new events are members."""
         episode.hold_ms = hold_ms
         episode.value = value
-        if episode.gap or look_back:
-            self._look_back(episode, rule, cell, position)
-            episode.gap = False
-        elif len(episode.ids) < self.max_members:
-            episode.pos.append(position)
-            episode.ids.append(event_id)
-        else:
-            episode.truncated += 1
-            episode.span_last_ms = position >> SHIFT
+        self._look_back(episode, rule, cell, position)
+        episode.gap = False
         episode.last_pos = position
 
     def _close_due(self, episode: Episode, due_ms: int, serial: int) -> None:
@@ -1010,9 +1061,11 @@ class Matcher:
         rule = self.plan.rules[episode.rule]
         cell = rule.keyspace.cells.get(episode.key)
         assert type(cell) is Cell
-        if episode.hold_ms + rule.span_ms > due_ms:
-            heappush(self.timers, (episode.hold_ms + rule.span_ms, serial, CLOSE, episode))
+        last_chance_ms = held_ms(episode, rule) + rule.span_ms
+        if last_chance_ms > due_ms:
+            heappush(self.timers, (last_chance_ms, serial, CLOSE, episode))
             return
+        self._settle(episode, rule, cell)
         if rule.shape == "metric" and not rule.tumble and cell.extras is not None:
             window = cell.wins[rule.slots[0].index]
             metric = cell.extras.get(rule.index)
@@ -1050,14 +1103,19 @@ class Matcher:
 
     def told(self, episode: Episode, rule: Rule, state: str) -> Match:
         """The match message of an episode as it stands."""
-        pairs = _flat(episode)
         truncated = episode.truncated
-        if len(pairs) > self.max_members:
-            truncated += len(pairs) - self.max_members
-            pairs = pairs[: self.max_members]
+        if rule.form != "general":
+            pos, ids = episode.pos, tuple(episode.ids)  # in total order, each once
+        else:
+            pairs = _flat(episode)
+            if len(pairs) > self.max_members:
+                truncated += len(pairs) - self.max_members
+                pairs = pairs[: self.max_members]
+            pos = [at for at, _ in pairs]
+            ids = tuple([one for _, one in pairs])
         head = rule.rule.head
-        first_ms = pairs[0][0] >> SHIFT if pairs else episode.span_first_ms
-        last_ms = pairs[-1][0] >> SHIFT if pairs else episode.span_last_ms
+        first_ms = pos[0] >> SHIFT if pos else episode.span_first_ms
+        last_ms = pos[-1] >> SHIFT if pos else episode.span_last_ms
         if episode.truncated:
             last_ms = max(last_ms, episode.span_last_ms)
         value = episode.value
@@ -1073,7 +1131,7 @@ class Matcher:
             opened_ms=episode.opened_ms,
             decided_by=episode.decided_by,
             value=round(value, 6) if type(value) is float else value,
-            events=tuple([one for _, one in pairs]),
+            events=ids,
             inner=tuple([inner.id for inner in episode.inner]),
             state=state,  # type: ignore[arg-type]
             revision=episode.revision,
@@ -1093,6 +1151,7 @@ class Matcher:
                 if type(cell) is Cell and cell.eps is not None:
                     episode = cell.eps.get(rule.index)
                     if episode is not None:
+                        self._settle(episode, rule, cell)
                         found.append((episode.opened_pos, episode.serial, self.told(episode, rule, "open")))
         found.sort(key=lambda one: (one[0], one[1]))
         return [match for _, _, match in found]
@@ -1155,6 +1214,11 @@ class Matcher:
         heapify(self.timers)
 
 
+def held_ms(episode: Episode, rule: Rule) -> int:
+    """Last instant at which the condition holds without further events."""
+    return (episode.floor >> SHIFT) + rule.span_ms if rule.form != "general" else episode.hold_ms
+
+
 def _busy(cell: Cell) -> bool:
     """Whether anchors or consecutive windows still wait in a group."""
     return cell.extras is not None and any(type(extra) is not Metric for extra in cell.extras.values())
@@ -1175,11 +1239,9 @@ def _all_inner(episode: Episode) -> list[Episode]:
 def _flat(episode: Episode) -> list[tuple[int, str]]:
     """(position, event id) of all members, inner ones included, in total order, each once."""
     pairs = list(zip(episode.pos, episode.ids, strict=True))
-    if episode.inner:
-        for inner in _all_inner(episode):
-            pairs.extend(zip(inner.pos, inner.ids, strict=True))
-    pairs = sorted(set(pairs))
-    return pairs
+    for inner in _all_inner(episode):
+        pairs.extend(zip(inner.pos, inner.ids, strict=True))
+    return sorted(set(pairs))
 
 
 def _as_written(rule: Rule, place: int, name: str, text: str, source: Event) -> Any:

@@ -45,10 +45,11 @@ class Slot:
         self.producers = producers
         self.capture = capture
         self.horizon = 0  # positions older than this behind the newest are of no use
-        self.counts: list[Rule] = []
+        self.counts: list[tuple[int, int, int, Rule]] = []  # (k, span, rule index, rule), smallest k first
         self.distincts: list[Rule] = []
-        self.alls: list[tuple[Rule, tuple[int, ...]]] = []
-        self.ordered_last: list[Rule] = []
+        self.alls: list[tuple[int, tuple[int, ...], int, Rule]] = []  # (span, other slots, rule index, rule)
+        # (span, slot of the first step, slots of the steps before this one going back, rule index, rule)
+        self.ordered_last: list[tuple[int, int, tuple[int, ...], int, Rule]] = []
         self.ordered_rest: list[Rule] = []
         self.general: list[Rule] = []
         self.lean = True  # a first entry alone can decide nothing
@@ -389,8 +390,8 @@ def _register(compiled: Rule) -> None:
     """Enters a rule where its slots look for it, by the way it is decided."""
     slots = [compiled.keyspace.slots[index] for index in compiled.slot_set]
     if compiled.form == "count":
-        slots[0].counts.append(compiled)
-        slots[0].counts.sort(key=lambda rule: (rule.k, rule.index))
+        slots[0].counts.append((compiled.k, compiled.span, compiled.index, compiled))
+        slots[0].counts.sort(key=lambda one: (one[0], one[2]))
         if compiled.k < 2:
             slots[0].lean = False
     elif compiled.form == "distinct":
@@ -399,13 +400,17 @@ def _register(compiled: Rule) -> None:
     elif compiled.form == "all":
         for slot in slots:
             others = tuple(other.index for other in slots if other is not slot)
-            slot.alls.append((compiled, others))
+            slot.alls.append((compiled.span, others, compiled.index, compiled))
             if not others:
                 slot.lean = False
     elif compiled.form == "ordered":
         last = compiled.seq[-1]
         for slot in slots:
-            (slot.ordered_last if slot.index == last else slot.ordered_rest).append(compiled)
+            if slot.index == last:
+                back = tuple(reversed(compiled.seq[:-1]))
+                slot.ordered_last.append((compiled.span, compiled.seq[0], back, compiled.index, compiled))
+            else:
+                slot.ordered_rest.append(compiled)
             if len(compiled.seq) < 2:
                 slot.lean = False
     else:

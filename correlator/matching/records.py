@@ -22,6 +22,7 @@ class EngineSettings:
                     has a single event, so a flood of keys displaces itself and not a slow attack
     max_window_events  events a window keeps; the oldest go first
     max_members     members a match lists; the rest is counted
+    tell_open       tell a match also when it opens, not only in its final form
     track_changes   keep a list of changed state entries for `changes()`
     """
 
@@ -33,6 +34,7 @@ class EngineSettings:
     max_groups: int = 1_000_000
     max_window_events: int = 100_000
     max_members: int = 2_000
+    tell_open: bool = True
     track_changes: bool = False
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from correlator.errors import StateRefused
-from correlator.matching.matcher import ANCHOR, CLOSE, SWEEP, WINDOW_END
+from correlator.matching.matcher import ANCHOR, CLOSE, SWEEP, WINDOW_END, held_ms
 from correlator.matching.shapes import Metric
 from correlator.matching.state import SHIFT, Anchor, Cell, Episode, Tumble, Window
 
@@ -253,7 +253,7 @@ def _read_cell(
         cell.eps = {}
         for index, episode_id in open_ids.items():
             episode = cell.eps[index] = episodes[episode_id]
-            timers.append((episode.hold_ms + rules[index].span_ms, episode.serial, CLOSE, episode))
+            timers.append((held_ms(episode, rules[index]) + rules[index].span_ms, episode.serial, CLOSE, episode))
     for index, extra in extras.items():
         if cell.extras is None:
             cell.extras = {}
@@ -329,7 +329,7 @@ def _episode_entries(engine: Engine, found: dict[str, Episode]) -> dict[str, byt
 
 _PLAIN: Final = (
     "id", "rule", "key", "group", "opened_ms", "opened_pos", "decided_by", "hold_ms", "value", "pos", "ids",
-    "last_pos", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms", "span_last_ms", "fields",
+    "last_pos", "from_pos", "floor", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms", "span_last_ms", "fields",
     "told",
 )  # fmt: skip
 

@@ -64,9 +64,11 @@ class Cell:
 class Episode:
     """A rule's open (or just ended) result for one group.
 
-    hold_ms   last instant at which the condition is known to hold without further events
+    hold_ms   last instant at which the condition is known to hold without further events; for the shapes
+              decided inline it follows from `floor`, the position of the event whose expiry ends it
     gap       an event came while the condition did not hold: the next one that holds looks back
     last_pos  position up to which members have been taken
+    from_pos  where the stretch of windows begins whose events are members but not listed yet
     pos, ids  members, in the order taken; inner: the episodes of inner rules that are members
     span_first_ms, span_last_ms  the windows that decided, for an episode without members
     waiting   outer episodes that have ended and wait for this one's final form
@@ -74,7 +76,7 @@ class Episode:
     """
 
     __slots__ = (
-        "decided_by", "due_ms", "fields", "gap", "group", "hold_ms", "id", "ids", "inner", "key", "last_pos",
+        "decided_by", "fields", "floor", "from_pos", "gap", "group", "hold_ms", "id", "ids", "inner", "key", "last_pos",
         "late", "open", "opened_ms", "opened_pos", "pos", "revision", "rule", "serial", "span_first_ms",
         "span_last_ms", "told", "truncated", "value", "waiting",
     )  # fmt: skip
@@ -93,12 +95,13 @@ class Episode:
         self.ids: list[str] = []
         self.inner: list[Episode] = []
         self.last_pos = -1
+        self.from_pos = -1
+        self.floor = -1
         self.gap = False
         self.open = True
         self.late = False
         self.revision = 1
         self.truncated = 0
-        self.due_ms = 0
         self.serial = 0
         self.span_first_ms = opened_ms
         self.span_last_ms = opened_ms

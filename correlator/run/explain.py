@@ -1,0 +1,218 @@
+"""`correlator explain`: a threat, or why a rule did not match, from what a replay wrote to --out.
+
+What is shown of events is what `decoded.ndjson` holds of them; badge numbers are replaced by their marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from correlator.clock import local, zone_named
+from correlator.errors import UsageError
+from correlator.events.event import Event
+from correlator.run.account import account
+from correlator.run.replay import scenario_rules
+from correlator.run.rule_commands import find_rule
+from correlator.run.scenario import Scenario, load_scenario
+from correlator.run.whynot import explain_rule_at, explain_rule_silence, plain
+
+_read_event = msgspec.json.Decoder(Event).decode
+_read_json = msgspec.json.Decoder().decode
+_ATTRIBUTES_SHOWN = 8
+_IDS_SHOWN = 20
+# What tells of a change between two revisions, in the order it is told.
+_TOLD = ("phase", "severity")
+_GROWN = (("domains", "domain"), ("assets", "asset"), ("steps", "finding"), ("members", "event"))
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What replay.json says: the scenario as it was given, and its time zone."""
+
+    scenario: Path
+    zone: tzinfo
+
+
+# ---- a threat ----------------------------------------------------------------------------------
+
+
+def explain_threat(out_dir: Path, threat: str, stdout: TextIO) -> int:
+    """Prints the account of a threat, how it grew, and each proof down to its message; gives 0.
+
+    threat: its id or the beginning of it; its last revision counts. Raises UsageError if there is no
+    such threat, or more than one, or out_dir is not of a replay.
+    """
+    about = _about(out_dir)
+    revisions: dict[str, list[dict[str, Any]]] = {}
+    for told in _lines(out_dir, "threats"):
+        revisions.setdefault(told["id"], []).append(told)
+    found = [one for one in revisions if one.startswith(threat)]
+    if len(found) != 1:
+        raise UsageError(_which(threat, found, list(revisions), out_dir))
+    history = revisions[found[0]]
+    last = history[-1]
+    lines = account(last, about.zone)
+    lines += ["Revisions", *_history(history, about.zone), "", "Evidence"]
+    wanted = {event for step in last["steps"] for event in step.get("events", ())}
+    events = {event.id: event for event in _events(out_dir) if event.id in wanted}
+    said = {member["id"]: member for member in last.get("members", ())}
+    for number, step in enumerate(last["steps"], 1):
+        lines.append(f"  {number}. {step['title']}")
+        for event_id in step.get("events", ()):
+            lines += _proof(event_id, events.get(event_id), said.get(event_id), about.zone)
+    stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _which(threat: str, found: list[str], every: list[str], out_dir: Path) -> str:
+    if found:
+        return f"{threat!r} is the beginning of {len(found)} threats: {_ids(found)}"
+    if not every:
+        return f"there is no threat {threat!r}: the replay in {out_dir} found none"
+    return f"there is no threat {threat!r}; there are: {_ids(every)}"
+
+
+def _ids(ids: list[str]) -> str:
+    more = f" and {len(ids) - _IDS_SHOWN} more" if len(ids) > _IDS_SHOWN else ""
+    return ", ".join(one[:12] for one in ids[:_IDS_SHOWN]) + more
+
+
+def _history(revisions: list[dict[str, Any]], zone: tzinfo) -> Iterator[str]:
+    before: dict[str, Any] | None = None
+    for told in revisions:
+        when = f"{local(told['decided_ms'], zone):%d %b %H:%M:%S}"
+        what = "opened" if before is None else "; ".join(_changes(before, told)) or "told again"
+        yield f"  {told['revision']:>3}. {when}  {what}"
+        before = told
+
+
+def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in _TOLD:
+        if before[key] != now[key]:
+            yield f"{key} is now {now[key]}"
+    for key, word in _GROWN:
+        many = len(now.get(key, ())) - len(before.get(key, ()))
+        if many > 0:
+            yield f"{many} more {word}{'s' if many > 1 else ''}"
+    was = {step["finding"]: step for step in before.get("steps", ())}
+    ended = grew = 0
+    for step in now.get("steps", ()):
+        old = was.get(step["finding"])
+        if old is not None and old.get("state") != step.get("state"):
+            ended += 1
+        elif old is not None and old != step:
+            grew += 1
+    if ended:
+        yield f"{ended} finding{'s' if ended > 1 else ''} came to an end"
+    if grew:
+        yield f"{grew} finding{'s' if grew > 1 else ''} grew"
+    if now.get("merged_into"):
+        yield f"merged into {now['merged_into'][:12]}"
+
+
+def _proof(event_id: str, event: Event | None, member: Mapping[str, Any] | None, zone: tzinfo) -> Iterator[str]:
+    if event is None:
+        # A repeated event without an id of its own is numbered behind the decoder and gets another id.
+        where = member.get("origin", "") if member is not None else ""
+        yield f"     {where or event_id}: see the message there; it repeats an earlier one word for word"
+        return
+    yield f"     {local(event.time_ms, zone):%H:%M:%S}  {event.kind}  <{event.origin or event.raw or event.id}>"
+    for entity in event.entities:
+        yield f"         {entity.role}: {entity.kind} {plain(entity.id, event)}"
+    for name, value in list(event.attributes.items())[:_ATTRIBUTES_SHOWN]:
+        yield f"         {name}: {plain(value, event)}"
+    more = len(event.attributes) - _ATTRIBUTES_SHOWN
+    if more > 0:
+        yield f"         and {more} more attributes"
+
+
+# ---- why not -----------------------------------------------------------------------------------
+
+
+def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO) -> int:
+    """Prints how often a rule matched and, if never, what was missing; gives 0.
+
+    rule: id, name, title or beginning of an id. where: the origin of a message ("inputs/a.ndjson:12"):
+    what of the rule failed on its events. The rules are read anew from the scenario, so a change to them
+    can be tried. Raises UsageError if the scenario is gone, FaultyFile if its rules are faulty.
+    """
+    scenario = _scenario(_about(out_dir).scenario)
+    rules = scenario_rules(scenario).rules
+    chosen = find_rule(rules, rule)
+    events = list(_events(out_dir))
+    if where is None:
+        stdout.writelines(f"{line}\n" for line in explain_rule_silence(scenario, rules, chosen, events))
+        return 0
+    meant = _origin(where, events, out_dir)
+    stdout.writelines(f"{line}\n" for line in explain_rule_at(scenario, rules, chosen, events, meant))
+    return 0
+
+
+def _scenario(path: Path) -> Scenario:
+    try:
+        return load_scenario(path)
+    except UsageError as error:
+        raise UsageError(f"the scenario of this replay cannot be read any more: {error}") from error
+
+
+def _origin(where: str, events: list[Event], out_dir: Path) -> str:
+    """The origin that is meant: as given, or the only one that ends with it. Raises UsageError."""
+    origins = {event.origin for event in events}
+    if where in origins:
+        return where
+    ends = sorted(one for one in origins if one.endswith(f"/{where}") or where.endswith(f"/{one}"))
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise UsageError(f"{where} may be any of: {', '.join(ends)}")
+    for told in _lines(out_dir, "rejects"):
+        if told.get("origin") == where:
+            raise UsageError(f"{where} was rejected and reached no rule: {told['reason']}: {told['detail']}")
+    raise UsageError(f"no event came from {where}; it is written as in the account, such as inputs/doors.ndjson:12")
+
+
+# ---- files -------------------------------------------------------------------------------------
+
+
+def _about(out_dir: Path) -> _About:
+    path = out_dir / "replay.json"
+    try:
+        told = _read_json(path.read_bytes())
+        return _About(Path(told["scenario"]), zone_named(told["zone"]))
+    except FileNotFoundError as error:
+        raise UsageError(f"{out_dir} holds no replay; write one with `correlator replay --out {out_dir}`") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is not what a replay writes: {error}") from error
+
+
+def _raw_lines(out_dir: Path, name: str) -> Iterator[bytes]:
+    path = out_dir / f"{name}.ndjson"
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _lines(out_dir: Path, name: str) -> Iterator[dict[str, Any]]:
+    try:
+        for line in _raw_lines(out_dir, name):
+            yield _read_json(line)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{out_dir / name}.ndjson is damaged: {error}") from error
+
+
+def _events(out_dir: Path) -> Iterator[Event]:
+    try:
+        for line in _raw_lines(out_dir, "decoded"):
+            yield _read_event(line)
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{out_dir / 'decoded.ndjson'} is damaged: {error}") from error

@@ -13,7 +13,9 @@ from correlator.lab.background import ODDITIES, background
 from correlator.lab.building import OUTSIDE, read_building
 from correlator.run.scenario import BackgroundMessage, Batch, Scenario, load_scenario, packaged_scenarios
 
-NAMES = sorted(packaged_scenarios())
+# Between them these two have every input that the background knows; the controls' replays are in
+# test_scenarios.py.
+NAMES = ("patient-data-theft", "vaccine-theft")
 ROUNDING = 1.01
 
 
@@ -42,12 +44,12 @@ def in_time(name: str) -> list[Event]:
 
 
 def test_the_same_seed_gives_the_same_bytes():
-    assert tuple(background(scenario("fire-drill"))) == made("fire-drill")
+    assert tuple(background(scenario("vaccine-theft"))) == made("vaccine-theft")
 
 
 def test_another_seed_gives_another_day():
-    other = list(background(scenario("fire-drill"), seed=1))
-    assert len(set(other) & set(made("fire-drill"))) < len(other) / 100
+    other = list(background(scenario("vaccine-theft"), seed=1))
+    assert len(set(other) & set(made("vaccine-theft"))) < len(other) / 100
 
 
 @pytest.mark.parametrize("name", NAMES)

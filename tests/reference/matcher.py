@@ -83,8 +83,8 @@ class Happening:
     """What a rule contributes to a window: an event, or an inner match at the time it was decided.
 
     place: where it stands in the total order. An event: (time_ms, 0, sub_ns, source, seq, id).
-    A deadline: (time_ms, 1, place of what created it, rank of the rule, key of the group), so after
-    all events of its millisecond. An inner match has the place of the event or deadline that opened it.
+    A deadline: (time_ms, 1, how many rules lie below it, place of what created it, rank of the
+    rule, key of the group), so after all events of its millisecond, and after what happens below it then. An inner match has the place of the event or deadline that opened it.
     """
 
     t_ms: int
@@ -206,6 +206,11 @@ class _Run:
         ]
         return [self.found(key, episode) for episode in episodes]
 
+    def depth(self, rule: CorrelationRule) -> int:
+        """0 for a rule over detections, one more than the deepest inner rule else."""
+        inner = [self.rules.correlations[key] for key in rule.rules if key in self.rules.correlations]
+        return 1 + max(map(self.depth, inner)) if inner else 0
+
     def found(self, key: str, episode: Episode) -> Found:
         """`first_last_of_members`, `inner_members`, `open_at_end`."""
         ids = sorted(self.member_ids(episode), key=lambda one: self.order[one])
@@ -316,7 +321,7 @@ class _Run:
                 break
             if self.until_ms is None and not (first_window or from_ms < input_end_ms):
                 break
-            deadline = (to_ms, 1, created, self.ranks[rule.head.key], group)
+            deadline = (to_ms, 1, self.depth(rule), created, self.ranks[rule.head.key], group)
             window = [
                 one
                 for one in seen
@@ -359,7 +364,7 @@ class _Run:
             chosen = _chosen(rule, window, place)
             decided_ms, decided = t, place
             if rule.absent in ("after", "around"):
-                decided_ms, decided = t + span, (t + span, 1, place, self.ranks[rule.head.key], group)
+                decided_ms, decided = t + span, (t + span, 1, self.depth(rule), place, self.ranks[rule.head.key], group)
             if decided_ms > forgotten_ms or (self.until_ms is not None and decided_ms > self.until_ms):
                 continue
             if any(_is_in_the_way(rule, one, t, chosen) for one in seen if one.key in negated):

@@ -193,10 +193,13 @@ def _detection_silence(
         yield f"  {_event_line(hits[0], scenario)}"
         return
     yield f"{_title(rule)} matched none of {_count(len(events), 'event')}"
-    if best is None or best[0] == 0:
-        yield "no event came near: not one part of the rule held for any"
+    if best is None:
         return
-    _, event, steps = best
+    score, event, steps = best
+    if score == 0:
+        yield "no event came near: not one part of the rule held for any"
+        yield from (line for line in _failed_lines(steps, event) if not line.startswith("     met:"))
+        return
     yield "the event that came nearest:"
     yield f"  {_event_line(event, scenario)}"
     yield from _failed_lines(steps, event)

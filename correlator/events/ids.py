@@ -41,4 +41,6 @@ def repeated_id(event_id: str, n: int) -> str:
 
 def match_id(site: str, rule: str, group: Iterable[str], first_evidence: str, opened_ms: int) -> str:
     """Id of a rule's episode: site, rule, group, first evidence and the time it was decided."""
-    return digest(site, rule, *group, first_evidence, str(opened_ms))
+    parts = [site, rule, *group, first_evidence]
+    text = "".join([f"{len(part)}\x1f{part}" for part in parts]) + str(opened_ms)
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -833,7 +833,7 @@ class Matcher:
             self._add_members(episode, anchor)
             episode.value = anchor.value
             episode.last_pos = position
-            self._begin(episode, rule, cell, anchor.ids[0] if anchor.ids else anchor.id)
+            self._begin(episode, rule, cell)
             return
         self._add_members(episode, anchor)
         episode.hold_ms = t_ms
@@ -908,8 +908,7 @@ class Matcher:
                 made.span_first_ms, made.span_last_ms = first_ms, due_ms
                 self._take_window(made, tumble)
                 made.decided_by = next((one for one in reversed(tumble.ids) if one), "")
-                evidence = next((one for one in tumble.ids if one), f"window {first_ms}")
-                self._begin(made, rule, cell, evidence)
+                self._begin(made, rule, cell)
             else:
                 self._take_window(episode, tumble)
                 episode.hold_ms = due_ms
@@ -954,47 +953,58 @@ class Matcher:
     ) -> None:  # fmt: skip
         episode = Episode(rule.index, key, position >> SHIFT, position)
         episode.group = self._group(rule, key, source)
-        episode.fields = self._fields(rule, episode.group, source)
+        if rule.producer is not None:
+            episode.fields = self._fields(rule, episode.group, source)
         episode.decided_by = event_id
         episode.floor = floor
         episode.hold_ms = (floor >> SHIFT) + rule.span_ms
         episode.value = value
         if rule.form != "general":
             episode.from_pos = (position & TIME) - rule.span
-            episode.last_pos = position
-            self._settle(episode, rule, cell)
         elif chosen is not None and chosen.entries is not None:
             self._add_chosen(episode, chosen)
         else:
             self._look_back(episode, rule, cell, position)
         episode.last_pos = position
-        first = episode.ids[0] if episode.ids else (episode.inner[0].id if episode.inner else event_id)
-        self._begin(episode, rule, cell, first)
+        self._begin(episode, rule, cell)
 
-    def _begin(self, episode: Episode, rule: Rule, cell: Cell, evidence: str) -> None:
-        """A new episode: its id, its place in the group, its first report, the rules above it.
-
-        Match by match (`each`) several share their first evidence: there the deciding event tells them apart.
-        """
-        if rule.each and episode.decided_by:
-            evidence = episode.decided_by
-        episode.id = match_id(
-            self.site, rule.key, (episode.key,) if rule.keyspace.names else (), evidence, episode.opened_ms
-        )
+    def _begin(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        """A new episode: its place in the group, its first report, the rules above it."""
         if rule.each:
             episode.open = False
             if not rule.quiet:
-                self._final(episode, rule)
+                self._final(episode, rule, cell)
         else:
             if cell.eps is None:
                 cell.eps = {}
             cell.eps[rule.index] = episode
-            episode.serial = self._arm(episode.hold_ms + rule.span_ms, CLOSE, episode)
+            episode.serial = self._arm(held_ms(episode, rule) + rule.span_ms, CLOSE, episode)
             if self.tell_open and not rule.quiet:
+                self.identify(episode, rule, cell)
                 episode.told = True
                 self.out.append(self.told(episode, rule, "open"))
         if rule.producer is not None:
+            self.identify(episode, rule, cell)
             self.inner.append((rule, episode))
+
+    def identify(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        """Gives an episode its id, which derives from site, rule, group, first evidence and opening time.
+
+        Match by match (`each`) several share their first evidence: there the deciding event tells them apart.
+        """
+        self._settle(episode, rule, cell)
+        if episode.id:
+            return
+        if rule.each and episode.decided_by:
+            evidence = episode.decided_by
+        elif episode.ids:
+            evidence = episode.ids[0]
+        elif episode.inner:
+            evidence = episode.inner[0].id
+        else:
+            evidence = episode.decided_by or f"window {episode.span_first_ms}"
+        group = (episode.key,) if rule.keyspace.names else ()
+        episode.id = match_id(self.site, rule.key, group, evidence, episode.opened_ms)
 
     def _each(
         self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, chosen: Chosen
@@ -1065,7 +1075,6 @@ class Matcher:
         if last_chance_ms > due_ms:
             heappush(self.timers, (last_chance_ms, serial, CLOSE, episode))
             return
-        self._settle(episode, rule, cell)
         if rule.shape == "metric" and not rule.tumble and cell.extras is not None:
             window = cell.wins[rule.slots[0].index]
             metric = cell.extras.get(rule.index)
@@ -1074,6 +1083,7 @@ class Matcher:
         self._close(episode, rule, cell)
 
     def _close(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        self.identify(episode, rule, cell)
         episode.open = False
         if self.dirty_cells is not None:
             self.dirty_cells.add((rule.keyspace.index, episode.key))
@@ -1095,7 +1105,9 @@ class Matcher:
         for outer in waiting:
             self._finish_episode(outer, self.plan.rules[outer.rule])
 
-    def _final(self, episode: Episode, rule: Rule) -> None:
+    def _final(self, episode: Episode, rule: Rule, cell: Cell | None = None) -> None:
+        if cell is not None:
+            self.identify(episode, rule, cell)
         if episode.told:
             episode.revision += 1
         episode.told = True
@@ -1151,7 +1163,7 @@ class Matcher:
                 if type(cell) is Cell and cell.eps is not None:
                     episode = cell.eps.get(rule.index)
                     if episode is not None:
-                        self._settle(episode, rule, cell)
+                        self.identify(episode, rule, cell)
                         found.append((episode.opened_pos, episode.serial, self.told(episode, rule, "open")))
         found.sort(key=lambda one: (one[0], one[1]))
         return [match for _, _, match in found]
@@ -1163,11 +1175,17 @@ class Matcher:
         names = rule.keyspace.names
         if not names:
             return {}
-        parts = [key] if len(names) == 1 else key.split(JOIN)
-        group: dict[str, Any] = {}
-        for place, name in enumerate(names):
-            group[name] = _as_written(rule, place, name, parts[place], source)
-        return group
+        if len(names) == 1:
+            # Most groups are one text: the key is the value as written.
+            for accessors in rule.group_accessors.values():
+                value = accessors[0].get(source)
+                if type(value) is str and value == key:
+                    return {names[0]: value}
+            return {names[0]: _as_written(rule, 0, key, source)}
+        return {
+            name: _as_written(rule, place, part, source)
+            for place, (name, part) in enumerate(zip(names, key.split(JOIN), strict=True))
+        }
 
     def _fields(self, rule: Rule, group: dict[str, Any], source: Event) -> dict[str, Any]:
         """What an inner match shows to the rules above it: its group, then its deciding event's fields."""
@@ -1244,7 +1262,7 @@ def _flat(episode: Episode) -> list[tuple[int, str]]:
     return sorted(set(pairs))
 
 
-def _as_written(rule: Rule, place: int, name: str, text: str, source: Event) -> Any:
+def _as_written(rule: Rule, place: int, text: str, source: Event) -> Any:
     """The value of a group-by field in the deciding event whose key is `text`; the key if none fits."""
     for key in rule.rule.rules:
         value = rule.group_accessors[key][place].get(source)

@@ -41,6 +41,7 @@ def track(engine: Engine) -> None:
 
 def entries(engine: Engine) -> list[tuple[str, bytes]]:
     """All entries, sorted by key."""
+    _identified(engine)
     found: dict[str, bytes] = {f"{VERSION}/engine": _engine_entry(engine)}
     for key in engine.sorter.keys():
         value = engine.sorter.entry(key)
@@ -65,6 +66,7 @@ def changes(engine: Engine) -> list[tuple[str, bytes | None]]:
     matcher, sorter = engine.matcher, engine.sorter
     if matcher.dirty_cells is None or sorter.dirty is None:
         raise ValueError("changes() needs the setting track_changes")
+    _identified(engine)
     found: dict[str, bytes | None] = {f"{VERSION}/engine": _engine_entry(engine)}
     for key in sorter.dirty:
         found[f"{VERSION}/{key}"] = sorter.entry(key)
@@ -184,6 +186,16 @@ def _restore_engine(engine: Engine, raw: list[Any]) -> None:
 
 
 # ---- groups ------------------------------------------------------------------------------------
+
+
+def _identified(engine: Engine) -> None:
+    """Episodes get their ids when they are first told; state tells them all."""
+    matcher = engine.matcher
+    for keyspace in engine.plan.keyspaces:
+        for cell in keyspace.cells.values():
+            if type(cell) is Cell and cell.eps is not None:
+                for index, episode in cell.eps.items():
+                    matcher.identify(episode, engine.plan.rules[index], cell)
 
 
 def _cell_entry(cell: Any, episodes: dict[str, Episode]) -> bytes:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -190,22 +191,23 @@ def match(
         **{key: rule.head for key, rule in loaded.rules.detections.items()},
         **{key: rule.head for key, rule in loaded.rules.correlations.items()},
     }
-    inputs = [_open(path, number, spec, premises) for number, path in enumerate(files)]
-    names = [one.name for one in inputs]
-    for found in _matched(engine, inputs, sort):
-        for one in found:
-            if not one.early and (follow or one.state == "final"):
-                stdout.write(_line(one, heads[one.rule], names, follow))
+    with ExitStack() as opened:
+        inputs = [_open(path, number, spec, premises, opened) for number, path in enumerate(files)]
+        names = [one.name for one in inputs]
+        for found in _matched(engine, inputs, sort):
+            for one in found:
+                if not one.early and (follow or one.state == "final"):
+                    stdout.write(_line(one, heads[one.rule], names, follow))
     return _summary(engine, inputs, strict, stderr)
 
 
-def _open(path: Path, number: int, spec: MapSpec | None, premises: Premises | None) -> _Input:
+def _open(path: Path, number: int, spec: MapSpec | None, premises: Premises | None, opened: ExitStack) -> _Input:
     name = str(path)
     if name == "-":
         lines: IO[bytes] = sys.stdin.buffer
     else:
         try:
-            lines = path.open("rb")
+            lines = opened.enter_context(path.open("rb"))
         except OSError as error:
             raise UsageError(f"{name} cannot be read: {error.strerror}") from error
         if path.is_dir():

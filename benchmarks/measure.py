@@ -1,0 +1,75 @@
+"""Timing: medians of several runs, what the machine is, and the rows of the printed tables."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def median_s(run: Callable[[], float], runs: int) -> tuple[float, float]:
+    """(median, spread) of the seconds that `run` returns; spread is (max - min) / median.
+
+    Everything that exists before is taken out of the collector's sight, as a long-running process
+    does with what it loaded at its start.
+    """
+    taken = []
+    for _ in range(runs):
+        gc.collect()
+        gc.freeze()
+        taken.append(run())
+    gc.unfreeze()
+    middle = statistics.median(taken)
+    return middle, (max(taken) - min(taken)) / middle if middle else 0.0
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that one call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def machine() -> dict[str, str]:
+    """What the figures were taken on."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "cpu": model,
+        "cores": str(os.cpu_count()),
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def one_core() -> None:
+    """Keeps this process on one core, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def thousands(rate: float) -> str:
+    """A rate in thousands a second, three digits: "92.4 k", "1,234 k"."""
+    value = rate / 1000
+    return f"{value:,.0f} k" if value >= 100 else f"{value:.1f} k" if value >= 10 else f"{value:.2f} k"
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Rows in columns; the first is text, the others are numbers."""
+    widths = [max(len(row[at]) for row in [head, *rows]) for at in range(len(head))]
+    lines = []
+    for row in [head, tuple("-" * width for width in widths), *rows]:
+        cells = [cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ from correlator.events.threat import EnrichedEvent, Match
 from correlator.matching import Engine, EngineSettings, Record
 from correlator.matching.plan import split_absence
 from correlator.premises import Premises, load_site
-from correlator.rules.fields import MISSING, Accessor
+from correlator.rules.fields import MISSING, Accessor, keys_of
 from correlator.rules.predicates import Predicate, Step, compile_condition, shown
 from correlator.rules.syntax import (
     TEMPORAL_TYPES,
@@ -557,10 +557,27 @@ def _what_it_met(
     if form.absence:
         first_ms, last_ms = match.first_ms - rule.timespan_ms, match.last_ms + rule.timespan_ms
         for key in sorted(_absent_keys(rule)):
-            near = [one for one in run.of(key) if first_ms <= one.first_ms and one.last_ms <= last_ms]
+            near = [
+                one
+                for one in run.of(key)
+                if first_ms <= one.first_ms and one.last_ms <= last_ms and _of_group(run, one, key, match, rule, places)
+            ]
             for one in near[:_ALTERNATIVES_SHOWN]:
                 for event in run.events_of(one)[:1]:
                     yield f"    met: {_title(every[key])}: {_event_line(event, scenario)}"
+
+
+def _of_group(run: _Run, found: Match, key: str, match: Match, rule: CorrelationRule, places: Premises) -> bool:
+    """Whether a match of a listed rule belongs to the group of a match of the rule itself."""
+    for name, value in match.group.items():
+        source = rule.aliases.get(name, {}).get(key, name)
+        if found.group:
+            met: Any = found.group.get(source)
+        else:
+            met = next((Accessor(source, places).get(event) for event in run.events_of(found)), MISSING)
+        if not set(keys_of(met)) & set(keys_of(value)):
+            return False
+    return True
 
 
 def _operand_value(run: _Run, operand: Operand, event: Event, places: Premises) -> str:

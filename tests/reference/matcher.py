@@ -167,7 +167,8 @@ class _Run:
             out += self.correlate(key, correlation)
         reported = [found for found in out if found.rule not in self.rules.used]
         return sorted(
-            reported, key=lambda found: (found.opened_ms, found.rule, sorted(_shown(found)), found.first_ms, found.events)
+            reported,
+            key=lambda found: (found.opened_ms, found.rule, sorted(_shown(found)), found.first_ms, found.events),
         )
 
     # ---- detections ---------------------------------------------------------------------------
@@ -323,9 +324,7 @@ class _Run:
                 break
             deadline = (to_ms, 1, self.depth(rule), created, self.ranks[rule.head.key], group)
             window = [
-                one
-                for one in seen
-                if from_ms < one.it.t_ms <= to_ms or (first_window and one.it.t_ms == from_ms)
+                one for one in seen if from_ms < one.it.t_ms <= to_ms or (first_window and one.it.t_ms == from_ms)
             ]
             value, holds = _decide(rule, window, None)
             if holds:
@@ -795,7 +794,8 @@ def _test_holds(test: FieldTest, event: Event, look: Look) -> bool:
     if value is ABSENT:
         return False
     holds = any(
-        _element_holds(test, element, event, look) for element in (value if isinstance(value, list | tuple) else [value])
+        _element_holds(test, element, event, look)
+        for element in (value if isinstance(value, list | tuple) else [value])
     )
     return holds != test.neq
 

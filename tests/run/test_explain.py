@@ -169,10 +169,12 @@ def test_a_count_tells_the_highest_value_it_reached(tmp_path):
 
 
 def test_an_absence_tells_what_was_there(tmp_path):
-    text = silence_of(replayed(tmp_path, Line(0, "granted", badge="1"), Line(3, "opened")), "opened_unasked")
+    lines = [Line(0, "granted", badge="1"), Line(2, "granted", "d-pharmacy", "1"), Line(3, "opened")]
+    text = silence_of(replayed(tmp_path, *lines), "opened_unasked")
     assert "this part failed: the rule that must be absent was there" in text
     assert 'met: "Badge let in" (let_in)' in text
     assert "<inputs/doors.ndjson:1>" in text
+    assert "<inputs/doors.ndjson:2>" not in text, "that grant was for another door"
 
 
 WHERE = RULES.replace(

@@ -67,14 +67,14 @@ def build(folder: Path) -> float:
     folder.mkdir(parents=True)
     shutil.copytree(ROOT / "correlator", folder / "correlator", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("schemas", "scenarios"):
-        os.symlink(ROOT / name, folder / name)
+        (folder / name).symlink_to(ROOT / name)
     # mypy's own settings: only what it needs to read the package, not the strict checks.
     (folder / "mypy.ini").write_text("[mypy]\n[mypy-re2.*]\nignore_missing_imports = True\n")
     here = Path.cwd()
     os.chdir(folder)
     try:
-        from mypyc.build import mypycify  # noqa: PLC0415
-        from setuptools import Distribution  # noqa: PLC0415
+        from mypyc.build import mypycify
+        from setuptools import Distribution
 
         extensions = mypycify(["--config-file=mypy.ini", *MODULES], opt_level="3")
         made = Distribution({"name": "compiled", "ext_modules": extensions, "packages": []})

@@ -274,12 +274,14 @@ def _clean(value: Any, context: Context) -> None:
     """Takes pictures out, and puts tokens where names and plates stand; in place, the value is ours."""
     if type(value) is list:
         for item in value:
-            _clean(item, context)
+            if type(item) is dict or type(item) is list:  # boxes and regions are plain numbers
+                _clean(item, context)
         return
     if type(value) is not dict:
         return
-    for key in [key for key in value if key in _PICTURES]:
-        del value[key]
+    if not _PICTURES.isdisjoint(value):
+        for key in [key for key in value if key in _PICTURES]:
+            del value[key]
     for key, item in value.items():
         if key == "sub_label" or (key in _NAMES and type(item) is str and item):
             value[key] = _tokens(item, context)

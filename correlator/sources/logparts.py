@@ -191,18 +191,35 @@ class IdentityPaths:
     first  the keys at the top of a message that lead to such a field
     """
 
-    __slots__ = ("below", "first")
+    __slots__ = ("first", "tree")
 
     def __init__(self, fields: dict[str, str], *, flat: bool = False) -> None:
-        self.below: dict[str, list[tuple[Path, str]]] = {}
+        # key -> what lies below it, or (path, kind) where a field ends: a branch that a message does not
+        # have costs one look, however many fields are declared below it.
+        self.tree: dict[str, Any] = {}
         for name, kind in fields.items():
             path = (name,) if flat else tuple(name.split("."))
-            self.below.setdefault(path[0], []).append((path, kind))
-        self.first = frozenset(self.below)
+            at = self.tree
+            for part in path[:-1]:
+                at = at.setdefault(part, {})
+            at[path[-1]] = (path, kind)
+        self.first = frozenset(self.tree)
 
-    def within(self, data: dict[str, Any]) -> list[tuple[Path, str]]:
-        """The paths a message may hold, in a fixed order."""
-        return [pair for key, pairs in self.below.items() if key in data for pair in pairs]
+    def within(self, data: dict[str, Any]) -> list[tuple[Path, str, Any]]:
+        """(path, kind, value) of the fields that a message holds, in the order of the declaration."""
+        found: list[tuple[Path, str, Any]] = []
+        _collect(self.tree, data, found)
+        return found
+
+
+def _collect(tree: dict[str, Any], data: dict[str, Any], found: list[tuple[Path, str, Any]]) -> None:
+    for key, below in tree.items():
+        if key in data:
+            value = data[key]
+            if type(below) is tuple:
+                found.append((below[0], below[1], value))
+            elif type(value) is dict:
+                _collect(below, value, found)
 
 
 class Hidden:
@@ -259,10 +276,7 @@ class Hidden:
         found: list[tuple[Path, Any]] = []
         if not self._tokens and fields.first.isdisjoint(data):
             return
-        for path, kind in fields.within(data):
-            value: Any = data
-            for part in path:
-                value = value.get(part) if type(value) is dict else None
+        for path, kind, value in fields.within(data):
             if type(value) is str and value:
                 token: Any = self._identity.token(kind, value)
                 if token is value:

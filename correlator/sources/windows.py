@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import tzinfo
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -207,6 +208,12 @@ def _has_offset(text: str) -> bool:
     return text[-1:] in ("Z", "z") or text[-6:-5] in ("+", "-") or text[-5:-4] in ("+", "-")
 
 
+@lru_cache(maxsize=8192)
+def _local_time(text: str, zone: tzinfo) -> tuple[int, int]:
+    """A whole second of a zone; a busy log has many records of the same second."""
+    return parse_iso(text, zone)
+
+
 def _read_time(text: str, context: Context) -> tuple[int, int] | None:
     """A time with offset as it is, one without in the declared zone; None if there is neither."""
     try:
@@ -215,7 +222,7 @@ def _read_time(text: str, context: Context) -> tuple[int, int] | None:
         zone = context.clock.zone
         if zone is None:
             return None
-        return parse_iso(text, zone)
+        return _local_time(text, zone) if len(text) == 19 else parse_iso(text, zone)
     except (ValueError, OverflowError) as error:
         raise Unreadable("wrong_type", f"{text[:40]!r} is no time") from error
 

@@ -283,12 +283,18 @@ def _clean(value: Any, context: Context) -> None:
         for key in [key for key in value if key in _PICTURES]:
             del value[key]
     for key, item in value.items():
-        if key == "sub_label" or (key in _NAMES and type(item) is str and item):
+        if key in _NAMES and type(item) is str and item:
+            value[key] = _tokens(item, context)
+        elif key == "sub_label":
             value[key] = _tokens(item, context)
         elif key == "sub_labels":
             value[key] = [_tokens(one, context) for one in item] if type(item) is list else None
-        elif type(item) is dict or type(item) is list:
+        elif type(item) is dict:
             _clean(item, context)
+        elif type(item) is list:
+            for one in item:
+                if type(one) is dict or type(one) is list:
+                    _clean(one, context)
 
 
 def _tokens(value: Any, context: Context) -> Any:

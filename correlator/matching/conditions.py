@@ -8,7 +8,7 @@ windows keep plain values and no events.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 from correlator.events.event import Event
 from correlator.rules.places import Places
@@ -42,11 +42,11 @@ class Conditions:
                 return False
         return True
 
-    def holds_with(self, step: int, taken: Taken, others: Sequence[Taken | None]) -> bool:
+    def holds_with(self, step: int, taken: Taken, others: Sequence[Taken | None], strict: bool = False) -> bool:
         """Whether the conditions between this step and the steps already chosen hold.
 
         others[i] is what was captured at step i, None where no event is chosen yet; a condition with a
-        step that is not chosen is not looked at.
+        step that is not chosen is not looked at, or fails (`strict`): nothing more will be chosen.
         """
         for (number, place), value in zip(self.by_step[step], taken, strict=True):
             test = self.tests[number]
@@ -59,6 +59,8 @@ class Conditions:
                     continue
                 chosen = others[other_step]
                 if chosen is None:
+                    if strict:
+                        return False
                     break
                 values.append(chosen[self.by_step[other_step].index((number, other_place))])
             else:

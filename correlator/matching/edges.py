@@ -65,7 +65,7 @@ class EdgeStage:
         known = self.last.get((source, kind, thing, attribute))
         return None if known is None else _pack(known)
 
-    def keys(self) -> list[str]:
+    def entry_keys(self) -> list[str]:
         """Keys of all state entries."""
         return ["\x1f".join(key) for key in self.last]
 

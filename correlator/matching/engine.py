@@ -164,7 +164,7 @@ class Engine:
         sorter, matcher = self.sorter, self.matcher
         while sorter.times and sorter.times[0] < before_ms:
             order_ms = sorter.times[0]
-            if matcher.timers and matcher.timers[0][0] < order_ms or self.sink is not None:
+            if (matcher.timers and matcher.timers[0][0] < order_ms) or self.sink is not None:
                 self._deadlines(order_ms)
             for event in sorter.pop():
                 self._fold(event, order_ms)

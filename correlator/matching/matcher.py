@@ -178,6 +178,8 @@ class Matcher:
             cell = self._cell(rule.keyspace, "", t_ms << SHIFT)
             if cell is not None:
                 self._open_window(rule, "", cell, t_ms, t_ms)
+                if self.dirty_cells is not None:
+                    self.dirty_cells.add((rule.keyspace.index, ""))
 
     def _drain(self, t_ms: int) -> None:
         """Hands decided inner matches to the rules that refer to them, inner rules first."""
@@ -736,6 +738,20 @@ class Matcher:
                         episode.gap = True
         metric.head = place + window.base
 
+    def _metric_holds(self, rule: Rule, cell: Cell, episode: Episode, at_ms: int) -> int:
+        """Up to when a metric is known to hold, looked at no further than needed: the next expiry after
+        at_ms; -1 if it stopped holding by then (`hold_ms` says when)."""
+        window = cell.wins[rule.slots[0].index]
+        metric = None if cell.extras is None else cell.extras.get(rule.index)
+        if window is None or metric is None:
+            return -1
+        self._expire_metric(rule, cell, window, metric, episode, (at_ms + 1) << SHIFT)
+        place = metric.head - window.base
+        if not metric.holding or place >= len(window.pos):
+            return -1
+        next_ms: int = window.pos[place] >> SHIFT
+        return next_ms + rule.span_ms
+
     # absence ------------------------------------------------------------------------------------
 
     def _anchor(
@@ -800,7 +816,7 @@ class Matcher:
                     return True
                 assert window.vals is not None
                 captured = window.vals[place][2].get(step)
-                if captured is not None and rule.where.holds_with(step, captured, anchor.taken):
+                if captured is not None and rule.where.holds_with(step, captured, anchor.taken, strict=True):
                     return True
                 place += 1
         return False
@@ -978,7 +994,10 @@ class Matcher:
             if cell.eps is None:
                 cell.eps = {}
             cell.eps[rule.index] = episode
-            episode.serial = self._arm(held_ms(episode, rule) + rule.span_ms, CLOSE, episode)
+            holds_ms = held_ms(episode, rule)
+            if rule.shape == "metric" and not rule.tumble:
+                holds_ms = self._metric_holds(rule, cell, episode, episode.opened_ms)
+            episode.serial = self._arm(holds_ms + rule.span_ms, CLOSE, episode)
             if self.tell_open and not rule.quiet:
                 self.identify(episode, rule, cell)
                 episode.told = True
@@ -1012,18 +1031,12 @@ class Matcher:
         self._open(rule, cell, key, position, event_id, source, position, chosen.value, chosen)
 
     def _look_back(self, episode: Episode, rule: Rule, cell: Cell, position: int) -> None:
-        """Takes in what the windows hold and the episode has not taken yet, in total order."""
-        oldest = max((position & TIME) - rule.span, episode.last_pos + 1)
-        slots = rule.slot_set
-        if len(slots) == 1 and not rule.chained:
-            window = cell.wins[slots[0]]
-            assert window is not None
-            start = bisect_left(window.pos, oldest)
-            for at, one in zip(window.pos[start:], window.ids[start:], strict=True):
-                self._member(episode, at, one)
-            return
+        """Off the fast path: takes in what the windows hold and the episode has not taken yet, in total order."""
+        # An inner match stands at the position of the event that decided it, which may be taken already.
+        taken = episode.last_pos
+        oldest = max((position & TIME) - rule.span, taken)
         found: list[tuple[int, str, Episode | None]] = []
-        for index in slots:
+        for index in rule.slot_set:
             window = cell.wins[index]
             if window is None or window.last < oldest:
                 continue
@@ -1033,7 +1046,8 @@ class Matcher:
         found.sort(key=_by_place)
         for at, one, inner in found:
             if inner is None:
-                self._member(episode, at, one)
+                if at > taken:
+                    self._member(episode, at, one)
             elif inner not in episode.inner:
                 episode.inner.append(inner)
 
@@ -1071,15 +1085,14 @@ class Matcher:
         rule = self.plan.rules[episode.rule]
         cell = rule.keyspace.cells.get(episode.key)
         assert type(cell) is Cell
-        last_chance_ms = held_ms(episode, rule) + rule.span_ms
+        if rule.shape == "metric" and not rule.tumble:
+            holds_ms = self._metric_holds(rule, cell, episode, due_ms - rule.span_ms)
+            last_chance_ms = (holds_ms if holds_ms >= 0 else episode.hold_ms) + rule.span_ms
+        else:
+            last_chance_ms = held_ms(episode, rule) + rule.span_ms
         if last_chance_ms > due_ms:
             heappush(self.timers, (last_chance_ms, serial, CLOSE, episode))
             return
-        if rule.shape == "metric" and not rule.tumble and cell.extras is not None:
-            window = cell.wins[rule.slots[0].index]
-            metric = cell.extras.get(rule.index)
-            if window is not None and metric is not None:
-                self._expire_metric(rule, cell, window, metric, episode, (due_ms + 1) << SHIFT)
         self._close(episode, rule, cell)
 
     def _close(self, episode: Episode, rule: Rule, cell: Cell) -> None:

@@ -76,9 +76,7 @@ class Keyspace:
 class Feed:
     """How one producer's results reach one keyspace: field names (and accessors) and slots to append to."""
 
-    def __init__(
-        self, key: str, keyspace: Keyspace, fields: tuple[str, ...], accessors: tuple[Accessor, ...]
-    ) -> None:
+    def __init__(self, key: str, keyspace: Keyspace, fields: tuple[str, ...], accessors: tuple[Accessor, ...]) -> None:
         self.key = key
         self.keyspace = keyspace
         self.fields = fields
@@ -294,8 +292,10 @@ class _Compiler:
             compiled.negative = [step for step, key in enumerate(rule.rules) if key in refused]
             compiled.absent = rule.absent or ("around" if refused else "")
             compiled.tree = _slots_of(tree, rule.rules)
-            everything = isinstance(tree, All) and len(tree.parts) == len(rule.rules) and all(
-                isinstance(part, RuleRef) for part in tree.parts
+            everything = (
+                isinstance(tree, All)
+                and len(tree.parts) == len(rule.rules)
+                and all(isinstance(part, RuleRef) for part in tree.parts)
             )
         looks_ahead = compiled.absent in ("after", "around")
         for step, key in enumerate(rule.rules):
@@ -350,9 +350,7 @@ class _Compiler:
             compiled.carry = tuple(sorted(own))
             compiled.carry_accessors = [Accessor(name, self.places) for name in compiled.carry]
             compiled.group_accessors = {
-                key: [
-                    Accessor(rule.aliases.get(name, {}).get(key, name), self.places) for name in rule.group_by
-                ]
+                key: [Accessor(rule.aliases.get(name, {}).get(key, name), self.places) for name in rule.group_by]
                 for key in rule.rules
             }
             compiled.value_accessors = [Accessor(name, self.places) for name in rule.fields]

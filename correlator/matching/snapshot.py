@@ -43,12 +43,12 @@ def entries(engine: Engine) -> list[tuple[str, bytes]]:
     """All entries, sorted by key."""
     _identified(engine)
     found: dict[str, bytes] = {f"{VERSION}/engine": _engine_entry(engine)}
-    for key in engine.sorter.keys():
+    for key in engine.sorter.entry_keys():
         value = engine.sorter.entry(key)
         if value is not None:
             found[f"{VERSION}/{key}"] = value
     for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
-        for key in stage.keys():
+        for key in stage.entry_keys():
             value = stage.entry(key)
             if value is not None:
                 found[f"{VERSION}/{name}/{key}"] = value
@@ -265,7 +265,10 @@ def _read_cell(
         cell.eps = {}
         for index, episode_id in open_ids.items():
             episode = cell.eps[index] = episodes[episode_id]
-            timers.append((held_ms(episode, rules[index]) + rules[index].span_ms, episode.serial, CLOSE, episode))
+            rule = rules[index]
+            # A metric's end is looked for from the start again: what is known of it changes nothing told.
+            due_ms = episode.opened_ms if rule.shape == "metric" and not rule.tumble else held_ms(episode, rule)
+            timers.append((due_ms + rule.span_ms, episode.serial, CLOSE, episode))
     for index, extra in extras.items():
         if cell.extras is None:
             cell.extras = {}
@@ -341,7 +344,8 @@ def _episode_entries(engine: Engine, found: dict[str, Episode]) -> dict[str, byt
 
 _PLAIN: Final = (
     "id", "rule", "key", "group", "opened_ms", "opened_pos", "decided_by", "hold_ms", "value", "pos", "ids",
-    "last_pos", "from_pos", "floor", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms", "span_last_ms", "fields",
+    "last_pos", "from_pos", "floor", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms",
+    "span_last_ms", "fields",
     "told",
 )  # fmt: skip
 

@@ -159,7 +159,7 @@ class Sorter:
         # An id that was seen again later is told there: one id, one place.
         return _pack([(one, self.seen[one][1]) for one in ids if self.seen[one][0] == int(at)])
 
-    def keys(self) -> list[str]:
+    def entry_keys(self) -> list[str]:
         """Keys of all state entries."""
         return [f"wait/{at}" for at in self.buckets] + [f"seen/{at}" for at, ids in self.seen_at.items() if ids]
 

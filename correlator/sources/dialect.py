@@ -157,6 +157,27 @@ class Context:
             event_id = content_event_id(self.site, self.source, message.channel, message.payload, stamp, index)
             if dedupe_content and device_ms is None:
                 dup_key = content_event_id(self.site, self.source, message.channel, message.payload, 0, index)
+        if state is None and not (message.retained or message.dup or dup_key or text or level or self.map_version):
+            # Most messages: what stands at its default costs time to pass.
+            return Event(
+                id=event_id,
+                site=self.site,
+                source=self.source,
+                dialect=self.dialect,
+                kind=kind,
+                time_ms=time_ms,
+                received_ms=received_ms,
+                entities=entities,
+                attributes=attributes if attributes is not None else {},
+                summary=summary,
+                sub_ns=sub_ns,
+                seq=seq or message.line,
+                device_ms=device_ms,
+                time_quality=quality,
+                dedupe=bool(native_id) or (dedupe_content and device_ms is not None),
+                origin=message.origin,
+                raw=message.raw,
+            )
         return Event(
             id=event_id,
             site=self.site,

@@ -1167,19 +1167,25 @@ class Matcher:
         )
 
     def open_matches(self) -> list[Match]:
-        """What is still open, as it stands, in the order it was opened."""
-        found: list[tuple[int, int, Match]] = []
+        """What is still open, as it stands, in the order it was opened.
+
+        An episode that has ended but waits for the final form of an inner one is open too.
+        """
+        found: dict[str, Episode] = {}
+        todo: list[Episode] = []
         for rule in self.plan.rules:
-            if rule.quiet:
-                continue
             for cell in rule.keyspace.cells.values():
-                if type(cell) is Cell and cell.eps is not None:
-                    episode = cell.eps.get(rule.index)
-                    if episode is not None:
-                        self.identify(episode, rule, cell)
-                        found.append((episode.opened_pos, episode.serial, self.told(episode, rule, "open")))
-        found.sort(key=lambda one: (one[0], one[1]))
-        return [match for _, _, match in found]
+                episode = cell.eps.get(rule.index) if type(cell) is Cell and cell.eps is not None else None
+                if episode is not None:
+                    self.identify(episode, rule, cell)
+                    todo.append(episode)
+        while todo:
+            episode = todo.pop()
+            found[episode.id] = episode
+            todo.extend(episode.waiting)
+        ordered = sorted(found.values(), key=lambda one: (one.opened_pos, one.serial, one.id))
+        rules = self.plan.rules
+        return [self.told(one, rules[one.rule], "open") for one in ordered if not rules[one.rule].quiet]
 
     # ---- groups --------------------------------------------------------------------------------
 

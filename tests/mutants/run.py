@@ -39,15 +39,37 @@ class Mutant:
     replace: str
     why: str
 
+    def pattern(self) -> re.Pattern[str]:
+        """Finds the text: a part of one line, or whole lines at any one indentation."""
+        if "\n" not in self.find:
+            return re.compile(re.escape(self.find))
+        lines = [re.escape(line) for line in self.find.rstrip("\n").split("\n")]
+        return re.compile(r"^(?P<indent> *)" + r"\n(?P=indent)".join(lines) + r"\n", re.MULTILINE)
+
+    def seeded(self, text: str) -> str:
+        """The file's text with the fault."""
+
+        def replacement(found: re.Match[str]) -> str:
+            if "\n" not in self.find:
+                indent = re.match(" *", text[text.rfind("\n", 0, found.start()) + 1 :])
+                assert indent is not None
+                return self.replace.rstrip("\n").replace("\n", "\n" + indent[0])
+            return "".join(f"{found['indent']}{line}\n" for line in self.replace.rstrip("\n").split("\n") if line)
+
+        return self.pattern().sub(replacement, text)
+
 
 def load() -> list[Mutant]:
     """All faults, each applicable to the code as it stands. Raises SystemExit that names those that are not."""
     mutants = [Mutant(**one) for one in yaml.safe_load((HERE / "mutants.yaml").read_text())]
     stale = []
     for mutant in mutants:
-        count = (ROOT / "correlator/matching" / mutant.file).read_text().count(mutant.find)
+        text = (ROOT / "correlator/matching" / mutant.file).read_text()
+        count = len(mutant.pattern().findall(text))
         if count != 1:
             stale.append(f"{mutant.name}: its text stands {count} times in {mutant.file}")
+        elif mutant.seeded(text) == text:
+            stale.append(f"{mutant.name}: changes nothing")
     if len({mutant.name for mutant in mutants}) < len(mutants):
         stale.append("a name is given twice")
     if stale:
@@ -70,7 +92,7 @@ def first_failure(mutant: Mutant | None) -> str:
                 shutil.copy(source, copy / name)
         if mutant is not None:
             path = copy / "correlator/matching" / mutant.file
-            path.write_text(path.read_text().replace(mutant.find, mutant.replace))
+            path.write_text(mutant.seeded(path.read_text()))
         suites = [name for name in SUITES if (copy / name).exists()]
         environment = {**os.environ, "PYTHONPATH": str(copy), "PROPERTY_SHRINK": "0"}
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--tb=no", *suites]

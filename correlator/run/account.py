@@ -68,5 +68,14 @@ def _step(number: int, step: Mapping[str, Any], members: Mapping[str, Any], told
     return lines
 
 
+def _long(ms: int) -> str:
+    """A duration for reading: "6 h 50 min", "4 min 10 s", "3 s"."""
+    seconds = round(ms / 1000)
+    hours, minutes, rest = seconds // 3600, seconds % 3600 // 60, seconds % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def _rounded(ms: int) -> int:
     return round(ms / 1000) * 1000 if ms >= 1000 else ms

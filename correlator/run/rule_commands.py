@@ -14,6 +14,7 @@ from correlator.events.threat import Match
 from correlator.matching import Engine, EngineSettings, Record
 from correlator.premises import Premises, load_site, site_of
 from correlator.rulepack import PACK
+from correlator.rules.check import check as check_rules
 from correlator.rules.check import explain_rule
 from correlator.rules.load import LoadedRules, load_rules
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet, RuleTest
@@ -27,7 +28,7 @@ def _loaded(paths: Sequence[Path], overlay: Path | None = None) -> LoadedRules:
 def check(paths: Sequence[Path], overlay: Path | None, stdout: TextIO) -> int:
     """Prints every fault and what is portable; 2 if a file is refused, else 0. Without paths: the rule pack."""
     loaded = _loaded(paths, overlay)
-    for fault in (*loaded.faults, *loaded.notes):
+    for fault in check_rules(loaded):
         stdout.write(f"{fault}\n")
     rules = loaded.rules
     errors = len(loaded.errors)

@@ -40,7 +40,7 @@ def test_the_head_says_what_where_when_and_how_it_stands():
     assert lines[:6] == [
         "HIGH  Door forced",
         "  where    Pharmacy; Hall",
-        "  when     Monday 02 March 2026, 09:00:00 to 09:01:30 (Europe/Rome), 90s",
+        "  when     Monday 02 March 2026, 09:00:00 to 09:01:30 (Europe/Rome), 1 min 30 s",
         "  domains  cyber, physical",
         "  state    threat, revision 2, id 0123456789ab",
         "  methods  T1078",

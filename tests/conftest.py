@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "correlator",
     deadline=None,
+    derandomize=True,  # a run tells the same twice; PROPERTY_EXAMPLES draws anew in tests/properties
     max_examples=60,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],

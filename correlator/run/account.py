@@ -23,7 +23,7 @@ def account(threat: Mapping[str, Any], zone: tzinfo) -> list[str]:
     lines = [
         f"{threat['severity'].upper()}  {threat['title']}",
         f"  where    {'; '.join(threat.get('places', ())) or 'place unknown'}",
-        f"  when     {when}, {duration_text(_rounded(last - first))}",
+        f"  when     {when}, {_long(last - first)}",
         f"  domains  {', '.join(threat.get('domains', ()))}",
         f"  state    {threat['phase']}, revision {threat['revision']}, id {threat['id'][:12]}",
     ]

@@ -144,6 +144,7 @@ class Engine:
         keyspaces = self.plan.keyspaces
         return {
             "folded": self.folded,
+            "waiting": self.sorter.waiting,
             "late": self.sorter.late,
             "too_late": self.sorter.too_late,
             "duplicates": self.sorter.duplicates,

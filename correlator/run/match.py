@@ -31,6 +31,7 @@ from correlator.matching.sorter import TOTAL_ORDER
 from correlator.premises import Premises, load_site
 from correlator.rules.load import load_rules
 from correlator.rules.syntax import RuleHead
+from correlator.run.collector import settle_collector
 from correlator.sources import DIALECTS, ClockPolicy, Context, Dialect, MapSpec, Message, load_map
 from correlator.sources.dialect import MAX_PAYLOAD_BYTES, Unreadable, parse_object
 
@@ -183,7 +184,7 @@ def match(
         loaded.rules,
         premises,
         EngineSettings(lateness_ms=lateness_ms, max_late_ms=1 << 60, dup_window_ms=0, enriched="off",
-                       max_members=MAX_MEMBERS),
+                       max_members=MAX_MEMBERS, tell_open=follow),
         premises.timezone if premises is not None else UTC,
         filter_logsource=spec is not None,
     )  # fmt: skip
@@ -192,6 +193,7 @@ def match(
         **{key: rule.head for key, rule in loaded.rules.correlations.items()},
     }
     with ExitStack() as opened:
+        settle_collector()
         inputs = [_open(path, number, spec, premises, opened) for number, path in enumerate(files)]
         names = [one.name for one in inputs]
         for found in _matched(engine, inputs, sort):

@@ -30,6 +30,7 @@ from correlator.premises import Premises, load_site
 from correlator.rulepack import PACK as PACK_FOLDER
 from correlator.rules.load import LoadedRules, load_rules
 from correlator.run.account import account
+from correlator.run.collector import settle_collector
 from correlator.run.expect import check, load_expect
 from correlator.run.pipeline import Pipeline
 from correlator.run.scenario import PACK, BackgroundMessage, Batch, Scenario, load_scenario
@@ -90,6 +91,7 @@ def replay(
     ordinary: Iterable[BackgroundMessage] = ()
     if loaded_scenario.wish is not None and background is not None:
         ordinary = background(loaded_scenario)
+    settle_collector()
     counts = Counts()
     threats: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from correlator.events import Event
 from correlator.rules.syntax import (
+    METRIC_TYPES,
     All,
     Any_,
     CorrelationRule,
@@ -95,7 +96,7 @@ def _positive(draw: Draw, keys: list[str]) -> Any:
 
 def _condition(draw: Draw, ordered: bool, rules: tuple[str, ...]) -> tuple[Any, str]:
     """(condition, absent) of a temporal type over these rules."""
-    absence = draw(st.integers(0, 2)) == 0 and len(rules) > 1
+    absence = draw(st.booleans()) and len(rules) > 1
     if not absence:
         if ordered:
             return All(tuple(RuleRef(key) for key in rules)), ""
@@ -172,6 +173,33 @@ def rule_sets(draw: Draw, most: int = 3, chained: bool = True) -> RuleSet:
     loud = frozenset(draw(st.sets(st.sampled_from(DETECTIONS + tuple(made)), max_size=1)))
     made = {key: replace(rule, generate=key in loud) for key, rule in made.items()}
     return RuleSet({name: detection(name) for name in DETECTIONS}, made, quiet - loud)
+
+
+@st.composite
+def alike(draw: Draw) -> RuleSet:
+    """Three correlations over the same rules and groups, which may share windows: only spans, types, conditions
+    differ."""
+    first = draw(correlations("r0", DETECTIONS))
+    made = {"r0": first}
+    for name in ("r1", "r2"):
+        other = replace(
+            first,
+            head=replace(first.head, key=name, name=name),
+            timespan_ms=draw(st.sampled_from(SPANS_MS)),
+            select=draw(st.sampled_from(("episode", "episode", "each"))),
+        )
+        if not first.type.startswith("temporal"):
+            kind = draw(st.sampled_from(("event_count", "value_count", *METRIC_TYPES)))
+            metric = kind in METRIC_TYPES
+            other = replace(
+                other,
+                type=kind,
+                fields=("v",) if metric else ("h",) if kind == "value_count" else (),
+                condition=draw(METRICS if metric else COUNTS),
+            )
+        made[name] = other
+    quiet = frozenset(first.rules)
+    return RuleSet({name: detection(name) for name in DETECTIONS}, made, quiet)
 
 
 # ---- events ----------------------------------------------------------------------------------------

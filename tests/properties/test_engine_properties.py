@@ -22,6 +22,7 @@ from msgspec.structs import replace as with_values
 
 from correlator.events import Event
 from correlator.matching import Outputs, Record
+from correlator.rules.syntax import RuleSet
 from tests.properties import strategies
 from tests.properties.strategies import LATENESS_MS, Case
 from tests.reference import matcher, run_engine
@@ -65,7 +66,7 @@ def _bytes(outputs: list[Outputs]) -> bytes:
     return run_engine.as_bytes([joined.matches, joined.enriched, joined.rejects])
 
 
-@examples(500)
+@examples(400)
 @given(strategies.cases())
 def test_the_engine_and_the_reference_matcher_agree(case: Case) -> None:
     expected = matcher.match(case.rules, case.events, LATENESS_MS, case.until_ms)
@@ -129,11 +130,12 @@ def test_the_frequency_of_ticks_changes_no_byte(case: Case) -> None:
     assert _outputs(case, run_engine.log(case.events, tick_ms=700)) == silent
 
 
-@examples(60)
+@examples(100)
 @given(strategies.cases(), st.data())
 def test_snapshot_and_restore_at_any_event_change_no_byte(case: Case, data: st.DataObject) -> None:
     records = run_engine.log(case.events)
-    cuts = data.draw(st.sets(st.integers(0, len(records)), min_size=1, max_size=4))
+    everywhere = set(range(len(records) + 1))
+    cuts = data.draw(st.one_of(st.just(everywhere), st.sets(st.sampled_from(sorted(everywhere)), min_size=1)))
     engine = run_engine.new_engine(case.rules, ALL)
     outputs = []
     for number, record in enumerate(records):
@@ -166,6 +168,17 @@ def test_changed_entries_add_up_to_the_snapshot_and_restore_the_same(case: Case,
         assert sorted(kept.items()) == engine.snapshot()
     outputs.append(engine.finish(case.until_ms))
     assert _bytes(outputs) == _outputs(case, records)
+
+
+@examples(150)
+@given(strategies.alike(), strategies.events())
+def test_rules_that_share_windows_do_not_influence_each_other(rules: RuleSet, events: list[Event]) -> None:
+    together = run_engine.run(rules, events, ALL)
+    for name, rule in rules.correlations.items():
+        alone = run_engine.run(replace(rules, correlations={name: rule}), events, ALL)
+        assert run_engine.as_bytes([one for one in together if one.rule == name]) == run_engine.as_bytes(
+            [one for one in alone if one.rule == name]
+        )
 
 
 @examples(40)

@@ -136,12 +136,8 @@ def compiled(size: Size, plain: Found) -> Found:
         path = os.pathsep.join([str(folder), scratch])
         Path(scratch, "benchmarks").symlink_to(ROOT / "benchmarks")
         words = [sys.executable, "-P", "-m", "benchmarks", "--works-only", str(result)]
-        subprocess.run(
-            words + (["--quick"] if size is QUICK else []),
-            cwd=scratch,
-            env={**os.environ, "PYTHONPATH": path},
-            check=True,
-        )
+        words += ["--rules", *map(str, size.rule_counts)] if size is not QUICK else ["--quick"]
+        subprocess.run(words, cwd=scratch, env={**os.environ, "PYTHONPATH": path}, check=True)
         told = json.loads(result.read_text())
     if not told["from"].startswith(str(folder)) or told["from"].endswith(".py"):
         raise SystemExit(f"the compiled process ran {told['from']}")

@@ -274,7 +274,7 @@ class _Compiler:
         plain = not (compiled.chained or compiled.tumble or compiled.each or compiled.where)
         if plain and compiled.shape in ("count", "distinct"):
             compiled.form = compiled.shape
-        if not plain:
+        if compiled.form == "general":  # decided with a window of its own
             capture = (*capture, "of", rule.head.key)
         compiled.slots = [_slot(compiled.keyspace, frozenset(rule.rules), capture, compiled.span)]
 

@@ -26,7 +26,8 @@ from correlator.rules.fields import MISSING, keys_of
 CLOSE: Final = 0
 ANCHOR: Final = 1
 WINDOW_END: Final = 2
-SWEEP: Final = 3
+
+SWEEP_EVERY_MS: Final = 60_000  # at least this long between two looks for groups that nothing needs any more
 
 ENDS_LAST: Final = 1 << 40
 JOIN: Final = "\x1f"
@@ -74,10 +75,8 @@ class Matcher:
                 self._close_due(what, due_ms, serial)
             elif kind == ANCHOR:
                 self._anchor_due(what, due_ms)
-            elif kind == WINDOW_END:
-                self._window_end(what, due_ms)
             else:
-                self._sweep(what, due_ms)
+                self._window_end(what, due_ms)
             if self.inner:
                 self._drain(due_ms)
 
@@ -210,12 +209,10 @@ class Matcher:
         cells = keyspace.cells
         cell = cells.get(key)
         if cell is None:
-            if len(cells) >= self.settings.max_groups and not self._make_room(keyspace):
+            if not self._admits(keyspace, position >> SHIFT):
                 return None
             cell = Cell(len(keyspace.slots), position)
             cells[key] = cell
-            if keyspace.sweep_at_ms < 0:
-                self._plan_sweep(keyspace, position >> SHIFT)
         elif type(cell) is tuple:
             slot, first, event_id = cell
             window = Window()
@@ -227,8 +224,15 @@ class Matcher:
             cells[key] = cell
         return cell
 
-    def _make_room(self, keyspace: Keyspace) -> bool:
-        """Drops the youngest group if it has a single event: a flood of keys displaces itself."""
+    def _admits(self, keyspace: Keyspace, t_ms: int) -> bool:
+        """Whether there is room for a new group.
+
+        A full keyspace drops its youngest group if that has a single event: a flood of keys displaces itself.
+        """
+        if t_ms >= keyspace.sweep_at_ms:
+            self._sweep(keyspace, t_ms)
+        if len(keyspace.cells) < self.settings.max_groups:
+            return True
         key, cell = keyspace.cells.popitem()
         if type(cell) is tuple:
             keyspace.dropped += 1
@@ -249,10 +253,8 @@ class Matcher:
             self.dirty_cells.add((keyspace.index, key))
         if type(cell) is not Cell:
             if cell is None and feed.lean:
-                if len(keyspace.cells) < self.settings.max_groups or self._make_room(keyspace):
+                if self._admits(keyspace, t_ms):
                     keyspace.cells[key] = (feed.slots[0].index, position, event_id)
-                    if keyspace.sweep_at_ms < 0:
-                        self._plan_sweep(keyspace, t_ms)
                 return
             cell = self._cell(keyspace, key, position)
             if cell is None:
@@ -1218,15 +1220,13 @@ class Matcher:
                     fields[name] = value
         return fields
 
-    def _plan_sweep(self, keyspace: Keyspace, t_ms: int) -> None:
-        keyspace.sweep_at_ms = t_ms + max(keyspace.horizon >> SHIFT, 60_000) + 1
-        # Sweeps change nothing that is told: their serial stays out of the numbered ones.
-        heappush(self.timers, (keyspace.sweep_at_ms, -1 - keyspace.index, SWEEP, keyspace))
+    def _sweep(self, keyspace: Keyspace, t_ms: int) -> None:
+        """Forgets groups that no rule can look at any more; invisible in the results.
 
-    def _sweep(self, keyspace: Keyspace, due_ms: int) -> None:
-        """Forgets groups that no rule can look at any more; invisible in the results."""
-        keyspace.sweep_at_ms = -1
-        oldest = (due_ms << SHIFT) - keyspace.horizon
+        Called when a group is made and a sweep is due: only events make groups, so silence needs none.
+        """
+        keyspace.sweep_at_ms = t_ms + max(keyspace.horizon >> SHIFT, SWEEP_EVERY_MS)
+        oldest = (t_ms << SHIFT) - keyspace.horizon
         dead: list[str] = []
         for key, cell in keyspace.cells.items():
             if type(cell) is tuple:
@@ -1238,8 +1238,6 @@ class Matcher:
             del keyspace.cells[key]
         if self.dirty_cells is not None:
             self.dirty_cells.update((keyspace.index, key) for key in dead)
-        if keyspace.cells and not self.ending:
-            self._plan_sweep(keyspace, due_ms)
 
     def groups(self) -> int:
         """How many groups are alive, over all keyspaces."""

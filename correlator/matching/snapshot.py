@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from correlator.errors import StateRefused
-from correlator.matching.matcher import ANCHOR, CLOSE, SWEEP, WINDOW_END, held_ms
+from correlator.matching.matcher import ANCHOR, CLOSE, WINDOW_END, held_ms
 from correlator.matching.shapes import Metric
-from correlator.matching.state import SHIFT, Anchor, Cell, Episode, Tumble, Window
+from correlator.matching.state import Anchor, Cell, Episode, Tumble, Window
 
 if TYPE_CHECKING:
     from correlator.matching.engine import Engine
@@ -140,16 +140,7 @@ def restore(engine: Engine, given: list[tuple[str, bytes]]) -> None:
     cells.sort(key=lambda one: one[2][0])
     for keyspace, group, raw in cells:
         keyspace.cells[group] = _read_cell(engine, keyspace, group, raw, episodes, timers)
-    matcher = engine.matcher
-    for keyspace in engine.plan.keyspaces:
-        keyspace.sweep_at_ms = -1
-    matcher.restore_timers(timers)
-    for keyspace in engine.plan.keyspaces:
-        if keyspace.cells:
-            keyspace.sweep_at_ms = max(matcher.now_ms, 0) + max(keyspace.horizon >> SHIFT, 60_000) + 1
-            # Sweeps change nothing that is told, so their serial stays out of the numbered ones.
-            timers.append((keyspace.sweep_at_ms, -1 - keyspace.index, SWEEP, keyspace))
-    matcher.restore_timers(timers)
+    engine.matcher.restore_timers(timers)
     engine.written_episodes = set(episodes)
 
 

@@ -20,7 +20,7 @@ from correlator.events.threat import Match
 from correlator.matching.plan import Feed, Keyspace, Plan, Rule, Slot
 from correlator.matching.records import EngineSettings
 from correlator.matching.shapes import Chosen, Metric, holds_chain, holds_count, holds_distinct, holds_presence
-from correlator.matching.state import SHIFT, TIME, Anchor, Cell, Episode, Tumble, Window
+from correlator.matching.state import NO_EPISODES, SHIFT, TIME, Anchor, Cell, Episode, Tumble, Window
 from correlator.rules.fields import MISSING, keys_of
 
 CLOSE: Final = 0
@@ -221,6 +221,7 @@ class Matcher:
             window.last = first
             cell = Cell(len(keyspace.slots), first)
             cell.wins[slot] = window
+            cell.lasts[slot] = first
             cells[key] = cell
         return cell
 
@@ -281,10 +282,10 @@ class Matcher:
                 self._prune(cell, window, slot, position)
             window.pos.append(position)
             window.ids.append(event_id)
-            window.last = position
+            window.last = cell.lasts[slot.index] = position
             if slot.counts:
                 self._counts(slot, window, cell, key, position, event_id, source)
-            if slot.alls:
+            if slot.pairs or slot.alls:
                 self._alls(slot, cell, key, position, event_id, source)
             if slot.ordered_last:
                 self._ordered(slot, cell, key, position, event_id, source)
@@ -301,14 +302,16 @@ class Matcher:
 
     def _prune(self, cell: Cell, window: Window, slot: Slot, position: int) -> None:
         """Drops entries that no rule can look at any more; over the bound, the oldest."""
-        if cell.eps is not None:
-            for episode in cell.eps.values():
-                self._settle(episode, self.plan.rules[episode.rule], cell)
         cut = bisect_left(window.pos, (position & TIME) - slot.horizon)
         if len(window.pos) - cut >= self.settings.max_window_events:
             more = len(window.pos) - self.settings.max_window_events + 1
             self.dropped_window_events += more - cut
             cut = more
+        if cut and cell.eps is not None:
+            edge = window.pos[cut - 1]
+            for index, episode in cell.eps.items():
+                if 0 <= episode.from_pos <= edge and slot.index in self.plan.rules[index].slot_set:
+                    self._take(episode, slot.index, window, edge)
         if cut:
             if window.newest is not None:
                 assert window.again is not None
@@ -362,19 +365,26 @@ class Matcher:
                     episode.gap = True
 
     def _alls(self, slot: Slot, cell: Cell, key: str, position: int, event_id: str, source: Event) -> None:
-        wins = cell.wins
+        """temporal: the newest entries of all steps are inside the window."""
+        lasts = cell.lasts
         eps = cell.eps
         now = position & TIME
-        for span, others, index, rule in slot.alls:
-            least = position
-            for other in others:
-                window = wins[other]
-                if window is None:
-                    least = -1
-                    break
-                last = window.last
-                if last < least:
-                    least = last
+        for span, other, index, rule in slot.pairs:
+            least = lasts[other]
+            if least >= now - span:
+                episode = None if eps is None else eps.get(index)
+                if episode is None:
+                    self._open(rule, cell, key, position, event_id, source, least, 2)
+                    eps = cell.eps
+                else:
+                    if episode.gap:
+                        self._regain(episode, rule, cell, now - span)
+                    episode.floor = least
+                    episode.last_pos = position
+            elif eps is not None and index in eps:
+                eps[index].gap = True
+        for span, pick, index, rule in slot.alls:
+            least = min(pick(lasts))
             if least >= now - span:
                 episode = None if eps is None else eps.get(index)
                 if episode is None:
@@ -385,33 +395,28 @@ class Matcher:
                         self._regain(episode, rule, cell, now - span)
                     episode.floor = least
                     episode.last_pos = position
-            elif eps is not None:
-                episode = eps.get(index)
-                if episode is not None:
-                    episode.gap = True
+            elif eps is not None and index in eps:
+                eps[index].gap = True
 
     def _ordered(self, slot: Slot, cell: Cell, key: str, position: int, event_id: str, source: Event) -> None:
         wins = cell.wins
+        lasts = cell.lasts
         eps = cell.eps
         now = position & TIME
         for span, first, back, index, rule in slot.ordered_last:
             oldest = now - span
-            window = wins[first]
-            if window is None or window.last < oldest:
-                at = -1
-            else:
+            at = -1
+            if lasts[first] >= oldest:
                 # The latest chain: from this event back, always the latest event before.
                 at = position
                 for step in back:
-                    window = wins[step]
-                    if window is None:
-                        at = -1
-                        break
-                    if window.last < at:
-                        at = window.last
+                    last = lasts[step]
+                    if last < at:
+                        at = last
                     else:
-                        place = bisect_left(window.pos, at)
-                        at = window.pos[place - 1] if place else -1
+                        entries = wins[step].pos  # type: ignore[union-attr]
+                        place = bisect_left(entries, at)
+                        at = entries[place - 1] if place else -1
                     if at < oldest:
                         at = -1
                         break
@@ -440,35 +445,31 @@ class Matcher:
         episode.gap = False
 
     def _settle(self, episode: Episode, rule: Rule, cell: Cell) -> None:
-        """Lists the members of the stretch that held without a break, before windows or episode move on."""
-        start, end = episode.from_pos, episode.last_pos
-        if start < 0 or end < start:
+        """Lists the members of the stretch that held without a break."""
+        if episode.from_pos < 0 or episode.last_pos < episode.from_pos:
             return
-        episode.from_pos = end + 1
+        for index in rule.slot_set:
+            window = cell.wins[index]
+            if window is not None and window.last >= episode.from_pos:
+                self._take(episode, index, window, episode.last_pos)
+        episode.from_pos = episode.last_pos + 1
+        episode.taken = None
+
+    def _take(self, episode: Episode, index: int, window: Window, upto: int) -> None:
+        """Lists the members that stand in one window, up to a position, before the window forgets them."""
+        start = episode.from_pos if episode.taken is None else episode.taken.get(index, episode.from_pos)
+        end = min(upto, episode.last_pos) + 1
+        first, last = bisect_left(window.pos, start), bisect_left(window.pos, end)
+        if episode.taken is None:
+            episode.taken = {}
+        episode.taken[index] = end
         room = self.max_members - len(episode.ids)
-        if len(rule.slot_set) == 1:
-            window = cell.wins[rule.slot_set[0]]
-            assert window is not None
-            first, last = bisect_left(window.pos, start), bisect_left(window.pos, end + 1)
-            pos, ids = window.pos[first:last], window.ids[first:last]
-            if window.newest is not None:  # an event with several values stands there several times
-                members = dict(zip(pos, ids, strict=True))
-                pos, ids = list(members), list(members.values())
-        else:
-            members = {}
-            for index in rule.slot_set:
-                window = cell.wins[index]
-                if window is not None and window.last >= start:
-                    first, last = bisect_left(window.pos, start), bisect_left(window.pos, end + 1)
-                    members.update(zip(window.pos[first:last], window.ids[first:last], strict=True))
-            pos = sorted(members)
-            ids = [members[at] for at in pos]
-        if len(pos) > room:
-            episode.truncated += len(pos) - room
-            episode.span_last_ms = pos[-1] >> SHIFT
-            del pos[room:], ids[room:]
-        episode.pos += pos
-        episode.ids += ids
+        if last - first > room:
+            episode.truncated += last - first - room
+            episode.span_last_ms = max(episode.span_last_ms, window.pos[last - 1] >> SHIFT)
+            last = first + room
+        episode.pos += window.pos[first:last]
+        episode.ids += window.ids[first:last]
 
     def _distinct(
         self, slot: Slot, cell: Cell, key: str, t_ms: int, position: int, event_id: str, source: Event
@@ -478,7 +479,12 @@ class Matcher:
         An entry counts while no later one has its value, so adding and expiring touch one number each.
         """
         rules = slot.distincts
-        values = _joint_keys([accessor.get(source) for accessor in rules[0].value_accessors])
+        accessors = rules[0].value_accessors
+        one = accessors[0].get(source)
+        if len(accessors) == 1 and type(one) is str and one:
+            values: Sequence[str] = (one,)
+        else:
+            values = _joint_keys([accessor.get(source) for accessor in accessors])
         if not values:
             return
         window = cell.wins[slot.index]
@@ -510,7 +516,7 @@ class Matcher:
             for place in range(0, len(heads), 2):
                 if before < heads[place]:
                     heads[place + 1] += 1
-        window.last = position
+        window.last = cell.lasts[slot.index] = position
         base = window.base
         eps = cell.eps
         for place, rule in enumerate(rules):
@@ -578,7 +584,7 @@ class Matcher:
         window.pos.append(position)
         window.ids.append(event_id)
         window.vals.append((captured, inner, taken))
-        window.last = position
+        window.last = cell.lasts[slot.index] = position
         self._general(rule, slot, cell, key, t_ms, position, event_id, source)
 
     def _counts_where(self, rule: Rule, producer: str, source: Event) -> bool:
@@ -697,7 +703,7 @@ class Matcher:
         window.pos.append(position)
         window.ids.append(event_id)
         window.vals.append((number, inner, None))
-        window.last = position
+        window.last = cell.lasts[slot.index] = position
         metric.add(number)
         value = metric.value()
         if value is not None and rule.threshold.holds(value):
@@ -863,8 +869,7 @@ class Matcher:
             if one not in have:
                 self._member(episode, at, one)
         for inner in anchor.inner:
-            if inner not in episode.inner:
-                episode.inner.append(inner)
+            episode.add_inner(inner)
 
     # upper bounds -------------------------------------------------------------------------------
 
@@ -949,7 +954,8 @@ class Matcher:
         for at, one in zip(tumble.pos, tumble.ids, strict=True):
             if one:
                 self._member(episode, at, one)
-        episode.inner.extend(tumble.inner)
+        for inner in tumble.inner:
+            episode.add_inner(inner)
 
     def _window_value(self, rule: Rule, tumble: Tumble) -> float | int | None:
         if rule.shape == "metric":
@@ -1019,7 +1025,7 @@ class Matcher:
         if rule.each and episode.decided_by:
             evidence = episode.decided_by
         elif episode.ids:
-            evidence = episode.ids[0]
+            evidence = episode.ids[episode.pos.index(min(episode.pos))]
         elif episode.inner:
             evidence = episode.inner[0].id
         else:
@@ -1050,16 +1056,15 @@ class Matcher:
             if inner is None:
                 if at > taken:
                     self._member(episode, at, one)
-            elif inner not in episode.inner:
-                episode.inner.append(inner)
+            else:
+                episode.add_inner(inner)
 
     def _add_chosen(self, episode: Episode, chosen: Chosen) -> None:
         assert chosen.entries is not None
         have = set(episode.ids)
         for at, one, inner in chosen.entries:
             if inner is not None:
-                if inner not in episode.inner:
-                    episode.inner.append(inner)
+                episode.add_inner(inner)
             elif one not in have:
                 self._member(episode, at, one)
 
@@ -1112,11 +1117,11 @@ class Matcher:
         """Reports the final form, once every inner match has its own."""
         running = [inner for inner in _all_inner(episode) if inner.open]
         if running:
-            running[0].waiting.append(episode)
+            running[0].waiting = [*running[0].waiting, episode]
             return
         if not rule.quiet:
             self._final(episode, rule)
-        waiting, episode.waiting = episode.waiting, []
+        waiting, episode.waiting = episode.waiting, NO_EPISODES
         for outer in waiting:
             self._finish_episode(outer, self.plan.rules[outer.rule])
 
@@ -1132,7 +1137,8 @@ class Matcher:
         """The match message of an episode as it stands."""
         truncated = episode.truncated
         if rule.form != "general":
-            pos, ids = episode.pos, tuple(episode.ids)  # in total order, each once
+            _put_in_order(episode, rule)
+            pos, ids = episode.pos, tuple(episode.ids)
         else:
             pairs = _flat(episode)
             if len(pairs) > self.max_members:
@@ -1257,6 +1263,14 @@ def held_ms(episode: Episode, rule: Rule) -> int:
 def _busy(cell: Cell) -> bool:
     """Whether anchors or consecutive windows still wait in a group."""
     return cell.extras is not None and any(type(extra) is not Metric for extra in cell.extras.values())
+
+
+def _put_in_order(episode: Episode, rule: Rule) -> None:
+    """Members of several windows, or of one that holds an event once per value: in total order, each once."""
+    if len(rule.slot_set) > 1 or rule.form == "distinct":
+        members = dict(zip(episode.pos, episode.ids, strict=True))
+        episode.pos = sorted(members)
+        episode.ids = [members[at] for at in episode.pos]
 
 
 def _by_place(entry: tuple[int, str, Episode | None]) -> tuple[int, str]:

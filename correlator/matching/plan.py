@@ -10,7 +10,9 @@ once per slot, whatever the number of rules.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import tzinfo
+from operator import itemgetter
 from typing import Any, final
 
 from correlator.events.ids import digest
@@ -47,7 +49,8 @@ class Slot:
         self.horizon = 0  # positions older than this behind the newest are of no use
         self.counts: list[tuple[int, int, int, Rule]] = []  # (k, span, rule index, rule), smallest k first
         self.distincts: list[Rule] = []
-        self.alls: list[tuple[int, tuple[int, ...], int, Rule]] = []  # (span, other slots, rule index, rule)
+        self.pairs: list[tuple[int, int, int, Rule]] = []  # (span, the other slot, rule index, rule)
+        self.alls: list[tuple[int, Callable[[list[int]], tuple[int, ...]], int, Rule]] = []  # picks the other slots
         # (span, slot of the first step, slots of the steps before this one going back, rule index, rule)
         self.ordered_last: list[tuple[int, int, tuple[int, ...], int, Rule]] = []
         self.ordered_rest: list[Rule] = []
@@ -397,8 +400,13 @@ def _register(compiled: Rule) -> None:
         slots[0].lean = False
     elif compiled.form == "all":
         for slot in slots:
-            others = tuple(other.index for other in slots if other is not slot)
-            slot.alls.append((compiled.span, others, compiled.index, compiled))
+            others = [other.index for other in slots if other is not slot]
+            if len(others) == 1:
+                slot.pairs.append((compiled.span, others[0], compiled.index, compiled))
+            else:
+                # Alone, a slot looks at itself twice: its newest entry is the one that just came.
+                picked = others or [slot.index, slot.index]
+                slot.alls.append((compiled.span, itemgetter(*picked), compiled.index, compiled))
             if not others:
                 slot.lean = False
     elif compiled.form == "ordered":

@@ -251,6 +251,7 @@ def _read_cell(
             ]  # fmt: skip
         window.vals = vals
         cell.wins[index] = window
+        cell.lasts[index] = window.last
     rules = engine.plan.rules
     if open_ids:
         cell.eps = {}
@@ -335,7 +336,7 @@ def _episode_entries(engine: Engine, found: dict[str, Episode]) -> dict[str, byt
 
 _PLAIN: Final = (
     "id", "rule", "key", "group", "opened_ms", "opened_pos", "decided_by", "hold_ms", "value", "pos", "ids",
-    "last_pos", "from_pos", "floor", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms",
+    "last_pos", "from_pos", "taken", "floor", "gap", "open", "late", "revision", "truncated", "serial", "span_first_ms",
     "span_last_ms", "fields",
     "told",
 )  # fmt: skip

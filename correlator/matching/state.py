@@ -44,16 +44,18 @@ class Window:
 class Cell:
     """One group of a keyspace: a window per slot, its open episodes and the extras of a few rules.
 
+    lasts    per slot: position of the newest entry, -1 if there never was one
     born     position of its first event
     touched  position of its last event
     eps      rule index -> open episode
     extras   rule index -> running metric, pending anchors or consecutive window
     """
 
-    __slots__ = ("born", "eps", "extras", "touched", "wins")
+    __slots__ = ("born", "eps", "extras", "lasts", "touched", "wins")
 
     def __init__(self, slots: int, born: int) -> None:
         self.wins: list[Window | None] = [None] * slots
+        self.lasts: list[int] = [-1] * slots
         self.eps: dict[int, Episode] | None = None
         self.extras: dict[int, Any] | None = None
         self.born = born
@@ -69,6 +71,7 @@ class Episode:
     gap       an event came while the condition did not hold: the next one that holds looks back
     last_pos  position up to which members have been taken
     from_pos  where the stretch of windows begins whose events are members but not listed yet
+    taken     slot index -> position up to which that stretch is listed, where a window was pruned meanwhile
     pos, ids  members, in the order taken; inner: the episodes of inner rules that are members
     span_first_ms, span_last_ms  the windows that decided, for an episode without members
     waiting   outer episodes that have ended and wait for this one's final form
@@ -78,7 +81,7 @@ class Episode:
     __slots__ = (
         "decided_by", "fields", "floor", "from_pos", "gap", "group", "hold_ms", "id", "ids", "inner", "key", "last_pos",
         "late", "open", "opened_ms", "opened_pos", "pos", "revision", "rule", "serial", "span_first_ms",
-        "span_last_ms", "told", "truncated", "value", "waiting",
+        "span_last_ms", "taken", "told", "truncated", "value", "waiting",
     )  # fmt: skip
 
     def __init__(self, rule: int, key: str, opened_ms: int, opened_pos: int) -> None:
@@ -93,9 +96,10 @@ class Episode:
         self.value: float | int | None = None
         self.pos: list[int] = []
         self.ids: list[str] = []
-        self.inner: list[Episode] = []
+        self.inner: list[Episode] = NO_EPISODES
         self.last_pos = -1
         self.from_pos = -1
+        self.taken: dict[int, int] | None = None
         self.floor = -1
         self.gap = False
         self.open = True
@@ -105,9 +109,20 @@ class Episode:
         self.serial = 0
         self.span_first_ms = opened_ms
         self.span_last_ms = opened_ms
-        self.waiting: list[Episode] = []
-        self.fields: dict[str, Any] = {}
+        self.waiting: list[Episode] = NO_EPISODES
+        self.fields: dict[str, Any] = self.group
         self.told = False
+
+    def add_inner(self, inner: Episode) -> None:
+        """Makes an inner rule's episode a member, once."""
+        if self.inner is NO_EPISODES:
+            self.inner = [inner]
+        elif inner not in self.inner:
+            self.inner.append(inner)
+
+
+# Shared by all episodes that have none; never appended to.
+NO_EPISODES: Final[list[Episode]] = []
 
 
 @final

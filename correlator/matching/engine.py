@@ -238,6 +238,9 @@ class Engine:
             if passed is None:
                 return
             event = passed
+        kinds = self.plan.critical_kinds
+        if kinds is not None and event.kind not in kinds and "kind" not in event.attributes:
+            return
         for number in self.plan.critical.hits(event):
             self.outputs.matches.append(self.matcher.single(number, event, early=True))
 

@@ -159,6 +159,7 @@ class Plan:
         self.index: DetectionIndex
         self.critical: DetectionIndex
         self.has_critical = False
+        self.critical_kinds: frozenset[str] | None = None  # kinds that a critical detection can hit; None: any
         self.hash = ""
 
 
@@ -188,6 +189,7 @@ class _Compiler:
             self._detection(rules.detections[key], zone, filter_logsource)
         plan.index.freeze()
         plan.critical.freeze()
+        plan.critical_kinds = plan.critical.kinds()
         for index, rule in enumerate(rules.correlations.values()):
             plan.rules.append(self._correlation(index, rule))
             if rule.head.key in self.referred:
@@ -225,12 +227,12 @@ class _Compiler:
             filter_logsource=filter_logsource,
         )
         producer = self._producer(detection.head.key)
-        plan.index.add(producer.number, predicate.anchors, predicate.exact, predicate.test)
+        plan.index.add(producer.number, predicate)
         plan.detections.append(detection)
         alone = detection.head.key not in self.rules.used
         plan.standalone.append(alone)
         if alone and detection.head.level == "critical":
-            plan.critical.add(producer.number, predicate.anchors, predicate.exact, predicate.test)
+            plan.critical.add(producer.number, predicate)
             plan.has_critical = True
 
     def _correlation(self, index: int, rule: CorrelationRule) -> Rule:

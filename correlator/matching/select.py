@@ -7,11 +7,16 @@ there are. A detection without anchors is tried on every event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, Final, final
 
 from correlator.events.event import Event
-from correlator.rules.fields import MISSING, Accessor
+from correlator.rules.fields import MISSING, OUR_NAMES, Accessor
+from correlator.rules.places import Places
+from correlator.rules.predicates import Anchors, Predicate, anchor_rank
+
+Test = Callable[[Event], bool]
 
 
 @final
@@ -20,9 +25,12 @@ class Candidate:
 
     __slots__ = ("number", "test")
 
-    def __init__(self, number: int, test: Any) -> None:
+    def __init__(self, number: int, test: Test | None) -> None:
         self.number = number
         self.test = test
+
+
+Table = dict[str, list[Candidate]]  # lower-cased text of a field's value -> the detections that ask for it
 
 
 def anchor_text(value: Any) -> str:
@@ -38,30 +46,52 @@ def anchor_text(value: Any) -> str:
 class DetectionIndex:
     """Which detections an event hits, in the order of their numbers."""
 
-    def __init__(self, places: Any) -> None:
+    def __init__(self, places: Places | None) -> None:
         self._places = places
+        self._added: list[tuple[int, tuple[Anchors, ...], bool, Test]] = []
         self._by_kind: dict[str, list[Candidate]] = {}
-        self._tables: dict[str, dict[str, list[Candidate]]] = {}
-        self._fields: list[tuple[Accessor, dict[str, list[Candidate]]]] = []
+        self._plain: list[tuple[str, Table]] = []  # fields that can only be an attribute of that very name
+        self._fields: list[tuple[Accessor, Table]] = []
         self._always: list[Candidate] = []
-        self._plain = True
 
-    def add(self, number: int, anchors: Iterable[tuple[str, str]] | None, exact: bool, test: Any) -> None:
-        """Puts a detection in; test is a callable of an Event, anchors as described above."""
-        candidate = Candidate(number, None if exact else test)
-        if anchors is None:
-            self._always.append(Candidate(number, test))
-            return
-        pairs = sorted(set(anchors))
-        for field, text in pairs:
-            if field == "@kind":
-                self._by_kind.setdefault(text, []).append(candidate)
-            else:
-                self._tables.setdefault(field, {}).setdefault(text, []).append(candidate)
+    def add(self, number: int, predicate: Predicate) -> None:
+        """Puts a detection in, under the number of its producer."""
+        self._added.append((number, predicate.choices, predicate.exact, predicate.test))
 
     def freeze(self) -> None:
-        """Ends building."""
-        self._fields = [(Accessor(field, self._places), self._tables[field]) for field in sorted(self._tables)]
+        """Ends building: each detection goes where the fewest others are.
+
+        Of several field values that a detection asks for, one is its place in the index. The field comes
+        first (one look-up of `kind` serves many rules), then how many detections could stand at the value.
+        """
+        crowd = Counter(
+            anchor for _, choices, _, _ in self._added for anchor in {one for choice in choices for one in choice}
+        )
+        tables: dict[str, Table] = {}
+        for number, choices, exact, test in self._added:
+            if not choices:
+                self._always.append(Candidate(number, test))
+                continue
+            chosen = min(
+                choices,
+                key=lambda choice: (anchor_rank(choice)[0], max((crowd[one] for one in choice), default=0), choice),
+            )
+            candidate = Candidate(number, None if exact else test)
+            for field, text in sorted(set(chosen)):
+                table = self._by_kind if field == "@kind" else tables.setdefault(field, {})
+                table.setdefault(text, []).append(candidate)
+        for field in sorted(tables):
+            if "." in field or field.startswith("@") or field in OUR_NAMES:
+                self._fields.append((Accessor(field, self._places), tables[field]))
+            else:
+                self._plain.append((field, tables[field]))
+
+    def kinds(self) -> frozenset[str] | None:
+        """The event kinds that can hit anything; None if other fields decide that too."""
+        kind_fields = [accessor.field for accessor, _ in self._fields]
+        if self._always or self._plain or kind_fields not in ([], ["kind"]):
+            return None
+        return frozenset(self._by_kind) | frozenset(text for _, table in self._fields for text in table)
 
     def hits(self, event: Event) -> list[int]:
         """Numbers of the detections that are true for the event, ascending, each once."""
@@ -72,31 +102,44 @@ class DetectionIndex:
                 test = candidate.test
                 if test is None or test(event):
                     found.append(candidate.number)
-        for accessor, table in self._fields:
-            value = accessor.get(event)
-            if value is MISSING:
-                continue
+        attributes = event.attributes
+        for field, table in self._plain:
+            value = attributes.get(field, MISSING)
             if type(value) is str:
                 candidates = table.get(value.lower())
-            elif type(value) is list:
-                for item in value:
-                    for candidate in table.get(anchor_text(item), _NONE):
-                        if candidate.test is None or candidate.test(event):
+                if candidates is not None:
+                    for candidate in candidates:
+                        test = candidate.test
+                        if test is None or test(event):
                             found.append(candidate.number)
-                continue
-            else:
-                candidates = table.get(anchor_text(value))
-            if candidates is not None:
-                for candidate in candidates:
-                    test = candidate.test
-                    if test is None or test(event):
-                        found.append(candidate.number)
+            elif value is not MISSING:
+                _try_value(value, table, event, found)
+        for accessor, table in self._fields:
+            value = accessor.get(event)
+            if type(value) is str:
+                candidates = table.get(value.lower())
+                if candidates is not None:
+                    for candidate in candidates:
+                        test = candidate.test
+                        if test is None or test(event):
+                            found.append(candidate.number)
+            elif value is not MISSING:
+                _try_value(value, table, event, found)
         for candidate in self._always:
-            if candidate.test(event):
+            if candidate.test(event):  # type: ignore[misc]
                 found.append(candidate.number)
         if len(found) > 1:
             found = sorted(set(found))
         return found
+
+
+def _try_value(value: Any, table: Table, event: Event, found: list[int]) -> None:
+    """As in `hits`, for a number, a truth value or a list (each element)."""
+    for item in value if type(value) is list else (value,):
+        for candidate in table.get(anchor_text(item), _NONE):
+            test = candidate.test
+            if test is None or test(event):
+                found.append(candidate.number)
 
 
 _NONE: Final[list[Candidate]] = []

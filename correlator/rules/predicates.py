@@ -64,6 +64,11 @@ class Node:
         """(field, lower-cased text) alternatives without one of which the part cannot be true."""
         return None
 
+    def anchor_choices(self) -> list[Anchors]:
+        """Every set of anchors that would do, so that an index can take the one that sorts its rules best."""
+        found = self.anchors()
+        return [] if found is None else [found]
+
     def cost(self) -> int:
         """Rank for the order of evaluation within an `and`/`or`: cheap and selective first."""
         return 5
@@ -510,9 +515,12 @@ class Both(Node):
         best: Anchors | None = None
         for part in self.parts:
             found = part.anchors()
-            if found is not None and (best is None or _rank(found) < _rank(best)):
+            if found is not None and (best is None or anchor_rank(found) < anchor_rank(best)):
                 best = found
         return best
+
+    def anchor_choices(self) -> list[Anchors]:
+        return [choice for part in self.parts for choice in part.anchor_choices()]
 
     def cost(self) -> int:
         return max(part.cost() for part in self.parts)
@@ -606,7 +614,7 @@ def _cost(node: Node) -> int:
     return node.cost()
 
 
-def _rank(anchors: Anchors) -> tuple[int, int, Anchors]:
+def anchor_rank(anchors: Anchors) -> tuple[int, int, Anchors]:
     """Smaller is a better index: few values of few, widely shared fields."""
     weight = max((_FIELD_RANK.get(field, 2) for field, _ in anchors), default=0)
     return weight, len(anchors), anchors
@@ -627,14 +635,18 @@ class Predicate:
     anchors: alternatives (field, text): the predicate can only be true of an event in which
         str(value of the field, as `Accessor` reads it).lower() is the text (a list: of an element)
         for at least one of them; None if there is no such set; () if it is never true.
+    choices: all such sets, the best for itself first; which is best in an index depends on the others.
     exact: an anchor that fits decides alone, no test is needed.
     """
 
-    __slots__ = ("anchors", "exact", "root")
+    __slots__ = ("anchors", "choices", "exact", "root")
 
     def __init__(self, root: Node | None) -> None:
         self.root = root
         self.anchors: Anchors | None = root.anchors() if root is not None else None
+        self.choices: tuple[Anchors, ...] = tuple(
+            sorted(set(root.anchor_choices() if root is not None else ()), key=anchor_rank)
+        )
         self.exact = (
             isinstance(root, Texts)
             and self.anchors is not None

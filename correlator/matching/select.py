@@ -49,7 +49,8 @@ class DetectionIndex:
     def __init__(self, places: Places | None) -> None:
         self._places = places
         self._added: list[tuple[int, tuple[Anchors, ...], bool, Test]] = []
-        self._by_kind: dict[str, list[Candidate]] = {}
+        self._by_kind: Table = {}  # "@kind": the event's own kind
+        self._kind_field: Table = {}  # "kind": an attribute of that name, else the event's own
         self._plain: list[tuple[str, Table]] = []  # fields that can only be an attribute of that very name
         self._fields: list[tuple[Accessor, Table]] = []
         self._always: list[Candidate] = []
@@ -74,12 +75,13 @@ class DetectionIndex:
                 continue
             chosen = min(
                 choices,
-                key=lambda choice: (anchor_rank(choice)[0], max((crowd[one] for one in choice), default=0), choice),
+                key=lambda choice: (anchor_rank(choice)[0], sum(crowd[one] for one in choice), choice),
             )
             candidate = Candidate(number, None if exact else test)
             for field, text in sorted(set(chosen)):
                 table = self._by_kind if field == "@kind" else tables.setdefault(field, {})
                 table.setdefault(text, []).append(candidate)
+        self._kind_field = tables.pop("kind", {})
         for field in sorted(tables):
             if "." in field or field.startswith("@") or field in OUR_NAMES:
                 self._fields.append((Accessor(field, self._places), tables[field]))
@@ -88,10 +90,9 @@ class DetectionIndex:
 
     def kinds(self) -> frozenset[str] | None:
         """The event kinds that can hit anything; None if other fields decide that too."""
-        kind_fields = [accessor.field for accessor, _ in self._fields]
-        if self._always or self._plain or kind_fields not in ([], ["kind"]):
+        if self._always or self._plain or self._fields:
             return None
-        return frozenset(self._by_kind) | frozenset(text for _, table in self._fields for text in table)
+        return frozenset(self._by_kind) | frozenset(self._kind_field)
 
     def hits(self, event: Event) -> list[int]:
         """Numbers of the detections that are true for the event, ascending, each once."""
@@ -103,6 +104,16 @@ class DetectionIndex:
                 if test is None or test(event):
                     found.append(candidate.number)
         attributes = event.attributes
+        value = attributes.get("kind", event.kind)
+        if type(value) is str:
+            candidates = self._kind_field.get(value.lower())
+            if candidates is not None:
+                for candidate in candidates:
+                    test = candidate.test
+                    if test is None or test(event):
+                        found.append(candidate.number)
+        else:
+            _try_value(value, self._kind_field, event, found)
         for field, table in self._plain:
             value = attributes.get(field, MISSING)
             if type(value) is str:

@@ -86,7 +86,8 @@ class Premises:
             self.live.count_unknown(kind, entity_id, t_ms)
             return
         node = self.assets.get(asset)
-        if kind != "ip" or not asset:  # who has an address may change; a foreign one stays foreign
+        # Who has an address may change, unless the site file gives it for good; a foreign one stays foreign.
+        if kind != "ip" or not asset or self.resolver.lasting_ip(entity_id):
             if node is not None and node.span.limited:
                 return
             if len(ids) >= _SETTLED_MAX:

@@ -82,6 +82,10 @@ class Resolver:
         cache[entity_id] = asset
         return asset
 
+    def lasting_ip(self, text: str) -> bool:
+        """Whether the site file gives this address to something for all times."""
+        return any(not span.limited for span, _ in self._ips.get(text, ()))
+
     def _by_name(self, kind: str, name: str) -> str:
         classes = KIND_CLASSES[kind]
         for asset_class in classes:

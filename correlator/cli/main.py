@@ -22,7 +22,7 @@ from correlator.clock import duration_ms
 _PATH: Any = click.Path(path_type=Path)
 
 
-class _Speed(click.ParamType[float]):
+class _Speed(click.ParamType):
     """`60x` or `60`: how many seconds of event time pass in one second."""
 
     name = "speed"
@@ -37,7 +37,7 @@ class _Speed(click.ParamType[float]):
         return speed
 
 
-class _Lateness(click.ParamType[int]):
+class _Lateness(click.ParamType):
     """A duration such as `10s`, or 0; gives milliseconds."""
 
     name = "duration"

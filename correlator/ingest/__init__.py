@@ -1,0 +1,1 @@
+"""From raw messages to records of the engine's log."""

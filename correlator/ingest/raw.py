@@ -1,0 +1,96 @@
+"""A raw message on its way from whoever received it to ingest: the value and its headers.
+
+The same on a Kafka topic `raw.*` and in the embedded log. The payload stays the device's bytes; what
+the receiver knows beside them travels in headers (names below; values are ASCII text, UTF-8 for
+topics), so that the payload of any other writer of a raw topic (Filebeat, Vector, ...) is taken too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from correlator.sources.dialect import Message
+
+RECEIVED_MS = "correlator-received-ms"  # when the first of our processes saw it, ms UTC; stamped once
+QUEUED_SINCE_MS = "correlator-queued-since-ms"  # since when the broker had to keep messages for us
+CHANNEL = "correlator-channel"  # MQTT topic, path of a file, name of a listener
+RETAINED = "correlator-retained"  # "1": MQTT RETAIN
+DUP = "correlator-dup"  # "1": MQTT DUP
+QOS = "correlator-qos"
+RECEIVER = "correlator-receiver"  # id of the bridge or input that took it
+SITE = "correlator-site"
+ORIGIN = "correlator-origin"  # inputs/x.ndjson:12, from the simulator
+TICK_MS = "correlator-tick-ms"  # no message but a promise: everything received up to then is before this record
+LINE = "correlator-line"  # line number in a followed file, from 1
+
+TICK_TOPIC = "correlator/tick"  # MQTT topic on which the simulator promises
+
+
+class RawMessage(Struct, frozen=True, gc=False):
+    """One entry of a raw partition, followed file or listener ("input").
+
+    input    name of the raw partition, file or listener; `<topic>/<partition>` on Kafka
+    offset   position in the input, growing
+    site     site it belongs to; "" where only a route knows
+    tick_ms  a promise of the input instead of a message; -1: a message
+    """
+
+    input: str
+    offset: int
+    site: str
+    message: Message
+    tick_ms: int = -1
+
+
+Headers = Iterable[tuple[str, bytes]]
+
+
+def to_headers(message: Message, *, site: str, receiver: str, qos: int = 0) -> list[tuple[str, bytes]]:
+    """The headers that carry what the payload does not say; what has its default is left out."""
+    headers = [(RECEIVED_MS, str(message.received_ms).encode()), (CHANNEL, message.channel.encode())]
+    texts = (
+        (SITE, site),
+        (RECEIVER, receiver),
+        (QOS, str(qos) if qos else ""),
+        (RETAINED, "1" if message.retained else ""),
+        (DUP, "1" if message.dup else ""),
+        (QUEUED_SINCE_MS, str(message.queued_since_ms) if message.queued_since_ms else ""),
+        (LINE, str(message.line) if message.line else ""),
+        (ORIGIN, message.origin),
+    )
+    headers += [(name, text.encode()) for name, text in texts if text]
+    return headers
+
+
+def from_headers(
+    headers: Headers, payload: bytes, *, input: str, offset: int, channel: str, received_ms: int, raw: str
+) -> RawMessage:
+    """The raw message of an entry; what the headers do not say is as given.
+
+    channel, received_ms: for entries of writers that are not ours (the topic's name, the record's
+    timestamp). A header that is no number counts as absent.
+    """
+    said: Mapping[str, bytes] = dict(headers)
+    message = Message(
+        channel=_text(said, CHANNEL) or channel,
+        payload=payload,
+        received_ms=_number(said, RECEIVED_MS, received_ms),
+        retained=said.get(RETAINED) == b"1",
+        dup=said.get(DUP) == b"1",
+        queued_since_ms=_number(said, QUEUED_SINCE_MS, 0),
+        line=_number(said, LINE, 0),
+        origin=_text(said, ORIGIN),
+        raw=raw,
+    )
+    return RawMessage(input, offset, _text(said, SITE), message, _number(said, TICK_MS, -1))
+
+
+def _text(said: Mapping[str, bytes], name: str) -> str:
+    return said.get(name, b"").decode("utf-8", "replace")
+
+
+def _number(said: Mapping[str, bytes], name: str, absent: int) -> int:
+    value = said.get(name, b"")
+    return int(value) if value.isdigit() and len(value) < 20 else absent

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.brokers.fixtures"]
+
 # No deadline: the machine may be busy, and no test here measures time. The example that fails is printed
 # so that it can be pasted back (`@reproduce_failure`).
 settings.register_profile(

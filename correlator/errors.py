@@ -4,7 +4,10 @@
     ├── UsageError        wrong argument or missing file; the caller can mend it (exit code 2)
     ├── FaultyFile        a rule, site, map, scenario or settings file with faults (exit code 2);
     │                     carries every fault of one run with file, line and column
-    └── StateRefused      saved state that this release cannot read; says what to do
+    ├── StateRefused      saved state that this release cannot read; says what to do
+    ├── RecordRefused     a record of the log that this release cannot read
+    ├── BodyMissing       a configuration record names a body that is not at hand
+    └── FoldFailed        folding met a bug of ours at an event or deadline; `at` names it
 
 Anything else that leaves this package is a bug of ours. A broken *message* is none of these:
 it is data and becomes a `correlator.events.Reject`.
@@ -55,3 +58,22 @@ class FaultyFile(CorrelatorError):
 
 class StateRefused(CorrelatorError):
     """State of an unknown or newer version; the text says which release reads it."""
+
+
+class RecordRefused(CorrelatorError):
+    """A record of the log that is broken or of another version."""
+
+
+class BodyMissing(CorrelatorError):
+    """A body (rules, site, settings) that a configuration record names is not at hand."""
+
+
+class FoldFailed(CorrelatorError):
+    """Folding failed. `at` is the event's id, or "deadline/<ms>"; the cause is chained.
+
+    The engine's memory is of no use after it: start again from saved state.
+    """
+
+    def __init__(self, at: str, error: BaseException) -> None:
+        super().__init__(f"folding failed at {at}: {type(error).__name__}: {error}")
+        self.at = at

@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import UTC, tzinfo
 from typing import Any, Protocol
 
+from correlator.errors import FoldFailed
 from correlator.events.event import Event, Reject
 from correlator.events.kinds import KINDS
 from correlator.events.threat import EnrichedEvent, Match
@@ -80,6 +81,8 @@ class Engine:
         self.folded = 0
         self.repeated_records = 0
         self.written_episodes: set[str] = set()  # what `changes` has told so far
+        # What folding failed at three times, by FoldFailed.at: such an event is rejected, not folded.
+        self.poisoned: frozenset[str] = frozenset()
         if self.settings.track_changes:
             snapshot.track(self)
 
@@ -88,17 +91,26 @@ class Engine:
     def receive(self, record: Record) -> Outputs:
         """Folds one record, then everything that its promises allow to be decided."""
         outputs = self.outputs = Outputs()
+        events = record.events
         if record.span is not None:
-            if record.span[1] <= self.spans.get(record.input, -1):
+            first, last = record.span
+            known = self.spans.get(record.input, -1)
+            if last <= known:
                 self.repeated_records += 1
                 return outputs
-            self.spans[record.input] = record.span[1]
+            if first <= known and record.offsets:
+                self.repeated_records += 1
+                events = [one for one, offset in zip(events, record.offsets, strict=True) if offset > known]
+            self.spans[record.input] = last
         promised = self.promised
         add = self.sorter.add
         latest = promised.get(record.input, -1)
-        for event in record.events:
-            if self.plan.has_critical:
-                self._fast_lane(event)
+        for event in events:
+            if self.plan.has_critical and event.id not in self.poisoned:
+                try:
+                    self._fast_lane(event)
+                except Exception as error:
+                    raise FoldFailed(event.id, error) from error
             if not add(event):
                 outputs.rejects.append(_too_late(event, self.settings.max_late_ms))
             if event.received_ms > latest:
@@ -168,7 +180,13 @@ class Engine:
             if (matcher.timers and matcher.timers[0][0] < order_ms) or self.sink is not None:
                 self._deadlines(order_ms)
             for event in sorter.pop():
-                self._fold(event, order_ms)
+                if self.poisoned and event.id in self.poisoned:
+                    self.outputs.rejects.append(_engine_error(event))
+                    continue
+                try:
+                    self._fold(event, order_ms)
+                except Exception as error:
+                    raise FoldFailed(event.id, error) from error
         if last:
             if self.sink is None:
                 matcher.end_of_input()
@@ -188,13 +206,20 @@ class Engine:
             return
         while True:
             rules_ms, threats_ms = matcher.next_deadline_ms(), sink.next_deadline_ms()
-            if 0 <= rules_ms < before_ms and not 0 <= threats_ms < rules_ms:
-                matcher.advance(rules_ms + 1)
-                self._hand_out()
-            elif 0 <= threats_ms < before_ms:
-                sink.advance(threats_ms + 1)
-            else:
-                return
+            due_ms = rules_ms
+            try:
+                if 0 <= rules_ms < before_ms and not 0 <= threats_ms < rules_ms:
+                    matcher.advance(rules_ms + 1)
+                    self._hand_out()
+                elif 0 <= threats_ms < before_ms:
+                    due_ms = threats_ms
+                    sink.advance(threats_ms + 1)
+                else:
+                    return
+            except Exception as error:
+                # The deadline has left its queue: known as poisoned, time goes on behind it.
+                if f"deadline/{due_ms}" not in self.poisoned:
+                    raise FoldFailed(f"deadline/{due_ms}", error) from error
 
     def _fold(self, event: Event, order_ms: int) -> None:
         """The life of one event behind the sorter: edge, match, live state."""
@@ -268,6 +293,19 @@ class Engine:
             in_window=places.in_window(event),
             rules=rules,
         )
+
+
+def _engine_error(event: Event) -> Reject:
+    return Reject(
+        site=event.site,
+        source=event.source,
+        dialect=event.dialect,
+        reason="engine_error",
+        detail=f"folding event {event.id} failed three times; it was left out",
+        received_ms=event.received_ms,
+        origin=event.origin,
+        raw=event.raw,
+    )
 
 
 def _too_late(event: Event, max_late_ms: int) -> Reject:

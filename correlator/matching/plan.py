@@ -19,7 +19,7 @@ from correlator.events.ids import digest
 from correlator.matching.conditions import Conditions
 from correlator.matching.select import DetectionIndex
 from correlator.matching.state import SHIFT
-from correlator.rules.fields import Accessor
+from correlator.rules.fields import Accessor, accessor_of
 from correlator.rules.predicates import compile_condition
 from correlator.rules.syntax import (
     TEMPORAL_TYPES,
@@ -338,7 +338,7 @@ class _Compiler:
                     feed = next((one for one in producer.feeds if one.keyspace is keyspace), None)
                     if feed is None:
                         fields = tuple(aliases.get(name, {}).get(key, name) for name in keyspace.names)
-                        feed = Feed(key, keyspace, fields, tuple(Accessor(name, self.places) for name in fields))
+                        feed = Feed(key, keyspace, fields, tuple(accessor_of(name, self.places) for name in fields))
                         producer.feeds.append(feed)
                     feed.slots.append(slot)
         for producer in self.plan.producers:
@@ -353,12 +353,12 @@ class _Compiler:
             rule = compiled.rule
             own = needed.get(rule.head.key, set())
             compiled.carry = tuple(sorted(own))
-            compiled.carry_accessors = [Accessor(name, self.places) for name in compiled.carry]
+            compiled.carry_accessors = [accessor_of(name, self.places) for name in compiled.carry]
             compiled.group_accessors = {
-                key: [Accessor(rule.aliases.get(name, {}).get(key, name), self.places) for name in rule.group_by]
+                key: [accessor_of(rule.aliases.get(name, {}).get(key, name), self.places) for name in rule.group_by]
                 for key in rule.rules
             }
-            compiled.value_accessors = [Accessor(name, self.places) for name in rule.fields]
+            compiled.value_accessors = [accessor_of(name, self.places) for name in rule.fields]
             for step, key in enumerate(rule.rules):
                 if key in self.rules.correlations:
                     asks = {rule.aliases.get(name, {}).get(key, name) for name in rule.group_by} | set(rule.fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from correlator.clock import DAY_MS, SECOND_MS
@@ -44,7 +45,8 @@ class Record:
 
     events of one input in the order received; ticks: input -> "everything received up to this time
     (ms) is in the log"; span: (first, last) raw offset of the input, so that a record that is read
-    twice is known; inputs_out: inputs that a living ingest took out.
+    twice is known; offsets: raw offset of each event, so that a part of it is known as well (empty: the
+    record is taken or dropped as a whole); inputs_out: inputs that a living ingest took out.
     """
 
     events: list[Event] = field(default_factory=list)
@@ -52,6 +54,7 @@ class Record:
     input: str = ""
     span: tuple[int, int] | None = None
     inputs_out: tuple[str, ...] = ()
+    offsets: Sequence[int] = ()
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 from correlator.events.event import Event
-from correlator.rules.fields import MISSING, OUR_NAMES, Accessor
+from correlator.rules.fields import MISSING, OUR_NAMES, Accessor, accessor_of
 from correlator.rules.places import Places
 from correlator.rules.predicates import Anchors, Predicate, anchor_rank
 
@@ -84,7 +84,7 @@ class DetectionIndex:
         self._kind_field = tables.pop("kind", {})
         for field in sorted(tables):
             if "." in field or field.startswith("@") or field in OUR_NAMES:
-                self._fields.append((Accessor(field, self._places), tables[field]))
+                self._fields.append((accessor_of(field, self._places), tables[field]))
             else:
                 self._plain.append((field, tables[field]))
 

@@ -80,6 +80,23 @@ def load_rules(
     return _load(texts, changes, regex_backtracking)
 
 
+def rule_texts(root: Path, paths: Sequence[Path]) -> list[tuple[str, bytes]]:
+    """(name, bytes) of every rule file under the paths, as `load_rules` reads them.
+
+    Names are relative to `root` where the file lies under it, so that they are the same on every
+    machine. Raises UsageError for a path that does not exist.
+    """
+    return [(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name, _bytes(path))
+            for path in _files(paths)]  # fmt: skip
+
+
+def rules_of(
+    texts: Iterable[tuple[str, bytes]], overlay: tuple[str, bytes] | None = None, *, regex_backtracking: bool = False
+) -> LoadedRules:
+    """As `load_rules`, of (name, bytes) of files and of an overlay."""
+    return _load(texts, overlay, regex_backtracking)
+
+
 def rules_text(
     text: str, file: str = "rules.yml", *, overlay: str | None = None, regex_backtracking: bool = False
 ) -> LoadedRules:

@@ -13,12 +13,15 @@ No I/O, no clock: `receive` folds one record of the log and returns what was dec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, tzinfo
+from operator import itemgetter
 from typing import Any
 
 from correlator.linking.api import Linker
 from correlator.linking.shared import SharedEvidenceLinker
 from correlator.matching import Engine, EngineSettings, Outputs, Record
+from correlator.matching.carry import carried_over
 from correlator.rules.syntax import RuleSet
 from correlator.threats.book import ThreatBook
 
@@ -26,7 +29,8 @@ from correlator.threats.book import ThreatBook
 class Pipeline:
     """Engine and threats of one site.
 
-    places: the site model with live state (`correlator.premises.Premises`), or None.
+    places: the site model with live state (`correlator.premises.Premises`), or None. retired: rules of
+    an earlier configuration that decide no more but whose findings open threats still hold.
     """
 
     def __init__(
@@ -37,10 +41,13 @@ class Pipeline:
         settings: EngineSettings | None = None,
         zone: tzinfo = UTC,
         linker: Linker | None = None,
+        retired: RuleSet | None = None,
     ) -> None:
         self.places = places
-        self.book = ThreatBook(site, rules, linker if linker is not None else SharedEvidenceLinker(), places)
+        told = rules if retired is None else _with_retired(rules, retired)
+        self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places)
         self.engine = Engine(site, rules, places, settings, zone, sink=self.book)
+        self._book_told: dict[str, bytes] = {}  # the book's entries as `changes` last told them
 
     def receive(self, record: Record) -> Outputs:
         """Folds one record, then everything that its promises allow to be decided."""
@@ -55,6 +62,38 @@ class Pipeline:
         outputs.matches.extend(open_matches)
         outputs.threats = self.book.drain() + self.book.open_threats(open_matches)
         return outputs
+
+    def act(self, kind: str, at_ms: int, body: dict[str, Any]) -> bool:
+        """Takes a decision of a person; False if this release does nothing with its kind."""
+        return False
+
+    def take_over(self, before: Pipeline) -> int:
+        """Goes on where a pipeline with other rules or another site stopped; before anything is folded.
+
+        State of rules whose compiled form is the same is kept. Returns how many entries were dropped.
+        """
+        kept: list[tuple[str, bytes]] = []
+        of_engine: list[tuple[str, bytes]] = []
+        for key, value in before.snapshot():
+            if key.startswith("engine/"):
+                of_engine.append((key.removeprefix("engine/"), value))
+            else:
+                kept.append((key, value))
+        carried, dropped = carried_over(of_engine, before.engine.plan, self.engine.plan)
+        self.restore([*kept, *((f"engine/{key}", value) for key, value in carried)])
+        return dropped
+
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """State entries changed (None: deleted) since the last call, by key. Needs `track_changes`."""
+        found: list[tuple[str, bytes | None]] = [(f"engine/{key}", value) for key, value in self.engine.changes()]
+        book = dict(self.book.snapshot())
+        told = self._book_told
+        found += [(f"threats/{key}", value) for key, value in book.items() if told.get(key) != value]
+        found += [(f"threats/{key}", None) for key in told if key not in book]
+        self._book_told = book
+        if self.places is not None:
+            found += [(f"live/{key}", value) for key, value in self.places.changes()]
+        return sorted(found, key=itemgetter(0))
 
     def snapshot(self) -> list[tuple[str, bytes]]:
         """All state entries, by key."""
@@ -72,9 +111,18 @@ class Pipeline:
             parts[part].append((rest, value))
         self.engine.restore(parts["engine"])
         self.book.restore(parts["threats"])
+        self._book_told = dict(parts["threats"])
         if self.places is not None:
             self.places.restore(parts["live"])
 
     def counters(self) -> dict[str, int]:
         """What was dropped, repeated or late so far."""
         return {**self.engine.counters(), "evidence_missing": self.book.evidence_missing}
+
+
+def _with_retired(rules: RuleSet, retired: RuleSet) -> RuleSet:
+    return replace(
+        rules,
+        detections={**retired.detections, **rules.detections},
+        correlations={**retired.correlations, **rules.correlations},
+    )

@@ -18,7 +18,7 @@ from correlator.events.threat import EnrichedEvent, Match
 from correlator.matching import Engine, EngineSettings, Record
 from correlator.matching.plan import split_absence
 from correlator.premises import Premises, load_site
-from correlator.rules.fields import MISSING, Accessor, keys_of
+from correlator.rules.fields import MISSING, accessor_of, keys_of
 from correlator.rules.predicates import Predicate, Step, compile_condition, shown
 from correlator.rules.syntax import (
     TEMPORAL_TYPES,
@@ -552,7 +552,7 @@ def _what_it_met(
             for name in rule.group_by:
                 key = next((one for one in rule.rules if one in run.keys[event.id]), "")
                 source = rule.aliases.get(name, {}).get(key, name)
-                parts.append(f"{name} is {plain(Accessor(source, places).get(event), event)}")
+                parts.append(f"{name} is {plain(accessor_of(source, places).get(event), event)}")
             yield f"    met: {', '.join(parts)}  <{event.origin}>"
     if form.absence:
         first_ms, last_ms = match.first_ms - rule.timespan_ms, match.last_ms + rule.timespan_ms
@@ -574,7 +574,7 @@ def _of_group(run: _Run, found: Match, key: str, match: Match, rule: Correlation
         if found.group:
             met: Any = found.group.get(source)
         else:
-            met = next((Accessor(source, places).get(event) for event in run.events_of(found)), MISSING)
+            met = next((accessor_of(source, places).get(event) for event in run.events_of(found)), MISSING)
         if not set(keys_of(met)) & set(keys_of(value)):
             return False
     return True
@@ -583,4 +583,4 @@ def _of_group(run: _Run, found: Match, key: str, match: Match, rule: Correlation
 def _operand_value(run: _Run, operand: Operand, event: Event, places: Premises) -> str:
     if not operand.field:
         return run.enriched[event.id].place_name or "not known"
-    return plain(Accessor(operand.field, places).get(event), event)
+    return plain(accessor_of(operand.field, places).get(event), event)

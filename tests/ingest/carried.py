@@ -1,0 +1,105 @@
+"""A scenario as a carrier would feed it: messages by input, through intake, into the site's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from correlator.events.event import Reject
+from correlator.events.threat import Threat
+from correlator.ingest.intake import Intake
+from correlator.ingest.raw import RawMessage
+from correlator.ingest.settings import IngestSettings
+from correlator.ingest.sources import SourceRow, SourceTable
+from correlator.matching import EngineSettings, Record
+from correlator.run.bodies import Bundle, bundle
+from correlator.run.log import LogRecord, decode, encode
+from correlator.run.replay import make_pipeline, scenario_rules
+from correlator.run.scenario import Scenario, load_scenario
+from correlator.run.site_engine import SiteEngine
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+
+
+def scenario(name: str) -> Scenario:
+    return load_scenario(SCENARIOS / name)
+
+
+def scenario_table(one: Scenario) -> SourceTable:
+    """The scenario's routes as ingest knows them: MQTT on raw.mqtt, each log on a topic of its own."""
+    rows = []
+    for given in one.inputs:
+        name = "raw.mqtt" if given.carrier == "mqtt" else f"raw.{given.name}"
+        for source in given.sources:
+            rows.append(SourceRow(name, source.dialect, source.context, source.topics, one.site_id))
+    return SourceTable(rows, {one.site_id: one.zone})
+
+
+def scenario_bundle(one: Scenario) -> Bundle:
+    rules = ["pack" if rule == "pack" else Path(rule) for rule in one.rules]
+    return bundle(one.site_file, rules, one.overlay, EngineSettings(lateness_ms=one.lateness_ms))
+
+
+def raw_messages(one: Scenario) -> Iterator[RawMessage]:
+    """The scenario's messages in order of receive time, each with the position in its own input."""
+    offsets: dict[str, int] = {}
+    carriers = {given.name: given.carrier for given in one.inputs}
+    for name, _, _, message in one.read():
+        if isinstance(message, Reject) or message.received_ms > one.until_ms:
+            continue
+        input = "raw.mqtt/0" if carriers[name] == "mqtt" else f"raw.{name}/0"
+        offset = offsets.get(input, -1) + 1
+        offsets[input] = offset
+        raw = msgspec.structs.replace(message, raw=f"{input}:{offset}")
+        yield RawMessage(input, offset, one.site_id, raw)
+
+
+def last_promises(one: Scenario, messages: list[RawMessage]) -> list[RawMessage]:
+    """What the simulator sends at the end: time goes on to `until` and no further."""
+    until_ms = one.until_ms + one.lateness_ms + 1
+    ends = {message.input: message.offset for message in messages}
+    return [
+        RawMessage(input, offset + 1, one.site_id, messages[0].message, until_ms)
+        for input, offset in sorted(ends.items())
+    ]
+
+
+def log_of(one: Scenario, **settings: int) -> tuple[list[LogRecord], Bundle, Intake]:
+    """The scenario as records of the log, and the bodies they name."""
+    made = scenario_bundle(one)
+    intake = Intake(scenario_table(one), IngestSettings(trust_sender_time=True, **settings))
+    messages = list(raw_messages(one))
+    messages += last_promises(one, messages)
+    intake.configure(one.site_id, msgspec.structs.replace(made.configuration, serial=1), 0)
+    intake.declare(one.site_id, sorted({message.input for message in messages}), 0)
+    records: list[LogRecord] = []
+    for number, message in enumerate(messages):
+        intake.take(message, number)
+        intake.poll(number)
+        records += [record for _, record in intake.drain()]
+    intake.flush(len(messages))
+    records += [record for _, record in intake.drain()]
+    return [decode(encode(record)) for record in records], made, intake
+
+
+def engine_for(one: Scenario, made: Bundle) -> SiteEngine:
+    return SiteEngine(one.site_id, made.bodies)
+
+
+def told(threat: Threat) -> bytes:
+    """A threat as bytes, without the carrier's positions."""
+    members = tuple(msgspec.structs.replace(member, raw="") for member in threat.members)
+    return msgspec.json.encode(msgspec.structs.replace(threat, members=members), order="deterministic")
+
+
+def replayed(one: Scenario) -> list[bytes]:
+    """Every revision of every threat that a replay tells up to `until`."""
+    pipeline, _ = make_pipeline(one, scenario_rules(one))
+    threats: list[Threat] = []
+    for batch in one.events():
+        if batch.received_ms <= one.until_ms:
+            threats += pipeline.receive(Record(events=list(batch.events))).threats
+    threats += pipeline.receive(Record(ticks={"": one.until_ms + one.lateness_ms + 1})).threats
+    return [told(threat) for threat in threats]

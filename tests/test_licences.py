@@ -28,7 +28,7 @@ ELSEWHERE = {"colorama": "BSD-3-Clause"}
 
 ALLOWED = re.compile(
     r"MIT|MIT-0|MIT-CMU|ISC|Zlib|Unlicense|0BSD|CC0-1\.0|PSF-2\.0|Python-2\.0|BSL-1\.0"
-    r"|Apache(-| Software License| License).*|BSD(-| License).*|ISC License.*|MIT License|The Unlicense.*"
+    r"|Apache(-| Software License| License).*|BSD|BSD(-| License).*|ISC License.*|MIT License|The Unlicense.*"
     r"|Python Software Foundation License|MPL-2\.0|Mozilla Public License 2\.0.*"
     r"|LGPL-.*|GNU (Lesser|Library) .*|GNU LGPL.*"
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from tests.ingest.carried import engine_for, log_of, replayed, scenario, told
 
 from correlator.events.threat import Threat
+from tests.ingest.carried import engine_for, log_of, replayed, scenario, told
 
 
 @pytest.mark.parametrize("name", ["vaccine-theft", "patient-data-theft", "fire-drill", "contractor-window"])

@@ -1,0 +1,78 @@
+"""How to reach Kafka: the part `kafka:` of correlator.yaml, and what the clients make of it.
+
+One section for bridge, ingest, worker and commands, so that addresses and secrets stand in one place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from correlator.errors import UsageError
+
+MESSAGE_BYTES = 4 << 20  # largest record between our stages; topics are made with it
+
+
+class KafkaSettings(BaseModel):
+    """Broker addresses, prefix of topic names, TLS and credentials.
+
+    A password is given by file or by environment (CORRELATOR_KAFKA__PASSWORD) and never printed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bootstrap: str = Field(default="127.0.0.1:9092", description="host:port of one or more brokers, by comma")
+    prefix: str = Field(default="", description="stands before the name of every topic, group and transaction")
+    security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        default="plaintext", description="how to connect; sasl_ssl in the secured profile"
+    )
+    mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(default="SCRAM-SHA-512", description="SASL")
+    username: str = Field(default="", description="SASL user")
+    password: SecretStr = Field(default=SecretStr(""), description="SASL password; better as password_file")
+    password_file: Path | None = Field(default=None, description="file whose first line is the SASL password")
+    ca_file: Path | None = Field(default=None, description="CA certificates, PEM")
+    certificate_file: Path | None = Field(default=None, description="our certificate (mutual TLS), PEM")
+    key_file: Path | None = Field(default=None, description="key of our certificate, PEM")
+
+    @model_validator(mode="after")
+    def _credentials(self) -> KafkaSettings:
+        if self.security.startswith("sasl") and not self.username:
+            raise ValueError("security with SASL needs a username")
+        return self
+
+    def topic(self, name: str) -> str:
+        """The name of one of our topics on this cluster."""
+        return self.prefix + name
+
+    def secret(self) -> str:
+        """The SASL password. Raises UsageError if its file cannot be read."""
+        if self.password_file is None:
+            return self.password.get_secret_value()
+        try:
+            return self.password_file.read_text(encoding="utf-8").partition("\n")[0].strip()
+        except OSError as error:
+            raise UsageError(f"{self.password_file}: the password cannot be read: {error.strerror}") from error
+
+    def client(self, **more: Any) -> dict[str, Any]:
+        """The configuration of a confluent-kafka client; `more` as confluent names it, dots as `__`."""
+        made: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap,
+            "security.protocol": self.security,
+            "log_level": 2,
+            "message.max.bytes": MESSAGE_BYTES,
+        }
+        if self.security.startswith("sasl"):
+            made |= {
+                "sasl.mechanism": self.mechanism,
+                "sasl.username": self.username,
+                "sasl.password": self.secret(),
+            }
+        files = (
+            ("ssl.ca.location", self.ca_file),
+            ("ssl.certificate.location", self.certificate_file),
+            ("ssl.key.location", self.key_file),
+        )
+        made |= {name: str(path) for name, path in files if path is not None}
+        return made | {name.replace("__", "."): value for name, value in more.items()}

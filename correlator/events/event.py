@@ -57,7 +57,8 @@ class StateValue(Struct, frozen=True, gc=False):
     alarm: bool = False
 
 
-class Event(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+# Not keyword-only: `Context.event` makes every event of every message and gives the fields in this order.
+class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     """One normalised fact.
 
     id            32 hex digits, see `correlator.events.ids`

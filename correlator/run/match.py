@@ -33,7 +33,8 @@ from correlator.rules.load import load_rules
 from correlator.rules.syntax import RuleHead
 from correlator.run.collector import settle_collector
 from correlator.sources import DIALECTS, ClockPolicy, Context, Dialect, MapSpec, Message, load_map
-from correlator.sources.dialect import MAX_PAYLOAD_BYTES, Unreadable, parse_object
+from correlator.sources.dialect import MAX_PAYLOAD_BYTES
+from correlator.sources.reading import Unreadable, parse_object
 
 TIME_KEYS = ("@timestamp", "timestamp", "time", "ts")
 SITE = "match"

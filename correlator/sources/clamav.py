@@ -29,8 +29,9 @@ from functools import lru_cache
 from typing import Any, Final
 
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.logparts import check_host_setting, ip_entity, log_host, present
+from correlator.sources.reading import Unreadable, parse_object
 
 _LOG_TIME: Final = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) {1,2}(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4}) -> ")
 _MONTHS: Final = {name: at for at, name in enumerate(

@@ -11,7 +11,6 @@ says and marks it as state (`Event.state`); the engine lets only changes pass.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
@@ -22,12 +21,12 @@ import msgspec
 from msgspec import Struct
 
 from correlator.clock import IMPOSSIBLE_FROM_MS, UNSET_BEFORE_MS
-from correlator.events.event import Entity, Event, Reject, RejectReason, StateValue
+from correlator.events.event import Entity, Event, Reject, RejectReason, StateValue, TimeQuality
 from correlator.events.identity import Identity
 from correlator.events.ids import content_event_id, native_event_id
+from correlator.sources.reading import Unreadable
 
 MAX_PAYLOAD_BYTES = 1_048_576  # larger messages are rejected: EVE and Wazuh lines stay far below
-MAX_DEPTH = 64  # nesting of JSON; real messages of the sources here stay below 12
 REJECT_KEEPS_BYTES = 65_536
 
 
@@ -91,6 +90,25 @@ class ClockPolicy:
     zone: tzinfo | None = UTC
     skew_ms: int = 300_000
 
+    def time_of(self, device_ms: int | None, received_ms: int, queued_since_ms: int) -> tuple[int, TimeQuality]:
+        """(time of an event in ms UTC, time_quality): the device time where it is trusted, else `received_ms`.
+
+        A message that waited in a broker may be as old as the queue. Without a receive time (-1) a device
+        time that is set counts, whatever it says.
+        """
+        if device_ms is None:
+            return received_ms, "queued" if queued_since_ms else "received"
+        if self.basis != "device":
+            return received_ms, "received"
+        if device_ms < UNSET_BEFORE_MS:
+            return received_ms, "unset"
+        skew_ms = self.skew_ms
+        if received_ms < 0 or -skew_ms <= device_ms - received_ms <= skew_ms:
+            return device_ms, "device"
+        if queued_since_ms and queued_since_ms - skew_ms <= device_ms <= received_ms + skew_ms:
+            return device_ms, "device"
+        return received_ms, "skewed"
+
 
 @dataclass(slots=True)
 class Context:
@@ -131,78 +149,46 @@ class Context:
         only a delivery with the MQTT DUP flag is.
         """
         received_ms = message.received_ms
-        quality = "device"
-        if device_ms is None:
-            time_ms, sub_ns = received_ms, 0
-            quality = "queued" if message.queued_since_ms else "received"
-        elif self.clock.basis != "device":
-            time_ms, sub_ns, quality = received_ms, 0, "received"
-        elif device_ms < UNSET_BEFORE_MS:
-            time_ms, sub_ns, quality = received_ms, 0, "unset"
+        time_ms, quality = self.clock.time_of(device_ms, received_ms, message.queued_since_ms)
+        if quality != "device":
+            sub_ns = 0
         elif received_ms < 0:
-            time_ms = received_ms = device_ms
-        elif message.queued_since_ms and message.queued_since_ms - self.clock.skew_ms <= device_ms <= (
-            received_ms + self.clock.skew_ms
-        ):
-            time_ms = device_ms
-        elif -self.clock.skew_ms <= device_ms - received_ms <= self.clock.skew_ms:
-            time_ms = device_ms
-        else:
-            time_ms, sub_ns, quality = received_ms, 0, "skewed"
-        dup_key = ""
+            received_ms = time_ms
+        dedupe, dup_key = True, ""
         if native_id:
             event_id = native_event_id(self.site, self.source, native_id, index)
         else:
-            stamp = device_ms if device_ms is not None else message.received_ms
-            event_id = content_event_id(self.site, self.source, message.channel, message.payload, stamp, index)
+            where = (self.site, self.source, message.channel, message.payload)
+            event_id = content_event_id(*where, message.received_ms if device_ms is None else device_ms, index)
+            dedupe = dedupe_content and device_ms is not None
             if dedupe_content and device_ms is None:
-                dup_key = content_event_id(self.site, self.source, message.channel, message.payload, 0, index)
-        if state is None and not (message.retained or message.dup or dup_key or text or level or self.map_version):
-            # Most messages: what stands at its default costs time to pass.
-            return Event(
-                id=event_id,
-                site=self.site,
-                source=self.source,
-                dialect=self.dialect,
-                kind=kind,
-                time_ms=time_ms,
-                received_ms=received_ms,
-                entities=entities,
-                attributes=attributes if attributes is not None else {},
-                summary=summary,
-                sub_ns=sub_ns,
-                seq=seq or message.line,
-                device_ms=device_ms,
-                time_quality=quality,
-                dedupe=bool(native_id) or (dedupe_content and device_ms is not None),
-                origin=message.origin,
-                raw=message.raw,
-            )
+                dup_key = content_event_id(*where, 0, index)
+        # In the order in which Event declares them: by name they would cost as much as all the rest here.
         return Event(
-            id=event_id,
-            site=self.site,
-            source=self.source,
-            dialect=self.dialect,
-            kind=kind,
-            time_ms=time_ms,
-            received_ms=received_ms,
-            entities=entities,
-            attributes=attributes if attributes is not None else {},
-            state=state,
-            level=level,
-            summary=summary,
-            text=text,
-            sub_ns=sub_ns,
-            seq=seq or message.line,
-            device_ms=device_ms,
-            time_quality=quality,
-            retained=message.retained,
-            dedupe=bool(native_id) or (dedupe_content and device_ms is not None),
-            dup_key=dup_key,
-            mqtt_dup=message.dup,
-            origin=message.origin,
-            raw=message.raw,
-            map_version=self.map_version,
+            event_id,
+            self.site,
+            self.source,
+            self.dialect,
+            kind,
+            time_ms,
+            received_ms,
+            entities,
+            {} if attributes is None else attributes,
+            state,
+            level,
+            summary,
+            text,
+            sub_ns,
+            seq or message.line,
+            device_ms,
+            quality,
+            message.retained,
+            dedupe,
+            dup_key,
+            message.dup,
+            message.origin,
+            message.raw,
+            self.map_version,
         )
 
     def reject(self, message: Message, reason: RejectReason, detail: str) -> Reject:
@@ -227,15 +213,6 @@ def reject(site: str, source: str, dialect: str, message: Message, reason: Rejec
         origin=message.origin,
         raw=message.raw,
     )
-
-
-class Unreadable(Exception):
-    """Raised inside a dialect where a message cannot be taken; `decode` turns it into a Reject."""
-
-    def __init__(self, reason: RejectReason, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,141 +250,15 @@ class Dialect:
             detail = f"{len(message.payload)} bytes; the limit is {MAX_PAYLOAD_BYTES}"
             return [self._reject(message, context, "too_large", detail)]
         try:
-            events: list[Event | Reject] = list(self.decode_message(message, context))
+            events = self.decode_message(message, context)
         except Unreadable as error:
             return [self._reject(message, context, error.reason, error.detail)]
         for event in events:
-            if isinstance(event, Event) and (event.time_ms >= IMPOSSIBLE_FROM_MS or event.time_ms < -1):
+            if not -1 <= event.time_ms < IMPOSSIBLE_FROM_MS:
                 detail = f"time {event.time_ms} ms is not in 1970..2099"
                 return [self._reject(message, context, "impossible_time", detail)]
-        return events
+        return [*events]
 
     def _reject(self, message: Message, context: Context, reason: RejectReason, detail: str) -> Reject:
         made = context.reject(message, reason, detail)
         return msgspec.structs.replace(made, payload=b"") if self.sensitive else made
-
-
-_json = msgspec.json.Decoder()
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def parse_json(payload: bytes) -> Any:
-    """Plain Python values of a JSON text. Raises Unreadable (empty, not_utf8, not_json, too_deep).
-
-    Lone surrogates become U+FFFD, since neither RE2 nor UTF-8 output can carry them. Whole numbers
-    that do not fit 64 bits become their text, since msgpack cannot carry them; rules read both alike.
-    """
-    if not payload.strip():
-        raise Unreadable("empty", "no bytes where a JSON value should be")
-    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
-        raise Unreadable("too_deep", f"nests deeper than {MAX_DEPTH}")
-    try:
-        value = _json.decode(payload)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        try:
-            payload.decode("utf-8")
-        except UnicodeDecodeError as bad:
-            raise Unreadable("not_utf8", f"byte {bad.start} is not UTF-8") from error
-        if _SURROGATE.search(payload):
-            return parse_json(_replace_surrogates(payload))
-        raise Unreadable("not_json", str(error)) from error
-    if _SURROGATE.search(payload):
-        value = _clean(value)
-    try:
-        _pack(value)  # a microsecond; looking at each value takes several
-    except OverflowError:
-        value = _fitting(value)
-    return value
-
-
-def _replace_surrogates(payload: bytes) -> bytes:
-    return re.sub(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
-                  lambda found: found[0] if len(found[0]) == 12 else b"\\ufffd", payload)  # fmt: skip
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8") if not value.isascii() else value
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return value
-
-
-_pack = msgspec.msgpack.Encoder().encode
-
-
-def _fitting(value: Any) -> Any:
-    if type(value) is int:
-        return value if -(2**63) <= value < 2**64 else str(value)
-    if type(value) is list:
-        return [_fitting(item) for item in value]
-    if type(value) is dict:
-        return {key: _fitting(item) for key, item in value.items()}
-    return value
-
-
-def _depth(payload: bytes) -> int:
-    """Largest nesting of brackets outside strings."""
-    deepest = depth = 0
-    in_string = escaped = False
-    for byte in payload:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in (0x7B, 0x5B):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in (0x7D, 0x5D):
-            depth -= 1
-    return deepest
-
-
-def parse_object(payload: bytes) -> dict[str, Any]:
-    """`parse_json` of a message that must be a JSON object. Raises Unreadable("wrong_type") otherwise."""
-    value = parse_json(payload)
-    if type(value) is not dict:
-        raise Unreadable("wrong_type", f"a JSON object was expected, this is {_type_name(value)}")
-    return value
-
-
-def _type_name(value: Any) -> str:
-    return {bool: "a boolean", int: "a number", float: "a number", str: "a text", list: "a list",
-            dict: "an object", type(None): "null"}.get(type(value), type(value).__name__)  # fmt: skip
-
-
-def need_text(data: dict[str, Any], name: str) -> str:
-    """A field that must be a non-empty text. Raises Unreadable naming the field."""
-    value = data.get(name)
-    if type(value) is str and value:
-        return value
-    if value is None or value == "":
-        raise Unreadable("missing_field", f"field {name!r} is missing or empty")
-    raise Unreadable("wrong_type", f"field {name!r} must be a text, this is {_type_name(value)}")
-
-
-def optional_text(data: dict[str, Any], name: str) -> str:
-    """A field's text, "" if absent or null. Raises Unreadable("wrong_type") for anything but a text."""
-    value = data.get(name)
-    if value is None:
-        return ""
-    if type(value) is str:
-        return value
-    raise Unreadable("wrong_type", f"field {name!r} must be a text, this is {_type_name(value)}")
-
-
-def need_number(data: dict[str, Any], name: str) -> float | int:
-    """A field that must be a JSON number. Raises Unreadable naming the field."""
-    value = data.get(name)
-    if type(value) is int or type(value) is float:
-        return value
-    if value is None:
-        raise Unreadable("missing_field", f"field {name!r} is missing")
-    raise Unreadable("wrong_type", f"field {name!r} must be a number, this is {_type_name(value)}")

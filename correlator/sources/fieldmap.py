@@ -19,8 +19,9 @@ from typing import Any, Final
 from correlator.clock import epoch_ms, parse_iso
 from correlator.events.event import Entity, Event
 from correlator.events.kinds import KINDS, missing_roles
-from correlator.sources.dialect import Context, Message, Unreadable, entity, parse_object
+from correlator.sources.dialect import Context, Message, entity
 from correlator.sources.logparts import Hidden, account_entity, host_entity, ip_entity, mac_entity
+from correlator.sources.reading import Unreadable, parse_object
 
 IGNORE: Final = "ignore"  # in a kind table: the message is understood and says nothing
 _MOST_KEPT = 16_384  # combinations of texts remembered by a map, each of texts of at most:

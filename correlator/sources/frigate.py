@@ -28,19 +28,8 @@ from typing import Any, Final
 from correlator.clock import epoch_ms
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import (
-    ClockPolicy,
-    Context,
-    Dialect,
-    Message,
-    Unreadable,
-    entity,
-    need_number,
-    need_text,
-    optional_text,
-    parse_object,
-    state,
-)
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity, state
+from correlator.sources.reading import Unreadable, need_number, need_text, optional_text, parse_object
 from correlator.sources.settings import check_tables
 
 _SEEN: Final = {

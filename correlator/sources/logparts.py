@@ -21,7 +21,8 @@ from correlator.clock import epoch_ms, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity
 from correlator.events.identity import Identity
-from correlator.sources.dialect import INTERNED, Context, Unreadable, entity
+from correlator.sources.dialect import INTERNED, Context, entity
+from correlator.sources.reading import Unreadable
 from correlator.sources.settings import check_tables
 
 # Beyond this a number is no time at all; it keeps every stored time a 64-bit integer.

@@ -24,16 +24,8 @@ from typing import Any, Final
 from correlator.clock import epoch_ms, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event, StateValue
-from correlator.sources.dialect import (
-    ClockPolicy,
-    Context,
-    Dialect,
-    Message,
-    Unreadable,
-    entity,
-    parse_object,
-    state,
-)
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity, state
+from correlator.sources.reading import Unreadable, parse_object
 from correlator.sources.settings import check_tables
 
 _MARK: Final = "/onvif-ej/"

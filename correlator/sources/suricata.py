@@ -17,16 +17,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import (
-    ClockPolicy,
-    Context,
-    Dialect,
-    Message,
-    Unreadable,
-    entity,
-    need_text,
-    parse_object,
-)
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.logparts import (
     Hidden,
     IdentityPaths,
@@ -37,6 +28,7 @@ from correlator.sources.logparts import (
     mac_entity,
     present,
 )
+from correlator.sources.reading import Unreadable, need_text, parse_object
 
 _KINDS: Final[dict[str, str]] = {
     "alert": "ids.alert",

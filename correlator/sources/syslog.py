@@ -34,7 +34,7 @@ from typing import Any, Final, NamedTuple
 from correlator.clock import DAY_MS, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.logparts import (
     Hidden,
     IdentityPaths,
@@ -46,6 +46,7 @@ from correlator.sources.logparts import (
     mac_entity,
     present,
 )
+from correlator.sources.reading import Unreadable
 from correlator.sources.settings import unknown_words, value_fault
 
 _MOST_REPEATED = 100

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.logparts import (
     Hidden,
     IdentityPaths,
@@ -28,6 +28,7 @@ from correlator.sources.logparts import (
     log_time,
     present,
 )
+from correlator.sources.reading import Unreadable, parse_object
 
 _LEVELS: Final[tuple[str, ...]] = (
     *(("informational",) * 4), *(("low",) * 3), *(("medium",) * 5), *(("high",) * 3), *(("critical",) * 2),

@@ -31,7 +31,7 @@ from typing import Any, Final, NamedTuple
 
 from correlator.clock import parse_iso
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.logparts import (
     Hidden,
     IdentityPaths,
@@ -41,6 +41,7 @@ from correlator.sources.logparts import (
     iso_time,
     present,
 )
+from correlator.sources.reading import Unreadable, parse_object
 
 Fields = dict[str, Any]
 

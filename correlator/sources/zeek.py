@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from correlator.events.event import Entity, Event
-from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, Unreadable, entity, parse_object
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.logparts import (
     Hidden,
     IdentityPaths,
@@ -29,6 +29,7 @@ from correlator.sources.logparts import (
     mac_entity,
     present,
 )
+from correlator.sources.reading import Unreadable, parse_object
 
 _KINDS: Final[dict[str, str]] = {
     "conn": "network.flow",

@@ -25,17 +25,8 @@ from typing import Any, Final
 from correlator.clock import epoch_ms, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event, StateValue
-from correlator.sources.dialect import (
-    ClockPolicy,
-    Context,
-    Dialect,
-    Message,
-    Unreadable,
-    entity,
-    optional_text,
-    parse_json,
-    state,
-)
+from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity, state
+from correlator.sources.reading import Unreadable, optional_text, parse_json
 from correlator.sources.settings import check_tables
 
 # attribute -> {value: (kind, value as state, alarm)}. `contact: true` is *closed*: the magnet is there.

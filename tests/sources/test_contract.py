@@ -28,6 +28,7 @@ from correlator.events.event import TimeQuality
 from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.events.kinds import missing_roles
 from correlator.sources import DIALECTS, Context, Dialect, Message, prepared_settings
+from correlator.sources.reading import parse_json
 
 HERE = Path(__file__).parent
 DIALECT_NAMES = list(DIALECTS)
@@ -252,6 +253,24 @@ def test_nesting_without_end_is_a_reject(name: str) -> None:
             payload = json.dumps(body)[:-1] + ', "zzz": ' + "[" * 5_000 + "]" * 5_000 + "}"
             made = decode(sample, msgspec.structs.replace(sample.message, payload=payload.encode()))
             assert kinds(made) == ["reject:too_deep"]
+
+
+@pytest.mark.parametrize("escape", [r"\ud83d\ude00", r"\ud83d", r"\udc00\ud83d"])
+@every_dialect
+def test_a_broken_json_text_with_escaped_surrogates_is_a_reject(name: str, escape: str) -> None:
+    for sample in samples(name):
+        if isinstance(sample.body, dict) and sample.row["expect"] and "reject" not in sample.row["expect"][0]:
+            payload = json.dumps(sample.body)[:-1] + f', "zzz": "{escape}" "and more"}}'
+            made = decode(sample, msgspec.structs.replace(sample.message, payload=payload.encode()))
+            assert kinds(made) == ["reject:not_json"]
+
+
+@pytest.mark.parametrize("escape", [r"\ud83d", r"\udc00\ud83d"])
+def test_a_lone_surrogate_becomes_the_replacement_character(escape: str) -> None:
+    assert parse_json(f'{{"a": "x{escape}", "b": "\\ud83d\\ude00"}}'.encode()) == {
+        "a": "x" + "\ufffd" * escape.count("u"),
+        "b": "\N{GRINNING FACE}",
+    }
 
 
 # ---- retained and repeated messages ---------------------------------------------------------------------

@@ -187,8 +187,6 @@ class _Compiler:
         plan.critical = DetectionIndex(self.places)
         for key in sorted(rules.detections):
             self._detection(rules.detections[key], zone, filter_logsource)
-        plan.index.freeze()
-        plan.critical.freeze()
         plan.critical_kinds = plan.critical.kinds()
         for index, rule in enumerate(rules.correlations.values()):
             plan.rules.append(self._correlation(index, rule))

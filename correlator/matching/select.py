@@ -1,8 +1,10 @@
 """Finds the detections that an event can match at all: most events of a hospital should meet none.
 
-Each detection gives anchors, (field, lower-cased value) pairs of which one must hold for it to be
-true. They are kept in one table per field; an event is looked up once per field, however many rules
-there are. A detection without anchors is tried on every event.
+What a detection asks of kind and dialect is answered once for all events that have them in common
+(`Predicate.settled`). Of what is left, each detection gives anchors, (field, lower-cased value) pairs
+of which one must hold for it to be true. They are kept in one table per field; an event is looked up
+once per field, however many rules there are. A detection without anchors is tried on every event of
+its kind.
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ from typing import Any, Final, final
 from correlator.events.event import Event
 from correlator.rules.fields import MISSING, OUR_NAMES, Accessor, accessor_of
 from correlator.rules.places import Places
-from correlator.rules.predicates import Anchors, Predicate, anchor_rank
+from correlator.rules.predicates import Known, Predicate, anchor_rank
 
 Test = Callable[[Event], bool]
+
+MAX_SELECTIONS: Final = 4_096  # pairs of dialect and kind; when there are more, they are all made anew
 
 
 @final
 class Candidate:
-    """A detection in the index: `number` of its producer, and the test that decides (None: the anchor did)."""
+    """A detection in the index: `number` of its producer, and the test that decides (None: it is sure)."""
 
     __slots__ = ("number", "test")
 
@@ -43,114 +47,135 @@ def anchor_text(value: Any) -> str:
 
 
 @final
+class Selection:
+    """The detections that events of one dialect and kind can hit.
+
+    plain: fields that can only be an attribute of that very name; fields: all others; always: tried or
+    sure on each event.
+    """
+
+    __slots__ = ("always", "fields", "nothing", "plain")
+
+    def __init__(self, left: list[tuple[int, Predicate | bool]], places: Places | None) -> None:
+        self.always: list[Candidate] = []
+        self.plain: list[tuple[str, Table]] = []
+        self.fields: list[tuple[Accessor, Table]] = []
+        self.nothing = not left
+        # Each detection goes where the fewest others are: of several field values that it asks for, one is
+        # its place. The field comes first, then how many detections could stand at the value.
+        asking = [(number, predicate) for number, predicate in left if isinstance(predicate, Predicate)]
+        crowd = Counter(
+            anchor for _, predicate in asking for anchor in {one for choice in predicate.choices for one in choice}
+        )
+        tables: dict[str, Table] = {}
+        for number, predicate in left:
+            if not isinstance(predicate, Predicate):
+                self.always.append(Candidate(number, None))
+                continue
+            if not predicate.choices:
+                self.always.append(Candidate(number, predicate.test))
+                continue
+            chosen = min(
+                predicate.choices,
+                key=lambda choice: (anchor_rank(choice)[0], sum(crowd[one] for one in choice), choice),
+            )
+            candidate = Candidate(number, None if predicate.exact else predicate.test)
+            for field, text in sorted(set(chosen)):
+                tables.setdefault(field, {}).setdefault(text, []).append(candidate)
+        for field in sorted(tables):
+            if "." in field or field.startswith("@") or field in OUR_NAMES:
+                self.fields.append((accessor_of(field, places), tables[field]))
+            else:
+                self.plain.append((field, tables[field]))
+
+
+@final
 class DetectionIndex:
     """Which detections an event hits, in the order of their numbers."""
 
     def __init__(self, places: Places | None) -> None:
         self._places = places
-        self._added: list[tuple[int, tuple[Anchors, ...], bool, Test]] = []
-        self._by_kind: Table = {}  # "@kind": the event's own kind
-        self._kind_field: Table = {}  # "kind": an attribute of that name, else the event's own
-        self._plain: list[tuple[str, Table]] = []  # fields that can only be an attribute of that very name
-        self._fields: list[tuple[Accessor, Table]] = []
-        self._always: list[Candidate] = []
+        self._added: list[tuple[int, Predicate]] = []
+        # dialect -> kind -> selection; `_shadowed` is for events with an attribute "kind" of their own.
+        self._plain: dict[str, dict[str, Selection]] = {}
+        self._shadowed: dict[str, dict[str, Selection]] = {}
+        self._made = 0
 
     def add(self, number: int, predicate: Predicate) -> None:
         """Puts a detection in, under the number of its producer."""
-        self._added.append((number, predicate.choices, predicate.exact, predicate.test))
-
-    def freeze(self) -> None:
-        """Ends building: each detection goes where the fewest others are.
-
-        Of several field values that a detection asks for, one is its place in the index. The field comes
-        first (one look-up of `kind` serves many rules), then how many detections could stand at the value.
-        """
-        crowd = Counter(
-            anchor for _, choices, _, _ in self._added for anchor in {one for choice in choices for one in choice}
-        )
-        tables: dict[str, Table] = {}
-        for number, choices, exact, test in self._added:
-            if not choices:
-                self._always.append(Candidate(number, test))
-                continue
-            chosen = min(
-                choices,
-                key=lambda choice: (anchor_rank(choice)[0], sum(crowd[one] for one in choice), choice),
-            )
-            candidate = Candidate(number, None if exact else test)
-            for field, text in sorted(set(chosen)):
-                table = self._by_kind if field == "@kind" else tables.setdefault(field, {})
-                table.setdefault(text, []).append(candidate)
-        self._kind_field = tables.pop("kind", {})
-        for field in sorted(tables):
-            if "." in field or field.startswith("@") or field in OUR_NAMES:
-                self._fields.append((accessor_of(field, self._places), tables[field]))
-            else:
-                self._plain.append((field, tables[field]))
+        self._added.append((number, predicate))
 
     def kinds(self) -> frozenset[str] | None:
         """The event kinds that can hit anything; None if other fields decide that too."""
-        if self._always or self._plain or self._fields:
-            return None
-        return frozenset(self._by_kind) | frozenset(self._kind_field)
+        found: set[str] = set()
+        for _, predicate in self._added:
+            choices = [one for one in predicate.choices if all(field in ("kind", "@kind") for field, _ in one)]
+            if not choices:
+                return None
+            found.update(text for _, text in choices[0])
+        return frozenset(found)
+
+    def candidates(self, event: Event) -> list[Candidate]:
+        """The detections that the event's values leave; one can stand there twice."""
+        attributes = event.attributes
+        selections = (self._shadowed if "kind" in attributes else self._plain).get(event.dialect)
+        selection = selections.get(event.kind) if selections is not None else None
+        if selection is None:
+            selection = self._select(event)
+        if selection.nothing:
+            return _NONE
+        found = selection.always
+        for field, table in selection.plain:
+            value = attributes.get(field, MISSING)
+            if type(value) is str:
+                chosen = table.get(value.lower())
+                if chosen is not None:
+                    found = found + chosen if found else chosen
+            elif value is not MISSING:
+                found = found + _of_value(value, table)
+        for accessor, table in selection.fields:
+            value = accessor.get(event)
+            if type(value) is str:
+                chosen = table.get(value.lower())
+                if chosen is not None:
+                    found = found + chosen if found else chosen
+            elif value is not MISSING:
+                found = found + _of_value(value, table)
+        return found
 
     def hits(self, event: Event) -> list[int]:
         """Numbers of the detections that are true for the event, ascending, each once."""
-        found: list[int] = []
-        candidates = self._by_kind.get(event.kind)
-        if candidates is not None:
-            for candidate in candidates:
-                test = candidate.test
-                if test is None or test(event):
-                    found.append(candidate.number)
-        attributes = event.attributes
-        value = attributes.get("kind", event.kind)
-        if type(value) is str:
-            candidates = self._kind_field.get(value.lower())
-            if candidates is not None:
-                for candidate in candidates:
-                    test = candidate.test
-                    if test is None or test(event):
-                        found.append(candidate.number)
-        else:
-            _try_value(value, self._kind_field, event, found)
-        for field, table in self._plain:
-            value = attributes.get(field, MISSING)
-            if type(value) is str:
-                candidates = table.get(value.lower())
-                if candidates is not None:
-                    for candidate in candidates:
-                        test = candidate.test
-                        if test is None or test(event):
-                            found.append(candidate.number)
-            elif value is not MISSING:
-                _try_value(value, table, event, found)
-        for accessor, table in self._fields:
-            value = accessor.get(event)
-            if type(value) is str:
-                candidates = table.get(value.lower())
-                if candidates is not None:
-                    for candidate in candidates:
-                        test = candidate.test
-                        if test is None or test(event):
-                            found.append(candidate.number)
-            elif value is not MISSING:
-                _try_value(value, table, event, found)
-        for candidate in self._always:
-            if candidate.test(event):  # type: ignore[misc]
-                found.append(candidate.number)
-        if len(found) > 1:
-            found = sorted(set(found))
-        return found
-
-
-def _try_value(value: Any, table: Table, event: Event, found: list[int]) -> None:
-    """As in `hits`, for a number, a truth value or a list (each element)."""
-    for item in value if type(value) is list else (value,):
-        for candidate in table.get(anchor_text(item), _NONE):
+        hits: list[int] = []
+        for candidate in self.candidates(event):
             test = candidate.test
             if test is None or test(event):
-                found.append(candidate.number)
+                hits.append(candidate.number)
+        if len(hits) > 1:
+            hits = sorted(set(hits))
+        return hits
+
+    def _select(self, event: Event) -> Selection:
+        """Makes the selection for the first event of its dialect and kind."""
+        if self._made >= MAX_SELECTIONS:
+            self._plain.clear()
+            self._shadowed.clear()
+            self._made = 0
+        shadowed = "kind" in event.attributes
+        known = Known(event.kind, event.dialect, not shadowed)
+        left = [(number, predicate.settled(known)) for number, predicate in self._added]
+        selection = Selection([one for one in left if one[1] is not False], self._places)
+        selections = self._shadowed if shadowed else self._plain
+        selections.setdefault(event.dialect, {})[event.kind] = selection
+        self._made += 1
+        return selection
+
+
+def _of_value(value: Any, table: Table) -> list[Candidate]:
+    """What a number, a truth value or a list (each element) leaves."""
+    found: list[Candidate] = []
+    for item in value if type(value) is list else (value,):
+        found = found + table.get(anchor_text(item), _NONE)
+    return found
 
 
 _NONE: Final[list[Candidate]] = []

@@ -8,6 +8,7 @@ reaches the rule.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from math import isfinite
 from typing import Any, Final, final
 
@@ -31,28 +32,11 @@ class Missing:
 
 MISSING: Final = Missing()
 
-# How a field that is no attribute is looked up.
-_PLAIN = 0  # not at all
-_KIND, _SOURCE, _DIALECT, _SITE, _LEVEL, _TIME, _ATTRIBUTE, _VALUE = 1, 2, 3, 4, 5, 6, 7, 8
-_ENTITY = 9  # first entity of a kind, in one role if given
-_PERSON, _ZONE, _FLOOR, _BUILDING, _ASSET = 10, 11, 12, 13, 14  # resolved by the site model
-
-_OWN: dict[str, int] = {
-    "kind": _KIND,
-    "source": _SOURCE,
-    "dialect": _DIALECT,
-    "site": _SITE,
-    "level": _LEVEL,
-    "time_ms": _TIME,
-    "state.attribute": _ATTRIBUTE,
-    "state.value": _VALUE,
-    "person": _PERSON,
-    "zone": _ZONE,
-    "floor": _FLOOR,
-    "building": _BUILDING,
-    "asset": _ASSET,
-}
-OUR_NAMES: Final = frozenset({*_OWN, *ENTITY_KINDS, *(f"{role}.{kind}" for role in ROLES for kind in ENTITY_KINDS)})
+_EVENT_WORDS: Final = ("kind", "source", "dialect", "site", "level", "time_ms", "state.attribute", "state.value")
+_PLACE_WORDS: Final = ("person", "zone", "floor", "building", "asset")  # resolved by the site model
+OUR_NAMES: Final = frozenset({
+    *_EVENT_WORDS, *_PLACE_WORDS, *ENTITY_KINDS, *(f"{role}.{kind}" for role in ROLES for kind in ENTITY_KINDS)
+})  # fmt: skip
 
 
 def entity_kind_of(field: str) -> tuple[str, str]:
@@ -63,94 +47,205 @@ def entity_kind_of(field: str) -> tuple[str, str]:
     return "", ""
 
 
-@final
-class Accessor:
-    """Reads one field of events. "@kind" and "@dialect" read the event's own, past any attribute."""
+class Accessor(ABC):
+    """Reads one field of events."""
 
-    __slots__ = ("_direct", "_how", "_kind", "_parts", "_places", "_role", "field")
+    __slots__ = ("field",)
 
-    def __init__(self, field: str, places: Places | None) -> None:
+    def __init__(self, field: str) -> None:
         self.field = field
-        self._places = places
-        self._direct = field.startswith("@")
-        name = field[1:] if self._direct else field
-        self._parts = tuple(name.split(".")) if "." in name else ()
-        self._role, self._kind = entity_kind_of(name)
-        self._how = _OWN.get(name, _ENTITY if self._kind else _PLAIN)
 
+    @abstractmethod
     def get(self, event: Event) -> Any:
         """The field's value, MISSING if it is absent. Lists and objects come as they are."""
-        if not self._direct:
-            value = event.attributes.get(self.field, MISSING)
-            if value is not MISSING:
-                return value
-            if self._parts:
-                value = _descend(event.attributes, self._parts, 0)
-                if value is not MISSING:
-                    return value
-        if self._how == _PLAIN:
-            return MISSING
-        return self._ours(event)
 
-    def _ours(self, event: Event) -> Any:
-        how = self._how
-        if how == _KIND:
-            return event.kind
-        if how == _ENTITY:
-            return event.entity(self._kind, self._role) or MISSING
-        if how == _DIALECT:
+
+def accessor_of(field: str, places: Places | None) -> Accessor:
+    """The accessor of a field; "@kind", "@dialect" and such read the event's own, past any attribute."""
+    direct = field[:1] == "@" and field[1:] in OUR_NAMES
+    name = field[1:] if direct else field
+    if name not in OUR_NAMES:
+        return _Dotted(field) if "." in field else _Plain(field)
+    if name == "kind" and not direct:
+        return _Kind(field)
+    ours: _Ours
+    role, kind = entity_kind_of(name)
+    if name in _PLACE_WORDS:
+        ours = _Placed(field, name, places)
+    elif kind:
+        ours = _OfEntity(field, kind, role)
+    else:
+        ours = _OfEvent(field, name)
+    return _Direct(field, ours) if direct else ours
+
+
+@final
+class _Plain(Accessor):
+    """An attribute of that very name."""
+
+    __slots__ = ()
+
+    def get(self, event: Event) -> Any:
+        return event.attributes.get(self.field, MISSING)
+
+
+@final
+class _Dotted(Accessor):
+    """An attribute of that very name, else part by part."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self._parts = tuple(field.split("."))
+
+    def get(self, event: Event) -> Any:
+        attributes = event.attributes
+        value = attributes.get(self.field, MISSING)
+        return _descend(attributes, self._parts, 0) if value is MISSING else value
+
+
+@final
+class _Kind(Accessor):
+    """An attribute "kind", else the event's own."""
+
+    __slots__ = ()
+
+    def get(self, event: Event) -> Any:
+        return event.attributes.get("kind", event.kind)
+
+
+@final
+class _Direct(Accessor):
+    """One of our names, past any attribute."""
+
+    __slots__ = ("_ours",)
+
+    def __init__(self, field: str, ours: _Ours) -> None:
+        super().__init__(field)
+        self._ours = ours
+
+    def get(self, event: Event) -> Any:
+        return self._ours.own(event)
+
+
+class _Ours(Accessor):
+    """An attribute, else what one of our names means."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self._parts = tuple(field.split(".")) if "." in field else ()
+
+    def get(self, event: Event) -> Any:
+        attributes = event.attributes
+        value = attributes.get(self.field, MISSING)
+        if value is MISSING and self._parts:
+            value = _descend(attributes, self._parts, 0)
+        return self.own(event) if value is MISSING else value
+
+    @abstractmethod
+    def own(self, event: Event) -> Any:
+        """The value by our name."""
+
+
+@final
+class _OfEntity(_Ours):
+    """The first entity of a kind, in one role if given."""
+
+    __slots__ = ("_kind", "_role")
+
+    def __init__(self, field: str, kind: str, role: str) -> None:
+        super().__init__(field)
+        self._kind = kind
+        self._role = role
+
+    def own(self, event: Event) -> Any:
+        kind, role = self._kind, self._role
+        for entity in event.entities:
+            if entity.kind == kind and (not role or entity.role == role):
+                return entity.id or MISSING
+        return MISSING
+
+
+@final
+class _OfEvent(_Ours):
+    """A part of the event itself."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, field: str, name: str) -> None:
+        super().__init__(field)
+        self._name = name
+
+    def own(self, event: Event) -> Any:
+        name = self._name
+        if name == "dialect":
             return event.dialect
-        if how == _SOURCE:
+        if name == "kind":
+            return event.kind
+        if name == "source":
             return event.source
-        if how == _SITE:
+        if name == "site":
             return event.site
-        if how == _LEVEL:
+        if name == "level":
             if event.level:
                 return event.level
             kind = KINDS.get(event.kind)
             return kind.level if kind else MISSING
-        if how == _TIME:
+        if name == "time_ms":
             return event.time_ms
-        if how == _ATTRIBUTE:
-            return event.state.attribute if event.state else MISSING
-        if how == _VALUE:
-            return event.state.value if event.state else MISSING
-        return self._resolved(event)
-
-    def _resolved(self, event: Event) -> Any:
-        """person, zone, floor, building, asset: an entity says it, else the site model."""
-        how = self._how
-        if how == _PERSON:
-            person = event.entity("person")
-            if person:
-                return person
-            if self._places is not None:
-                for kind in ("badge", "account"):
-                    holder = event.entity(kind)
-                    if holder:
-                        found = self._places.person_of(kind, holder, event.time_ms)
-                        if found:
-                            return found
+        if event.state is None:
             return MISSING
-        if how == _ZONE:
+        return event.state.attribute if name == "state.attribute" else event.state.value
+
+
+@final
+class _Placed(_Ours):
+    """person, zone, floor, building, asset: an entity says it, else the site model."""
+
+    __slots__ = ("_name", "_places")
+
+    def __init__(self, field: str, name: str, places: Places | None) -> None:
+        super().__init__(field)
+        self._name = name
+        self._places = places
+
+    def own(self, event: Event) -> Any:
+        name, places = self._name, self._places
+        if name == "person":
+            return self._person(event)
+        if name == "zone":
             zone = event.entity("zone")
             if zone:
                 return zone
-        if self._places is None:
+        place = places.event_place(event) if places is not None else ""
+        if places is None or not place:
             return MISSING
-        place = self._places.event_place(event)
-        if not place:
-            return MISSING
-        if how == _ASSET:
+        if name == "asset":
             return place
-        if how == _ZONE:
-            zones = self._places.zones_of(place, event.time_ms)
+        if name == "zone":
+            zones = places.zones_of(place, event.time_ms)
             if not zones:
                 return MISSING
             return zones[0] if len(zones) == 1 else list(zones)
-        if how == _FLOOR:
-            return self._places.floor_of(place, event.time_ms) or MISSING
-        return self._places.building_of(place, event.time_ms) or MISSING
+        if name == "floor":
+            return places.floor_of(place, event.time_ms) or MISSING
+        return places.building_of(place, event.time_ms) or MISSING
+
+    def _person(self, event: Event) -> Any:
+        person = event.entity("person")
+        if person:
+            return person
+        if self._places is not None:
+            for kind in ("badge", "account"):
+                holder = event.entity(kind)
+                if holder:
+                    found = self._places.person_of(kind, holder, event.time_ms)
+                    if found:
+                        return found
+        return MISSING
 
 
 def _descend(value: Any, parts: tuple[str, ...], index: int) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re as backtracking_re
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -20,7 +21,7 @@ import re2
 
 from correlator.clock import local
 from correlator.events.event import Event
-from correlator.rules.fields import MISSING, Accessor, number_of, text_of
+from correlator.rules.fields import MISSING, Accessor, accessor_of, number_of, text_of
 from correlator.rules.logsource import logsource_condition
 from correlator.rules.places import Places
 from correlator.rules.syntax import All, Any_, FieldTest, LogSource, Not, Where, Wild
@@ -47,18 +48,34 @@ class Step:
     depth: int
 
 
-class Node:
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of an event before it is looked at: its kind and dialect.
+
+    plain: it has no attribute "kind", so that the field of that name is its kind, too.
+    """
+
+    kind: str
+    dialect: str
+    plain: bool
+
+
+class Node(ABC):
     """A part of a compiled condition."""
 
     __slots__ = ()
 
+    @abstractmethod
     def test(self, event: Event) -> bool:
         """Whether the part is true of the event."""
-        raise NotImplementedError
 
+    @abstractmethod
     def explain(self, event: Event, depth: int, steps: list[Step]) -> bool:
         """As `test`, and writes what it met to steps, the whole before its parts."""
-        raise NotImplementedError
+
+    def settled(self, known: Known) -> Node | bool:
+        """What is left to ask of events of which so much is known; True or False where that is nothing."""
+        return self
 
     def anchors(self) -> Anchors | None:
         """(field, lower-cased text) alternatives without one of which the part cannot be true."""
@@ -84,9 +101,9 @@ class Leaf(Node):
         self.says = says
         self.neq = neq
 
+    @abstractmethod
     def one(self, value: Any) -> bool:
         """Whether one value that is no list satisfies the question."""
-        raise NotImplementedError
 
     def holds(self, value: Any) -> bool:
         """Whether a field's value does: of a list, whether one element does."""
@@ -110,6 +127,12 @@ class Leaf(Node):
         result = self.holds(value)
         steps.append(Step(self.says, self.accessor.field, value, result, depth))
         return result
+
+    def settled(self, known: Known) -> Node | bool:
+        field = self.accessor.field
+        if field == "@kind" or (field == "kind" and known.plain):
+            return self.holds(known.kind)
+        return self.holds(known.dialect) if field == "@dialect" else self
 
 
 @final
@@ -218,8 +241,11 @@ class Exists(Leaf):
         super().__init__(accessor, says, False)
         self.wanted = wanted
 
-    def holds(self, value: Any) -> bool:
+    def one(self, value: Any) -> bool:
         return (value is not MISSING) is self.wanted
+
+    def holds(self, value: Any) -> bool:
+        return self.one(value)
 
     def cost(self) -> int:
         return 1
@@ -352,13 +378,15 @@ class Compare(Leaf):
 
 
 @final
-class SameField(Leaf):
+class SameField(Node):
     """The value compares with another field's: equal, or starts, ends with or contains it, in any case."""
 
-    __slots__ = ("how", "other")
+    __slots__ = ("accessor", "how", "neq", "other", "says")
 
     def __init__(self, accessor: Accessor, says: str, neq: bool, how: str, other: Accessor) -> None:
-        super().__init__(accessor, says, neq)
+        self.accessor = accessor
+        self.says = says
+        self.neq = neq
         self.how = how
         self.other = other
 
@@ -397,13 +425,14 @@ def _texts(value: Any) -> list[str]:
 
 
 @final
-class TimePart(Leaf):
+class TimePart(Node):
     """Minute, hour, day, ISO week, month or year of the event's time in the site's zone."""
 
-    __slots__ = ("part", "wanted", "zone")
+    __slots__ = ("neq", "part", "says", "wanted", "zone")
 
     def __init__(self, says: str, neq: bool, part: str, wanted: int, zone: tzinfo) -> None:
-        super().__init__(Accessor("time_ms", None), says, neq)
+        self.says = says
+        self.neq = neq
         self.part = part
         self.wanted = wanted
         self.zone = zone
@@ -425,13 +454,14 @@ class TimePart(Leaf):
 
 
 @final
-class Keywords(Leaf):
+class Keywords(Node):
     """One of some texts occurs in the message text, or else in the text of one of its attributes."""
 
-    __slots__ = ("cased", "first", "needles", "pattern")
+    __slots__ = ("cased", "first", "needles", "neq", "pattern", "says")
 
     def __init__(self, says: str, neq: bool, cased: bool, needles: Iterable[str], pattern: Any, first: int = 0) -> None:
-        super().__init__(Accessor("", None), says, neq)
+        self.says = says
+        self.neq = neq
         self.cased = cased
         self.needles = tuple(needles)
         self.pattern = pattern
@@ -481,6 +511,9 @@ class Never(Node):
         steps.append(Step("never", "", MISSING, False, depth))
         return False
 
+    def settled(self, known: Known) -> Node | bool:
+        return False
+
     def anchors(self) -> Anchors | None:
         return ()
 
@@ -510,6 +543,10 @@ class Both(Node):
             result = part.explain(event, depth + 1, steps) and result
         steps.insert(place, Step("all of", "", MISSING, result, depth))
         return result
+
+    def settled(self, known: Known) -> Node | bool:
+        left = _left(self.parts, known, decides=False)
+        return left if isinstance(left, bool) else self if left == self.parts else _joined(left, every=True)
 
     def anchors(self) -> Anchors | None:
         best: Anchors | None = None
@@ -549,6 +586,10 @@ class Either(Node):
         steps.insert(place, Step("at least one of", "", MISSING, result, depth))
         return result
 
+    def settled(self, known: Known) -> Node | bool:
+        left = _left(self.parts, known, decides=True)
+        return left if isinstance(left, bool) else self if left == self.parts else _joined(left, every=False)
+
     def anchors(self) -> Anchors | None:
         union: dict[tuple[str, str], None] = {}
         for part in self.parts:
@@ -581,6 +622,10 @@ class Neither(Node):
         steps.insert(place, Step("not", "", MISSING, result, depth))
         return result
 
+    def settled(self, known: Known) -> Node | bool:
+        left = self.part.settled(known)
+        return not left if isinstance(left, bool) else self if left is self.part else Neither(left)
+
     def cost(self) -> int:
         return self.part.cost() + 1
 
@@ -612,6 +657,23 @@ class Holds(Node):
 
 def _cost(node: Node) -> int:
     return node.cost()
+
+
+def _left(parts: Sequence[Node], known: Known, *, decides: bool) -> tuple[Node, ...] | bool:
+    """The parts of a join that are still open; `decides` where one part decides the whole, its opposite
+    where none is left."""
+    left: list[Node] = []
+    for part in parts:
+        settled = part.settled(known)
+        if settled is decides:
+            return decides
+        if not isinstance(settled, bool):
+            left.append(settled)
+    return tuple(left) if left else not decides
+
+
+def _joined(parts: Sequence[Node], *, every: bool) -> Node:
+    return parts[0] if len(parts) == 1 else (Both(parts) if every else Either(parts))
 
 
 def anchor_rank(anchors: Anchors) -> tuple[int, int, Anchors]:
@@ -653,6 +715,13 @@ class Predicate:
             and not root.cased
             and all(_only_itself(text) for text in root.equals)
         )
+
+    def settled(self, known: Known) -> Predicate | bool:
+        """What is left to ask of events of which so much is known; True or False where that is nothing."""
+        if self.root is None:
+            return True
+        left = self.root.settled(known)
+        return left if isinstance(left, bool) else self if left is self.root else Predicate(left)
 
     def test(self, event: Event) -> bool:
         """Whether the event satisfies the condition."""
@@ -707,7 +776,7 @@ class _Compiler:
     def accessor(self, field: str) -> Accessor:
         found = self.accessors.get(field)
         if found is None:
-            found = self.accessors[field] = Accessor(field, self.places)
+            found = self.accessors[field] = accessor_of(field, self.places)
         return found
 
     def node(self, tree: Any) -> Node:
@@ -732,7 +801,7 @@ class _Compiler:
                 nodes.append(self.node(part))
         for tests in groups.values():
             nodes.append(self.texts(tests) if tests[0].test != "keyword" else self.keywords(tests))
-        return nodes[0] if len(nodes) == 1 else (Both(nodes) if every else Either(nodes))
+        return _joined(nodes, every=every)
 
     def leaf(self, test: FieldTest) -> Node:
         how, neq = test.test, test.neq

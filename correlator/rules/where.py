@@ -14,7 +14,7 @@ from typing import Any, Final, final
 
 from correlator.clock import duration_text
 from correlator.events.event import Event
-from correlator.rules.fields import MISSING, Accessor, entity_kind_of, keys_of, number_of
+from correlator.rules.fields import MISSING, accessor_of, entity_kind_of, keys_of, number_of
 from correlator.rules.places import Places
 from correlator.rules.syntax import Operand, Where
 
@@ -66,7 +66,7 @@ class Capture:
         self.field = operands[0].field
         self._where = where
         self._places = places
-        self._accessors = tuple(Accessor(operand.field, places) for operand in operands)
+        self._accessors = tuple(accessor_of(operand.field, places) for operand in operands)
         means = _MEANS.get(where.predicate, ("host", "host"))
         self._kinds = tuple(
             entity_kind_of(operand.field)[1] or means[min(index + place, len(means) - 1)]

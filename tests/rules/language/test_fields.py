@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from correlator.events import Entity, Event
 from correlator.events.event import StateValue
-from correlator.rules.fields import MISSING, Accessor, keys_of, number_of, text_of
+from correlator.rules.fields import MISSING, accessor_of, keys_of, number_of, text_of
 from tests.rules.language.house import House
 
 EVENT = Event(
@@ -60,7 +60,7 @@ EVENT = Event(
     ],
 )
 def test_a_name_is_looked_up(field: str, value: Any) -> None:
-    found = Accessor(field, None).get(EVENT)
+    found = accessor_of(field, None).get(EVENT)
     assert found == value
     assert (found is MISSING) is (value is MISSING)
 
@@ -70,23 +70,23 @@ def test_a_name_is_looked_up(field: str, value: Any) -> None:
     [("person", "p-017"), ("zone", ["z-hall", "z-pharmacy"]), ("floor", "f-1"), ("building", "main"), ("asset", "d-1")],
 )
 def test_the_site_model_answers_where_no_entity_does(field: str, value: Any) -> None:
-    assert Accessor(field, House()).get(EVENT) == value
+    assert accessor_of(field, House()).get(EVENT) == value
     nowhere = Event(id="0", site="s", source="x", dialect="d", kind="log.entry", time_ms=0, received_ms=0)
-    assert Accessor(field, House()).get(nowhere) is MISSING
+    assert accessor_of(field, House()).get(nowhere) is MISSING
 
 
 def test_what_an_entity_says_comes_before_the_site_model() -> None:
     event = Event(id="0", site="s", source="x", dialect="d", kind="log.entry", time_ms=0, received_ms=0,
                   entities=(Entity("where", "zone", "z-9"), Entity("actor", "person", "p-9")))  # fmt: skip
-    assert Accessor("zone", House()).get(event) == "z-9"
-    assert Accessor("person", House()).get(event) == "p-9"
+    assert accessor_of("zone", House()).get(event) == "z-9"
+    assert accessor_of("person", House()).get(event) == "p-9"
 
 
 def test_an_attribute_shadows_our_name_but_not_the_name_with_an_at_sign() -> None:
     event = Event(id="0", site="s", source="x", dialect="d", kind="log.entry", time_ms=0, received_ms=0,
                   attributes={"kind": "Pod", "@kind": "other"})  # fmt: skip
-    assert Accessor("kind", None).get(event) == "Pod"
-    assert Accessor("@kind", None).get(event) == "log.entry"
+    assert accessor_of("kind", None).get(event) == "Pod"
+    assert accessor_of("@kind", None).get(event) == "log.entry"
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from correlator.clock import zone_named
 from correlator.events import Entity, Event
 from correlator.events.kinds import KINDS
-from correlator.rules.fields import MISSING, Accessor
+from correlator.rules.fields import MISSING, accessor_of
 from correlator.rules.logsource import CATEGORIES, PRODUCTS, SERVICES
-from correlator.rules.predicates import Predicate, compile_condition
+from correlator.rules.predicates import Known, Predicate, compile_condition
 from correlator.rules.syntax import All, Any_, FieldTest, LogSource, Not, Wild
 from tests.rules.language import naive
 
@@ -89,7 +89,7 @@ def anchored(predicate: Predicate, event: Event) -> bool:
     """Whether an index over the anchors would let the event through."""
     assert predicate.anchors is not None
     for field, text in predicate.anchors:
-        value = Accessor(field, None).get(event)
+        value = accessor_of(field, None).get(event)
         if value is not MISSING:
             for one in value if isinstance(value, list) else [value]:
                 if str(one).lower() == text:
@@ -109,6 +109,29 @@ def test_a_predicate_a_plain_evaluator_its_explanation_and_its_anchors_agree(tre
             assert anchored(predicate, event) or not result, "an anchor never misses"
             if predicate.exact:
                 assert anchored(predicate, event) is result, "an exact anchor decides alone"
+
+
+@settings(max_examples=250, deadline=None)
+@given(TREES, st.lists(events(), min_size=1, max_size=4))
+def test_what_kind_and_dialect_settle_decides_as_the_whole_does(tree: Any, seen: list[Event]) -> None:
+    source = LogSource("correlator", "door", "mapped")
+    for predicate in (compiled(tree), compile_condition(tree, source, (), None, ROME)):
+        for event in seen:
+            left = predicate.settled(Known(event.kind, event.dialect, "kind" not in event.attributes))
+            assert (left if isinstance(left, bool) else left.test(event)) is predicate.test(event)
+
+
+def test_of_a_rule_about_one_kind_nothing_is_left_to_ask_of_other_kinds() -> None:
+    tree = All((FieldTest("kind", "equals", "door.opened"), FieldTest("f", "equals", "x")))
+    predicate = compile_condition(tree, LogSource("correlator", "door"), (), None, ROME)
+    assert predicate.settled(Known("badge.denied", "mapped", plain=True)) is False
+    left = predicate.settled(Known("door.opened", "mapped", plain=True))
+    assert isinstance(left, Predicate)
+    assert left.choices == ((("f", "x"),),)
+    assert left.exact
+    shadowed = predicate.settled(Known("door.opened", "mapped", plain=False))
+    assert isinstance(shadowed, Predicate)
+    assert (("kind", "door.opened"),) in shadowed.choices
 
 
 def test_an_explanation_shows_each_part_with_the_value_it_met() -> None:

@@ -15,6 +15,7 @@ import click
 
 from correlator import __version__
 from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
+from correlator.cli.link import link as _link
 from correlator.clock import duration_ms
 
 # ---- argument types ------------------------------------------------------------------------------------
@@ -375,6 +376,11 @@ def init(directory: Path) -> int:
     from correlator.run.init import init as work
 
     return guarded(lambda: work(directory, sys.stdout))
+
+
+# ---- commands of other modules ------------------------------------------------------------------------
+
+app.add_command(_link)
 
 
 # ---- entry -----------------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""Judges linking on generated hospitals: `python -m correlator.lab.linking_eval`, or `make linking-eval`.
+
+A chain is *found* when two thirds of its steps, from at least two domains, are in one reported threat
+(score 4 or more), and *clean* when besides at least half of that threat's members are its steps. A twin
+counts as reported when two thirds of it are in one reported threat. A *false* threat holds no two steps
+of one chain. *Foreign*: reported threats with two steps or more, of whose members more than half are
+not steps. Seeds for tuning and seeds kept aside do not overlap.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import msgspec
+
+from correlator.clock import HOUR_MS
+from correlator.lab.hospitals import Hospital, hospital
+from correlator.linking.settings import LinkingSettings
+from correlator.premises import Premises, read_site
+from correlator.run.link import Line, link_lines, threat_json
+
+TUNING: Final = range(1, 41)
+ASIDE: Final = range(1001, 1041)
+
+
+@dataclass(slots=True)
+class Score:
+    """Counts over hospitals; quick: chains whose steps are within two hours of each other."""
+
+    chains: int = 0
+    found: int = 0
+    clean: int = 0
+    quick: int = 0
+    quick_clean: int = 0
+    twins: int = 0
+    twins_reported: int = 0
+    false_watch: int = 0
+    false_threat: int = 0
+    foreign: int = 0
+    reported: int = 0
+    members: int = 0
+    members_right: int = 0
+    days: int = 0
+
+    def add(self, other: Score) -> None:
+        """Adds another's counts."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
+
+    def row(self, name: str) -> str:
+        """A line of the table."""
+        return (
+            f"| {name} | {self.chains} | {self.found} | {self.clean} | {self.quick_clean}/{self.quick} "
+            f"| {self.twins_reported}/{self.twins} | {self.false_watch / max(1, self.days):.3f} "
+            f"| {self.false_threat / max(1, self.days):.3f} | {self.foreign} "
+            f"| {self.members_right / max(1, self.members):.2f} |"
+        )
+
+
+HEADER: Final = (
+    "| variant | chains | found | clean | clean of quick | twins | false a site-day >= 4 | >= 8 | foreign "
+    "| members that belong |\n|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def judge(one: Hospital, threats: Iterable[dict[str, Any]]) -> Score:
+    """What threats (as `correlator link` prints them) are worth on a hospital."""
+    score = Score(days=one.days - 1)
+    step_of = {id_: at for at, planted in enumerate(one.planted) for id_ in planted.ids if not planted.twin}
+    reported = [set(threat["members"]) for threat in threats if threat["score"] >= 4]
+    scores = [threat["score"] for threat in threats if threat["score"] >= 4]
+    for planted in one.planted:
+        best, clean = False, False
+        for members in reported:
+            inside = [at for at, id_ in enumerate(planted.ids) if id_ in members]
+            if 3 * len(inside) >= 2 * len(planted.ids) and len({planted.domains[at] for at in inside}) >= 2:
+                best = True
+                clean = clean or 2 * len(inside) >= len(members)
+        if planted.twin:
+            score.twins += 1
+            score.twins_reported += best
+            continue
+        quick = planted.longest_ms <= 2 * HOUR_MS
+        score.chains += 1
+        score.found += best
+        score.clean += clean
+        score.quick += quick
+        score.quick_clean += quick and clean
+    for members, value in zip(reported, scores, strict=True):
+        score.reported += 1
+        steps = [step_of[id_] for id_ in members if id_ in step_of]
+        most = max((steps.count(at) for at in set(steps)), default=0)
+        if most < 2:
+            score.false_watch += 1
+            score.false_threat += value >= 8
+        else:
+            score.members += len(members)
+            score.members_right += len(steps)
+            score.foreign += 2 * len(steps) < len(members)
+    return score
+
+
+def premises_of(one: Hospital) -> Premises:
+    """The hospital's site as a site file would give it."""
+    site, faults = read_site(json.dumps(one.site), f"hospital-{one.seed}")
+    if site is None or any(fault.severity == "error" for fault in faults):
+        raise AssertionError(faults[:5])
+    return Premises(site)
+
+
+def run(seed: int, variants: dict[str, dict[str, Any]]) -> dict[str, Score]:
+    """One hospital under several settings."""
+    made = hospital(seed)
+    premises = premises_of(made)
+    lines = [msgspec.convert(one, Line) for one in made.findings]
+    scores = {}
+    for name, changes in variants.items():
+        settings = LinkingSettings(**changes)
+        engine = link_lines(premises, lines, made.from_ms, settings)
+        scores[name] = judge(made, [threat_json(one, settings) for one in engine.all_threats()])
+    return scores
+
+
+def _run(task: tuple[int, dict[str, dict[str, Any]]]) -> dict[str, Score]:
+    return run(*task)
+
+
+def table(seeds: Iterable[int], variants: dict[str, dict[str, Any]], workers: int = 2) -> dict[str, Score]:
+    """The sum over hospitals, by variant."""
+    total = {name: Score() for name in variants}
+    with multiprocessing.Pool(workers) as pool:
+        for scores in pool.imap_unordered(_run, [(seed, variants) for seed in seeds]):
+            for name, score in scores.items():
+                total[name].add(score)
+    return total
+
+
+PLAIN: Final[dict[str, Any]] = {"hours": False, "floors": False, "anchors": False, "look_back": None, "purge": None}
+VARIANTS: Final[dict[str, dict[str, Any]]] = {
+    "as first designed": PLAIN,
+    "as designed, no typed rules": {**PLAIN, "predicted": 0.0},
+    "+ hours": {**PLAIN, "hours": True},
+    "+ floors": {**PLAIN, "floors": True},
+    "+ look-back": {**PLAIN, "look_back": 2.0},
+    "defaults": {},
+}
+
+
+def main() -> int:
+    """Prints the table."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seeds", choices=("tuning", "aside"), default="tuning")
+    arguments.add_argument("--count", type=int, default=40)
+    arguments.add_argument("--workers", type=int, default=2)
+    given = arguments.parse_args()
+    seeds = list(TUNING if given.seeds == "tuning" else ASIDE)[: given.count]
+    print(f"{len(seeds)} hospitals, seeds {seeds[0]}-{seeds[-1]} ({given.seeds})\n\n{HEADER}", flush=True)
+    for name, score in table(seeds, VARIANTS, given.workers).items():
+        print(score.row(name))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

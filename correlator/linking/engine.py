@@ -1,0 +1,665 @@
+"""How findings become threats: episodes, links by likelihood ratio, threats that grow, merge and end.
+
+Everything is in nats, so it adds up: a threat's score is its root's gain and the gains of its links,
+and each gain is the sum of its terms (docs/linking.md has the formulas). A finding is scored with the
+rates as they stood before it is counted. Findings are placed in total order; times are ms of event
+time. Nothing here reads a clock or depends on the order of a hash table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import tzinfo
+from heapq import heappop, heappush
+from typing import Final, NamedTuple, Protocol
+
+from msgspec import Struct
+
+from correlator.clock import HOUR_MS
+from correlator.events.ids import digest
+from correlator.linking.rates import AssetState, Rates
+from correlator.linking.settings import LinkingSettings
+from correlator.linking.tables import NEVER, LinkTables
+
+EVIDENCE: Final = {"informational": 0.0, "low": 0.0, "medium": 2.0, "high": 6.0, "critical": 12.0}
+CRITICAL: Final = 12.0
+ROOT_CAP: Final = 8.0
+WARM_SHARE: Final = 0.1  # a continuing episode keeps its asset active for this part of its mean recurrence
+WARM_MAX_MS: Final = 2 * HOUR_MS
+COMPANION: Final = 0.5  # how far a companion is itself a member
+CROWD: Final = 64.0  # members on one asset that halve the gain of the next
+
+# The terms of a link in the order they are summed. The first six are x; all of them are the gain.
+TERMS: Final = ("expected", "triggered", "member", "share", "delay", "chance",
+                "cost", "cap", "discount", "tactic", "domain", "evidence", "uncounted", "prior")  # fmt: skip
+
+
+class ReachLike(Protocol):
+    """What the engine needs of a reach: asset -> ln of its share."""
+
+    log_share: dict[str, float]
+
+
+class Ground(Protocol):
+    """What the engine asks of a site. `correlator.linking.ground` has the site graph's."""
+
+    timezone: tzinfo
+
+    def reach(self, asset: str, t_ms: int) -> ReachLike:
+        """Where a cause at an asset can lead."""
+        ...
+
+    def place_of(self, asset: str) -> tuple[str, str]:
+        """(class, floor) of an asset; "unknown" and "" for what the site does not know."""
+        ...
+
+
+class Item(Struct, frozen=True, gc=False):
+    """A finding as the engine takes it.
+
+    asset first of `anchors` in meaning: the further ones (badge, person, account) may link it too.
+    type: threat type or "". calm: it fits a declared window, so it joins at gain 0 and never opens.
+    """
+
+    id: str
+    kind: str
+    asset: str
+    t_ms: int
+    domain: str
+    level: str
+    tactics: tuple[str, ...] = ()
+    type: str = ""
+    anchors: tuple[str, ...] = ()
+    calm: bool = False
+
+
+class Episode:
+    """All findings of one (kind, asset) with short gaps. chance: ln of the tail rate at its onset."""
+
+    __slots__ = ("bin", "calm", "chance", "counted_ms", "domain", "evidence", "id", "kind", "last_ms", "place", "root_chance",
+                 "size", "t_ms", "tactics", "threat", "type", "warm_ms")  # fmt: skip
+
+    def __init__(self, item: Item, place: AssetState, type_: str, evidence: float) -> None:
+        self.id = item.id
+        self.kind = item.kind
+        self.place = place
+        self.type = type_
+        self.domain = item.domain
+        self.tactics = item.tactics
+        self.evidence = evidence
+        self.calm = item.calm
+        self.t_ms = item.t_ms
+        self.last_ms = item.t_ms
+        self.counted_ms = item.t_ms
+        self.size = 1
+        self.bin = 0
+        self.chance = 0.0
+        self.root_chance = 0.0
+        self.warm_ms = 0
+        self.threat = ""
+
+
+class Link(NamedTuple):
+    """Why `target` belongs to `source`: x, what it adds, and its terms in the order of TERMS."""
+
+    source: str
+    target: str
+    x: float
+    gain: float
+    terms: tuple[float, ...]
+    delay_ms: int
+    how: str  # root, link, companion, merge, adopted, earlier
+
+
+class Touch:
+    """The latest member on an asset of a threat, and where it can lead."""
+
+    __slots__ = ("asset", "episode", "expected", "log_resp", "log_share")
+
+    def __init__(self, asset: str, episode: Episode, log_resp: float, log_share: dict[str, float],
+                 expected: dict[str, float]) -> None:  # fmt: skip
+        self.asset = asset
+        self.episode = episode
+        self.log_resp = log_resp
+        self.log_share = log_share
+        self.expected = expected
+
+    def active_ms(self) -> int:
+        """Last activity on the asset; noise that never stops cannot keep it active for long."""
+        episode = self.episode
+        warm_ms = episode.t_ms + episode.warm_ms
+        return episode.last_ms if episode.last_ms < warm_ms else warm_ms
+
+
+class ThreatState:
+    """An open threat. members: finding id -> how it came in, in the order they came."""
+
+    __slots__ = ("aliases", "bursts", "counted", "counted_gain", "crowd", "domains", "episodes", "first_ms", "id", "kinds", "last_ms",
+                 "members", "notes", "parent", "reported", "root", "score", "tactics", "touches", "opened_by")  # fmt: skip
+
+    def __init__(self, id_: str, t_ms: int) -> None:
+        self.id = id_
+        self.first_ms = t_ms
+        self.last_ms = t_ms
+        self.score = 0.0
+        self.root: Link | None = None
+        self.opened_by = ""
+        self.members: dict[str, Link] = {}
+        self.episodes: dict[str, Episode] = {}
+        self.notes: list[Link] = []  # links that add nothing or joined threats
+        self.touches: dict[str, Touch] = {}
+        self.kinds: dict[str, int] = {}
+        self.tactics: set[str] = set()
+        self.domains: set[str] = set()
+        self.bursts: dict[str, list[int]] = {}
+        self.crowd: dict[str, int] = {}
+        self.counted = 0
+        self.counted_gain = 0.0
+        self.parent: tuple[str, Link] | None = None
+        self.reported = False
+        self.aliases: list[str] = []
+
+
+class Placed(NamedTuple):
+    """Where a new episode went. merged: threats that ended in it."""
+
+    threat: ThreatState | None
+    opened: bool
+    merged: tuple[str, ...] = ()
+    episode: Episode | None = None
+
+
+class LinkEngine:
+    """Links the findings of one site. from_ms: findings before it only teach; None: a day from the first."""
+
+    def __init__(
+        self,
+        site: str,
+        ground: Ground,
+        tables: LinkTables,
+        settings: LinkingSettings | None = None,
+        from_ms: int | None = None,
+    ) -> None:
+        self.site = site
+        self.ground = ground
+        self.tables = tables
+        self.settings = settings = settings if settings is not None else LinkingSettings()
+        self.rates = Rates(settings, ground.timezone)
+        self._gap_ms = settings.gap_ms
+        self.from_ms = from_ms
+        self.new_kind_ms = 0 if from_ms is not None else settings.new_kind_ms
+        self.threats: dict[str, ThreatState] = {}
+        self.closed: list[ThreatState] = []
+        self.counters: dict[str, int] = {"findings": 0, "episodes": 0, "evicted": 0, "members_counted": 0}
+        self._episodes: dict[str, dict[str, Episode]] = {}  # asset -> kind -> latest
+        self._recent: dict[str, list[Episode]] = {}
+        self._near: dict[str, dict[str, dict[str, Touch]]] = {}  # asset -> threat -> touched asset -> touch
+        self._due: list[tuple[int, str]] = []
+        self._expected = tables.expected(settings.predicted)
+        self._types: dict[str, str] = {}
+        self._norm = math.log(math.log(1 + settings.horizon_ms / settings.core_ms))
+        self._log_triggered = math.log(settings.triggered)
+
+    # ---- findings ---------------------------------------------------------------------------------
+
+    def place(self, item: Item) -> Placed | None:
+        """Places one finding; None when it only goes on with an episode."""
+        if self.goes_on(item.asset, item.kind, item.t_ms, item.level):
+            return None
+        return self._onset(item)
+
+    def goes_on(self, asset: str, kind: str, t_ms: int, level: str) -> bool:
+        """Whether a finding only goes on with an open episode; if so it is taken in. A critical one in an
+        episode that was not critical opens its own."""
+        kinds = self._episodes.get(asset)
+        episode = kinds.get(kind) if kinds is not None else None
+        if episode is None or t_ms - episode.last_ms > self._gap_ms:
+            return False
+        if level == "critical" and episode.evidence < CRITICAL:
+            return False
+        episode.size += 1
+        if t_ms > episode.last_ms:
+            episode.last_ms = t_ms
+        if t_ms - episode.counted_ms >= self._gap_ms:
+            episode.counted_ms = t_ms
+            self.rates.count(episode.place, kind, t_ms)
+        return True
+
+    def _onset(self, item: Item) -> Placed:
+        rates, settings, t_ms = self.rates, self.settings, item.t_ms
+        self.counters["episodes"] += 1
+        if rates.start_ms < 0:
+            rates.start_ms = t_ms
+            if self.from_ms is None:
+                self.from_ms = t_ms + settings.warm_up_ms
+        if self._due and self._due[0][0] < t_ms:
+            self.advance(t_ms)
+        place = rates.assets.get(item.asset)
+        if place is None:
+            place = rates.asset(item.asset, *self.ground.place_of(item.asset))
+            self._episodes[item.asset] = {}
+        type_ = item.type or self._type_of(item.kind)
+        episode = Episode(item, place, type_, EVIDENCE[item.level])
+        rate, surprise = rates.rate(place, item.kind, t_ms)
+        episode.bin = bin_ = rates.bin_of(surprise)
+        site, asset = rates.tail_rates(place, bin_, t_ms)
+        episode.chance, episode.root_chance = math.log(asset), math.log(site)
+        episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
+        if t_ms >= self.from_ms or episode.evidence >= CRITICAL:  # type: ignore[operator]
+            placed = self._join_or_open(episode, item)
+        else:
+            placed = Placed(None, False, (), episode)
+        rates.count(place, item.kind, t_ms)
+        rates.count_burst(place, item.kind, bin_, t_ms)
+        self._episodes[item.asset][item.kind] = episode
+        self._remember(episode)
+        return placed
+
+    def _type_of(self, kind: str) -> str:
+        found = self._types.get(kind)
+        if found is None:
+            found = self._types[kind] = self.tables.kind_type(kind)
+        return found
+
+    def _remember(self, episode: Episode) -> None:
+        recent = self._recent.setdefault(episode.place.asset, [])
+        recent.append(episode)
+        if len(recent) > self.settings.max_recent:
+            del recent[0]
+
+    # ---- links ------------------------------------------------------------------------------------
+
+    def _best(
+        self, touches: dict[str, Touch], asset: str, episode: Episode
+    ) -> tuple[float, float, Touch, tuple[float, ...], int] | None:
+        """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode."""
+        settings = self.settings
+        t_ms, type_, chance = episode.t_ms, episode.type, episode.chance
+        best = None
+        best_x = NEVER
+        for touch in touches.values():
+            source = touch.episode
+            active_ms = touch.active_ms()
+            d_ms = t_ms - active_ms if t_ms > active_ms else 0
+            if d_ms >= settings.horizon_ms:
+                continue
+            share = touch.log_share.get(asset)
+            if share is None:
+                continue
+            expected = touch.expected.get(type_, 0.0)
+            delay = -math.log((d_ms + settings.core_ms) / 1000) - self._norm
+            plain = expected + self._log_triggered + touch.log_resp + share + delay
+            log_bg = chance
+            if d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
+                habit = self.rates.habit(source.kind, episode.kind, t_ms)
+                if habit > 0:
+                    log_bg = math.log(math.exp(chance) + habit * 1000 / settings.burst_ms)
+            x = plain - log_bg
+            if x > best_x:
+                best_x = x
+                terms = (expected, self._log_triggered, touch.log_resp, share, delay, -log_bg)
+                best = (x, plain - chance, touch, terms, d_ms)
+        return best
+
+    def _candidates(self, episode: Episode, item: Item) -> dict[str, tuple[float, float, Touch, tuple[float, ...], int]]:
+        """Threat id -> its best link, over all anchors of the finding."""
+        found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]] = {}
+        anchors = (item.asset, *item.anchors) if self.settings.anchors else (item.asset,)
+        for asset in anchors:
+            near = self._near.get(asset)
+            if near is None:
+                continue
+            for threat_id, touches in near.items():
+                best = self._best(touches, asset, episode)
+                if best is not None and (threat_id not in found or best[0] > found[threat_id][0]):
+                    found[threat_id] = best
+        return found
+
+    def _join_or_open(self, episode: Episode, item: Item) -> Placed:
+        settings, t_ms = self.settings, episode.t_ms
+        joins: list[tuple[float, float, str]] = []
+        companions: list[tuple[float, float, str]] = []
+        parent: tuple[float, str] | None = None
+        found = self._candidates(episode, item)
+        for threat_id, (x, x0, touch, _, d_ms) in found.items():
+            threat = self.threats[threat_id]
+            rank = x + min(0.0, threat.score - settings.watch) / 4
+            if x > settings.join:
+                joins.append((rank, threat.score, threat_id))
+            elif x0 > settings.join and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
+                companions.append((rank, threat.score, threat_id))
+            elif threat.score >= settings.watch and x >= settings.parent and (parent is None or x > parent[0]):
+                parent = x, threat_id
+        if joins:
+            return self._join(episode, joins, found)
+        if companions:
+            chosen = self.threats[self._first(companions)]
+            x, _, touch, terms, d_ms = found[chosen.id]
+            self._add(chosen, episode, x, touch, terms, d_ms, "companion")
+            return Placed(chosen, False, (), episode)
+        critical = episode.evidence >= CRITICAL
+        root = min(ROOT_CAP, self._plain_root(episode))
+        if critical:
+            root = max(root, settings.watch + 4)
+        if episode.calm or not (root >= settings.open_from or critical) or self._kind_is_new(episode):
+            return Placed(None, False, (), episode)
+        threat = self._open(episode, root)
+        if parent is not None:
+            x, _, touch, terms, d_ms = found[parent[1]]
+            link = _link(touch.episode.id, episode.id, x, terms, d_ms, "adopted")
+            threat.parent = parent[1], link
+        return Placed(threat, True, (), episode)
+
+    def _plain_root(self, episode: Episode) -> float:
+        return -episode.root_chance - math.log(self.settings.prior_ms / 1000) + episode.evidence
+
+    def _kind_is_new(self, episode: Episode) -> bool:
+        """Whether the kind was first seen so lately that its findings are a new detector's novelty."""
+        if episode.evidence >= EVIDENCE["high"] or not self.new_kind_ms:
+            return False
+        known = self.rates.kinds.get(episode.kind)
+        return known is None or episode.t_ms - known.first_ms < self.new_kind_ms
+
+    def _first(self, ranked: list[tuple[float, float, str]]) -> str:
+        """The best by (rank, score), then the older threat."""
+        return min(ranked, key=lambda one: (-one[0], -one[1], self.threats[one[2]].first_ms, one[2]))[2]
+
+    def _open(self, episode: Episode, root: float) -> ThreatState:
+        threat = ThreatState(digest("threat", self.site, episode.kind, episode.id), episode.t_ms)
+        prior = -math.log(self.settings.prior_ms / 1000)
+        cap = root - self._plain_root(episode)
+        terms = (*(0.0,) * 5, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
+        threat.root = Link("", episode.id, root, root, terms, 0, "root")
+        threat.score = root
+        threat.opened_by = episode.id
+        self._book(threat, episode, threat.root)
+        threat.tactics.update(episode.tactics)
+        threat.domains.add(episode.domain)
+        self._touch(threat, episode, 0.0)
+        self.threats[threat.id] = threat
+        self._mark(threat)
+        self._await(threat)
+        if len(self.threats) > self.settings.max_threats:
+            self._evict()
+        return threat
+
+    def _join(
+        self,
+        episode: Episode,
+        joins: list[tuple[float, float, str]],
+        found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]],
+    ) -> Placed:
+        settings = self.settings
+        chosen = self.threats[self._first(joins)]
+        x, _, touch, terms, d_ms = found[chosen.id]
+        self._add(chosen, episode, x, touch, terms, d_ms, "link")
+        merged: list[str] = []
+        others = [one for one in joins if one[2] != chosen.id]
+        others.sort(key=lambda one: (-one[0], -one[1], self.threats[one[2]].first_ms, one[2]))
+        for _, _, other_id in others:
+            x, _, touch, terms, d_ms = found[other_id]
+            if x >= settings.merge and self.threats[other_id].score >= -4:
+                note = _link(touch.episode.id, episode.id, x, terms, d_ms, "merge")
+                chosen, gone = self._merge(chosen, self.threats[other_id], note)
+                merged.append(gone)
+        chosen, adopted = self._adopt(chosen)
+        merged += adopted
+        merged += self._look_back(chosen, episode)
+        self._mark(chosen)
+        return Placed(chosen, False, tuple(merged), episode)
+
+    def _adopt(self, threat: ThreatState) -> tuple[ThreatState, list[str]]:
+        """Merges a young threat into the reported one that may have led to it, once it carries itself."""
+        if threat.parent is None or threat.root is None:
+            return threat, []
+        parent = self.threats.get(threat.parent[0])
+        link = threat.parent[1]
+        if parent is None or parent is threat:
+            return threat, []
+        if threat.score - threat.root.gain + link.x < self.settings.adopt:
+            return threat, []
+        gain = math.fsum(link.terms[:6])
+        counted = Link(link.source, link.target, link.x, gain, (*link.terms[:6], *(0.0,) * 8), link.delay_ms, "adopted")
+        into, gone = self._merge(parent, threat, counted)
+        return into, [gone]
+
+    def _add(
+        self,
+        threat: ThreatState,
+        episode: Episode,
+        x: float,
+        touch: Touch,
+        terms: tuple[float, ...],
+        d_ms: int,
+        how: str,
+        *,
+        touched: bool = True,
+    ) -> None:
+        """Takes an episode in: the gain of its link, discounted for shared causes, and the bonuses."""
+        settings, asset, t_ms = self.settings, episode.place.asset, episode.t_ms
+        burst = threat.bursts.get(asset)
+        if burst is None or abs(t_ms - burst[0]) > settings.burst_ms:
+            burst = threat.bursts[asset] = [t_ms, 0]
+        same, crowd = threat.kinds.get(episode.kind, 0), threat.crowd.get(asset, 0)
+        companion = how == "companion"
+        if companion or episode.calm:
+            extra = (0.0,) * 6 + (-x, 0.0)
+        else:
+            capped = min(x, settings.link_cap)
+            divisor = (1 + same) * math.sqrt(1 + burst[1]) * (1 + crowd / CROWD)
+            plain = capped - settings.join
+            tactic = settings.new_tactic if any(one not in threat.tactics for one in episode.tactics) else 0.0
+            domain = settings.new_domain if episode.domain not in threat.domains else 0.0
+            evidence = episode.evidence if not same or episode.evidence >= CRITICAL else 0.0
+            extra = (-settings.join, capped - x, plain / divisor - plain, tactic, domain, evidence, 0.0, 0.0)
+        all_terms = terms + extra
+        gain = math.fsum(all_terms)
+        link = Link(touch.episode.id, episode.id, x, gain, all_terms, d_ms, how)
+        burst[1] += 1
+        threat.score += gain
+        self._book(threat, episode, link)
+        if not (companion or episode.calm):
+            threat.tactics.update(episode.tactics)
+            threat.domains.add(episode.domain)
+        resp = math.log(COMPANION) if companion else -math.log1p(math.exp(-x))
+        if touched:
+            self._touch(threat, episode, resp)
+        self._mark(threat)
+
+    def _book(self, threat: ThreatState, episode: Episode, link: Link) -> None:
+        """Writes a member down, within the bounds: a flood on one asset cannot push others out."""
+        settings, asset = self.settings, episode.place.asset
+        threat.kinds[episode.kind] = threat.kinds.get(episode.kind, 0) + 1
+        here = threat.crowd[asset] = threat.crowd.get(asset, 0) + 1
+        threat.first_ms = min(threat.first_ms, episode.t_ms)
+        threat.last_ms = max(threat.last_ms, episode.t_ms)
+        episode.threat = threat.id
+        if here > settings.max_members_asset or len(threat.members) >= settings.max_members:
+            threat.counted += 1
+            threat.counted_gain += link.gain
+            self.counters["members_counted"] += 1
+            return
+        threat.members[episode.id] = link
+        threat.episodes[episode.id] = episode
+
+    def _touch(self, threat: ThreatState, episode: Episode, log_resp: float) -> None:
+        asset = episode.place.asset
+        expected = self._expected.get(episode.type, _NOTHING)
+        touch = threat.touches.get(asset)
+        if touch is not None:
+            touch.episode, touch.log_resp, touch.expected = episode, log_resp, expected
+            return
+        share = self.ground.reach(asset, episode.t_ms).log_share
+        touch = threat.touches[asset] = Touch(asset, episode, log_resp, share, expected)
+        self._near_by(threat.id, touch)
+
+    def _near_by(self, threat_id: str, touch: Touch) -> None:
+        for other in touch.log_share:
+            near = self._near.get(other)
+            if near is None:
+                near = self._near[other] = {}
+            touches = near.get(threat_id)
+            if touches is None:
+                near[threat_id] = {touch.asset: touch}
+            else:
+                touches[touch.asset] = touch
+
+    def _leave(self, threat: ThreatState) -> None:
+        """Takes a threat out of the index."""
+        for touch in threat.touches.values():
+            for other in touch.log_share:
+                near = self._near.get(other)
+                if near is not None:
+                    near.pop(threat.id, None)
+                    if not near:
+                        del self._near[other]
+
+    # ---- looking back -----------------------------------------------------------------------------
+
+    def _look_back(self, threat: ThreatState, newest: Episode) -> list[str]:
+        """Takes in earlier findings that fit a confirmed threat: common first steps cannot open one."""
+        limit = self.settings.look_back
+        if limit is None or threat.score < self.settings.watch:
+            return []
+        members = [newest] if threat.reported else list(threat.episodes.values())
+        threat.reported = True
+        while members:
+            found: list[Episode] = []
+            for member in members:
+                best = self._earlier(threat, member, limit)
+                if best is not None:
+                    found.append(best)
+            members = found
+        return []
+
+    def _earlier(self, threat: ThreatState, member: Episode, limit: float) -> Episode | None:
+        """The best earlier finding that leads to a member, taken in; None if nothing fits well enough."""
+        settings = self.settings
+        link = threat.members.get(member.id)
+        resp = 0.0 if link is None or link.how in ("root", "companion") else -math.log1p(math.exp(-link.x))
+        best: tuple[float, Episode, tuple[float, ...], int] | None = None
+        asset = member.place.asset
+        for other in self.ground.reach(asset, member.t_ms).log_share:
+            for episode in self._recent.get(other, ()):
+                if episode.threat or episode.calm or episode.t_ms > member.t_ms or episode is member:
+                    continue
+                d_ms = max(0, member.t_ms - max(episode.t_ms, min(episode.last_ms, episode.t_ms + episode.warm_ms)))
+                if d_ms >= settings.horizon_ms:
+                    continue
+                share = self.ground.reach(other, episode.t_ms).log_share.get(asset)
+                if share is None:
+                    continue
+                expected = self._expected.get(episode.type, _NOTHING).get(member.type, 0.0)
+                delay = -math.log((d_ms + settings.core_ms) / 1000) - self._norm
+                terms = (expected, self._log_triggered, resp, share, delay, -episode.chance)
+                x = math.fsum(terms)
+                if x > limit and (best is None or (-x, episode.t_ms, episode.id) < (-best[0], best[1].t_ms, best[1].id)):
+                    best = x, episode, terms, d_ms
+        if best is None:
+            return None
+        x, episode, terms, d_ms = best
+        touch = Touch(asset, member, 0.0, {}, {})
+        self._add(threat, episode, x, touch, terms, d_ms, "earlier", touched=episode.place.asset not in threat.touches)
+        return episode
+
+    # ---- merging and ending -----------------------------------------------------------------------
+
+    def _merge(self, one: ThreatState, other: ThreatState, link: Link) -> tuple[ThreatState, str]:
+        """Makes two threats one: gains add, the higher root is kept, the older one's id stays."""
+        into, source = sorted((one, other), key=lambda threat: (threat.first_ms, threat.id))
+        assert into.root is not None and source.root is not None
+        gains = (into.score - into.root.gain) + (source.score - source.root.gain) + link.gain
+        if source.root.gain > into.root.gain:
+            kept, lesser = source.root, into.root
+        else:
+            kept, lesser = into.root, source.root
+        self._leave(source)
+        del self.threats[source.id]
+        into.root = kept
+        into.score = kept.gain + gains
+        members = {**into.members, **source.members}
+        members[lesser.target] = lesser._replace(gain=0.0, terms=(*lesser.terms[:12], -lesser.gain, lesser.terms[13]))
+        into.members = members
+        into.episodes.update(source.episodes)
+        for episode in source.episodes.values():
+            episode.threat = into.id
+        into.notes += [*source.notes, link]
+        for asset, touch in source.touches.items():
+            mine = into.touches.get(asset)
+            if mine is None:
+                into.touches[asset] = touch
+                self._near_by(into.id, touch)
+            elif (touch.episode.t_ms, touch.episode.id) > (mine.episode.t_ms, mine.episode.id):
+                mine.episode, mine.log_resp, mine.expected = touch.episode, touch.log_resp, touch.expected
+        for kind, n in source.kinds.items():
+            into.kinds[kind] = into.kinds.get(kind, 0) + n
+        for asset, n in source.crowd.items():
+            into.crowd[asset] = into.crowd.get(asset, 0) + n
+        for asset, burst in source.bursts.items():
+            mine_burst = into.bursts.get(asset)
+            if mine_burst is None or burst[0] > mine_burst[0]:
+                into.bursts[asset] = burst
+        into.tactics |= source.tactics
+        into.domains |= source.domains
+        into.first_ms, into.last_ms = min(into.first_ms, source.first_ms), max(into.last_ms, source.last_ms)
+        into.counted += source.counted
+        into.counted_gain += source.counted_gain
+        into.reported = into.reported or source.reported
+        into.aliases += [*source.aliases, source.id]
+        if into.parent is None or into.parent[0] in (source.id, into.id):
+            into.parent = source.parent if source.parent is not None and source.parent[0] != into.id else None
+        self._mark(into)
+        return into, source.id
+
+    def _mark(self, threat: ThreatState) -> None:
+        if threat.score >= self.settings.watch and threat.root is not None and len(threat.members) == 1:
+            threat.reported = True  # a critical finding by itself
+
+    def _idle_ms(self, threat: ThreatState) -> int:
+        weak = threat.score < 0 and not threat.reported
+        return self.settings.quiet_weak_ms if weak else self.settings.quiet_ms
+
+    def _await(self, threat: ThreatState) -> None:
+        heappush(self._due, (threat.last_ms + self._idle_ms(threat), threat.id))
+
+    def advance(self, before_ms: int) -> None:
+        """Ends threats that fell idle before a time."""
+        while self._due and self._due[0][0] < before_ms:
+            _, threat_id = heappop(self._due)
+            threat = self.threats.get(threat_id)
+            if threat is None:
+                continue
+            due_ms = threat.last_ms + self._idle_ms(threat)
+            if due_ms >= before_ms:
+                heappush(self._due, (due_ms, threat_id))
+            else:
+                self.end(threat)
+
+    def end(self, threat: ThreatState) -> None:
+        """The threat no longer grows."""
+        self._leave(threat)
+        del self.threats[threat.id]
+        self.closed.append(threat)
+
+    def _evict(self) -> None:
+        """Makes room: the lowest score that was never reported, else the one that is silent longest."""
+        self.counters["evicted"] += 1
+        open_ = [one for one in self.threats.values() if not one.reported]
+        if open_:
+            self.end(min(open_, key=lambda one: (one.score, one.last_ms, one.id)))
+        else:
+            self.end(min(self.threats.values(), key=lambda one: (one.last_ms, one.id)))
+
+    def all_threats(self) -> Iterator[ThreatState]:
+        """Ended and open ones, by first finding."""
+        yield from sorted((*self.closed, *self.threats.values()), key=lambda one: (one.first_ms, one.id))
+
+
+_NOTHING: Final[dict[str, float]] = {}
+
+
+def _link(source: str, target: str, x: float, terms: tuple[float, ...], delay_ms: int, how: str) -> Link:
+    """A link that is told but adds nothing."""
+    extra = (0.0,) * 6 + (-math.fsum(terms), 0.0)
+    return Link(source, target, x, 0.0, terms + extra, delay_ms, how)

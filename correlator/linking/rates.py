@@ -1,0 +1,241 @@
+"""How common a finding is, learned from the stream itself in event time.
+
+Decayed counts of (kind, asset), (kind, class on a floor), (kind, class) and kind give a rate by
+shrinkage; its surprise falls into a bin; a decayed histogram of bins per asset and for the site says
+how often anything at least that surprising happens here. That tail, not the rate, is the chance side
+of every link (docs/linking.md). Counts are kept as (value, time) and decayed when read. Times are ms,
+rates per second.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import tzinfo
+from typing import Final
+
+from correlator.clock import HOUR_MS, local
+from correlator.linking.settings import LinkingSettings
+
+BINS: Final = 54  # floor(2 (s + 20)) for s up to the cap of 6, and one to spare
+HOUR_PSEUDO: Final = 6.0  # findings' worth of trust in the next coarser profile of the day
+REBASE: Final = 40.0  # half-lives' exponent after which inflated counts are brought down again
+MAX_BURST_KINDS: Final = 32
+
+Count = list[float]  # [value, time ms]
+
+
+class KindState:
+    """What is known of a kind: its count, its day, counts by class and floor, what comes along with it."""
+
+    __slots__ = ("count", "first_ms", "groups", "hours", "pairs")
+
+    def __init__(self, first_ms: int) -> None:
+        self.first_ms = first_ms
+        self.count: Count = [0.0, float(first_ms)]
+        self.hours: list[float] = [0.0] * 24
+        self.groups: dict[str, Count] = {}
+        self.pairs: dict[str, Count] = {}
+
+
+class AssetState:
+    """What is known of an asset: counts by kind, its tail, its present burst."""
+
+    __slots__ = ("asset", "burst_bin", "burst_kinds", "burst_ms", "burst_weight", "cls", "floor", "rates", "tail",
+                 "tail_ms")  # fmt: skip
+
+    def __init__(self, asset: str, cls: str, floor: str) -> None:
+        self.asset = asset
+        self.cls = cls
+        self.floor = floor
+        self.rates: dict[str, Count] = {}
+        self.tail: dict[int, float] = {}
+        self.tail_ms = 0
+        self.burst_ms = -(1 << 60)
+        self.burst_bin = -1
+        self.burst_weight = 0.0
+        self.burst_kinds: list[str] = []
+
+
+class Rates:
+    """Rates of one site. timezone: for the wall clock's hour."""
+
+    def __init__(self, settings: LinkingSettings, timezone: tzinfo) -> None:
+        self.settings = settings
+        self.zone = timezone
+        self.tau_ms = settings.rate_half_life_ms / math.log(2)
+        self.tail_tau_ms = settings.tail_half_life_ms / math.log(2)
+        self.rho = settings.rate_pseudo_ms / 1000
+        self.tail_rho = settings.tail_pseudo_ms / 1000
+        self.start_ms = -1
+        self.kinds: dict[str, KindState] = {}
+        self.assets: dict[str, AssetState] = {}
+        self.of_class: dict[str, int] = {}
+        self.pairs_kept = 0
+        self.dropped = 0
+        self.tail: list[float] = [0.0] * BINS
+        self.tail_ms = 0
+        self.hours: list[float] = [0.0] * 24
+        self._hour_at: dict[int, int] = {}
+
+    # ---- reading ----------------------------------------------------------------------------------
+
+    def rate(self, state: AssetState, kind: str, t_ms: int) -> tuple[float, float]:
+        """(rate per second of this kind on this asset, surprise s in nats), before it is counted."""
+        tau_ms, rho = self.tau_ms, self.rho
+        time = tau_ms / 1000 * (1 - math.exp((self.start_ms - t_ms) / tau_ms))
+        assets = len(self.assets)
+        known = self.kinds.get(kind)
+        n_kind = n_class = n_floor = 0.0
+        hour = 1.0
+        if known is not None:
+            n_kind = known.count[0] * math.exp((known.count[1] - t_ms) / tau_ms)
+            group = known.groups.get(state.cls)
+            if group is not None:
+                n_class = group[0] * math.exp((group[1] - t_ms) / tau_ms)
+            group = known.groups.get(state.floor)
+            if group is not None:
+                n_floor = group[0] * math.exp((group[1] - t_ms) / tau_ms)
+            if self.settings.hours:
+                hour = self.hour_factor(known, t_ms)
+        own = state.rates.get(kind)
+        n_own = own[0] * math.exp((own[1] - t_ms) / tau_ms) if own is not None else 0.0
+        rate = (n_kind + rho / ((time + rho) * assets)) / (time * assets + rho)
+        rate = (n_class + rate * rho) / (time * self.of_class[state.cls] + rho)
+        if self.settings.floors:
+            rate = (n_floor + rate * rho) / (time * self.of_class[state.floor] + rho)
+        rate = (n_own + rate * rho) / (time + rho) * hour
+        return rate, min(-math.log(rate * (time + rho)), self.settings.surprise_cap)
+
+    def hour_factor(self, kind: KindState, t_ms: int) -> float:
+        """How much more often than on the mean of the day this kind comes at this hour."""
+        hour = self.hour_of(t_ms)
+        begin = self.hour_of(self.start_ms)
+        passed, rest = divmod((t_ms - self.start_ms) / HOUR_MS, 24)
+        before, after = hour - 1, (hour + 1) % 24
+        exposure = 4 * passed
+        for at, weight in ((hour, 2), (before, 1), (after, 1)):
+            exposure += weight * min(max(rest - (at - begin) % 24, 0.0), 1.0)
+        exposure /= 4 * max(passed * 24 + rest, 1e-9)
+        site, own = self.hours, kind.hours
+        here = (2 * site[hour] + site[before] + site[after]) / 4
+        factor = (here + HOUR_PSEUDO) / (math.fsum(site) * exposure + HOUR_PSEUDO)
+        here = (2 * own[hour] + own[before] + own[after]) / 4
+        return (here + HOUR_PSEUDO * factor) / (math.fsum(own) * exposure + HOUR_PSEUDO)
+
+    def hour_of(self, t_ms: int) -> int:
+        """Hour of the day by the wall clock of the site."""
+        at = t_ms // HOUR_MS
+        hour = self._hour_at.get(at)
+        if hour is None:
+            if len(self._hour_at) > 10_000:
+                self._hour_at.clear()
+            hour = self._hour_at[at] = local(t_ms, self.zone).hour
+        return hour
+
+    @staticmethod
+    def bin_of(surprise: float) -> int:
+        """The bin of the tail's histogram."""
+        return min(max(math.floor(2 * (surprise + 20)), 0), BINS - 1)
+
+    def tail_rates(self, state: AssetState, bin_: int, t_ms: int) -> tuple[float, float]:
+        """(R_site, R_asset): how often a second anything at least as surprising happens, site and asset."""
+        tau_ms, rho = self.tail_tau_ms, self.tail_rho
+        time = tau_ms / 1000 * (1 - math.exp((self.start_ms - t_ms) / tau_ms)) + rho
+        assets = len(self.assets)
+        above = math.fsum(self.tail[bin_:]) * math.exp((self.tail_ms - t_ms) / tau_ms)
+        site = (above + 1) / time
+        above = 0.0
+        if state.tail:
+            above = math.fsum([n for at, n in state.tail.items() if at >= bin_])
+            above *= math.exp((state.tail_ms - t_ms) / tau_ms)
+        asset = (above + site * rho / assets) / time
+        return site, max(asset, 1 / (assets * time))
+
+    def habit(self, first: str, then: str, t_ms: int) -> float:
+        """How often `then` came in one burst after `first`, of the times that `first` came."""
+        known = self.kinds.get(first)
+        pair = known.pairs.get(then) if known is not None else None
+        if known is None or pair is None:
+            return 0.0
+        tau_ms = self.tau_ms
+        n_pair = pair[0] * math.exp((pair[1] - t_ms) / tau_ms)
+        n_first = known.count[0] * math.exp((known.count[1] - t_ms) / tau_ms)
+        return n_pair / (n_first + 1)
+
+    # ---- counting ---------------------------------------------------------------------------------
+
+    def asset(self, asset: str, cls: str, floor: str) -> AssetState:
+        """A new asset's state; it counts as seen from now on."""
+        state = self.assets[asset] = AssetState(asset, cls, f"{cls}@{floor}")
+        self.of_class[cls] = self.of_class.get(cls, 0) + 1
+        self.of_class[state.floor] = self.of_class.get(state.floor, 0) + 1
+        return state
+
+    def count(self, state: AssetState, kind: str, t_ms: int) -> None:
+        """Counts an episode, at its onset and once more per gap that it goes on."""
+        tau_ms = self.tau_ms
+        known = self.kinds.get(kind)
+        if known is None:
+            known = self.kinds[kind] = KindState(t_ms)
+        _add(known.count, 1.0, t_ms, tau_ms)
+        for group in (state.cls, state.floor):
+            count = known.groups.get(group)
+            if count is None:
+                known.groups[group] = [1.0, float(t_ms)]
+            else:
+                _add(count, 1.0, t_ms, tau_ms)
+        count = state.rates.get(kind)
+        if count is None:
+            state.rates[kind] = [1.0, float(t_ms)]
+            self.pairs_kept += 1
+        else:
+            _add(count, 1.0, t_ms, tau_ms)
+        hour = self.hour_of(t_ms)
+        known.hours[hour] += 1
+        self.hours[hour] += 1
+
+    def count_burst(self, state: AssetState, kind: str, bin_: int, t_ms: int) -> None:
+        """Counts a new episode in the tail (one count a burst: its highest bin) and among the habits."""
+        if t_ms - state.burst_ms > self.settings.burst_ms:
+            state.burst_ms, state.burst_bin, state.burst_kinds = t_ms, bin_, [kind]
+            self._count_tail(state, bin_, t_ms)
+            return
+        for first in state.burst_kinds:
+            self.pair(first, kind, t_ms, 1.0)
+        if len(state.burst_kinds) < MAX_BURST_KINDS and kind not in state.burst_kinds:
+            state.burst_kinds.append(kind)
+        if bin_ > state.burst_bin:
+            self._count_tail(state, state.burst_bin, state.burst_ms, -1.0)
+            self._count_tail(state, bin_, state.burst_ms)
+            state.burst_bin = bin_
+
+    def pair(self, first: str, then: str, t_ms: int, times: float) -> None:
+        """Counts an ordered pair of kinds as a habit."""
+        pairs = self.kinds[first].pairs
+        count = pairs.get(then)
+        if count is None:
+            pairs[then] = [times, float(t_ms)]
+        else:
+            _add(count, times, t_ms, self.tau_ms)
+
+    def _count_tail(self, state: AssetState, bin_: int, t_ms: int, times: float = 1.0) -> None:
+        tau_ms = self.tail_tau_ms
+        if (t_ms - self.tail_ms) / tau_ms > REBASE:
+            factor = math.exp((self.tail_ms - t_ms) / tau_ms)
+            self.tail = [n * factor for n in self.tail]
+            self.tail_ms = t_ms
+        self.tail[bin_] = max(0.0, self.tail[bin_] + times * math.exp((t_ms - self.tail_ms) / tau_ms))
+        if (t_ms - state.tail_ms) / tau_ms > REBASE:
+            factor = math.exp((state.tail_ms - t_ms) / tau_ms)
+            state.tail = {at: n * factor for at, n in state.tail.items()}
+            state.tail_ms = t_ms
+        value = state.tail.get(bin_, 0.0) + times * math.exp((t_ms - state.tail_ms) / tau_ms)
+        state.tail[bin_] = max(0.0, value)
+
+
+def _add(count: Count, times: float, t_ms: int, tau_ms: float) -> None:
+    if t_ms >= count[1]:
+        count[0] = count[0] * math.exp((count[1] - t_ms) / tau_ms) + times
+        count[1] = t_ms
+    else:  # a late one counts for less
+        count[0] += times * math.exp((t_ms - count[1]) / tau_ms)

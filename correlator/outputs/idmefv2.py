@@ -124,6 +124,8 @@ def render(threat: Threat, about: About) -> bytes:
 
 
 def _types(threat: Threat) -> list[str]:
+    if not threat.domains:  # about the correlation itself: an input that nobody reads, a gap in the log
+        return ["Availability"]
     cyber = "cyber" in threat.domains
     physical = bool({"physical", "building"} & set(threat.domains))
     if cyber and physical:

@@ -1,0 +1,1 @@
+"""What people did and decided: the journal `console.actions` and what follows from it."""

@@ -1,0 +1,65 @@
+"""Where the journal is kept: one protocol, on Kafka for many sites or in SQLite for one machine.
+
+A position is an integer that grows along a site's actions: the offset of the site's partition, or the
+row in the table. Nothing is ever changed or deleted.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from correlator.errors import CorrelatorError
+from correlator.journal.action import Act, from_bytes, to_bytes
+
+
+class Journal(Protocol):
+    """The journal as its readers and writers see it."""
+
+    def append(self, act: Act) -> int:
+        """Writes an action and returns its position once it is safe. Raises JournalAway."""
+        ...
+
+    def read(self, after: int) -> Iterator[tuple[int, Act]]:
+        """The actions behind a position (-1: all) up to the end that stands now, in order."""
+        ...
+
+
+class JournalAway(CorrelatorError):
+    """The journal cannot be written now; nothing was recorded."""
+
+
+class SqliteJournal:
+    """The journal as a table of a SQLite file (WAL), for one machine and for replays.
+
+    Several processes may open the same file. Raises JournalAway where SQLite cannot write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS actions (position INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)"
+        )
+
+    def append(self, act: Act) -> int:
+        """Writes an action; it is on the disk when this returns."""
+        try:
+            row = self._db.execute("INSERT INTO actions (body) VALUES (?)", (to_bytes(act),)).lastrowid
+        except sqlite3.OperationalError as error:
+            raise JournalAway(str(error)) from error
+        assert row is not None
+        return row
+
+    def read(self, after: int) -> Iterator[tuple[int, Act]]:
+        """The actions behind a position, in order."""
+        rows = self._db.execute("SELECT position, body FROM actions WHERE position > ? ORDER BY position", (after,))
+        for position, body in rows:
+            yield position, from_bytes(body)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()

@@ -1,0 +1,223 @@
+"""A view of threats and journal in a SQLite file: what the console lists and the notifier looks at.
+
+Not the truth: rows and the positions they come from are written in one transaction, so a process that is
+killed goes on where it stood, and a file that is deleted is built again from the topics.
+
+    threats     newest revision of each threat          handlings   what people did with it
+    acts        the journal with outcomes               declared    windows and exceptions
+    sites       chain and count of a site's journal     positions   how far each source was read
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from correlator.events.threat import Threat
+from correlator.journal.action import Act, to_bytes
+from correlator.journal.fold import DEFAULT_MAX_SHELF_MS, Declared, Fold, Handling, Outcome, seen_key
+
+SCHEMA_VERSION: Final = 1
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS threats (
+  id TEXT PRIMARY KEY, site TEXT NOT NULL, phase TEXT NOT NULL, severity INTEGER NOT NULL, title TEXT NOT NULL,
+  revision INTEGER NOT NULL, opened_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, decided_ms INTEGER NOT NULL,
+  body BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS threats_by_site ON threats (site, phase, severity, decided_ms);
+CREATE TABLE IF NOT EXISTS handlings (
+  threat TEXT PRIMARY KEY, site TEXT NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL,
+  body BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS acts (
+  site TEXT NOT NULL, position INTEGER NOT NULL, threat TEXT NOT NULL, seen BLOB NOT NULL, result TEXT NOT NULL,
+  reason TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (site, position)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS acts_by_threat ON acts (threat);
+CREATE TABLE IF NOT EXISTS declared (
+  site TEXT NOT NULL, id TEXT NOT NULL, until_ms INTEGER NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY (site, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sites (site TEXT PRIMARY KEY, chain BLOB NOT NULL, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+SEVERITY_RANK: Final = {"informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
+
+_pack: Final = msgspec.msgpack.Encoder(order="deterministic").encode
+_threat: Final = msgspec.msgpack.Decoder(Threat).decode
+_handling: Final = msgspec.msgpack.Decoder(Handling).decode
+_declared: Final = msgspec.msgpack.Decoder(Declared).decode
+
+
+class Listed(msgspec.Struct, frozen=True, gc=False):
+    """A row of the list: the threat's newest revision and how it is handled."""
+
+    threat: Threat
+    handling: Handling
+
+
+class View:
+    """The view in one file; ":memory:" for tests. A file of another version is built anew."""
+
+    def __init__(self, path: Path | str, max_shelf_ms: int = DEFAULT_MAX_SHELF_MS) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")  # a lost tail is read again from the topics
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, SCHEMA_VERSION):
+            tables = [name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for name in tables:
+                self._db.execute(f"DROP TABLE {name}")
+        self._db.executescript(_TABLES)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        self._max_shelf_ms = max_shelf_ms
+        self._folds: dict[str, Fold] = {}
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Everything inside is one transaction, positions included; after an error nothing of it remains."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self._folds.clear()  # may hold what was rolled back
+            raise
+        self._db.execute("COMMIT")
+
+    def reached(self, source: str, position: int) -> None:
+        """Notes how far a source (topic and partition, or file) was read."""
+        self._db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (source, position))
+
+    def add_threat(self, threat: Threat) -> bool:
+        """Takes a revision; False if the view has this one or a newer one already."""
+        row = self._db.execute("SELECT revision FROM threats WHERE id = ?", (threat.id,)).fetchone()
+        if row is not None and row[0] >= threat.revision:
+            return False
+        values = (
+            threat.id, threat.site, threat.phase, SEVERITY_RANK.get(threat.severity, 0), threat.title,
+            threat.revision, threat.opened_ms, threat.last_ms, threat.decided_ms, _pack(threat),
+        )  # fmt: skip
+        self._db.execute("INSERT OR REPLACE INTO threats VALUES (?,?,?,?,?,?,?,?,?,?)", values)
+        return True
+
+    def add_act(self, act: Act, position: int) -> Outcome:
+        """Folds the next action of a site's journal and keeps it with its outcome."""
+        fold = self.fold(act.site)
+        before = {name: fold.handling(name).version for name in _touched(act)}
+        outcome = fold.add(act)
+        for name, version in before.items():
+            handling = fold.handling(name)
+            if handling.version != version:
+                row = (name, act.site, handling.state, handling.owner, _pack(handling))
+                self._db.execute("INSERT OR REPLACE INTO handlings VALUES (?,?,?,?,?)", row)
+        if outcome.result == "done" and act.verb in ("window", "exception"):
+            name = str(act.args.get("id") or act.id)
+            declared = fold.declared[name]
+            self._db.execute(
+                "INSERT OR REPLACE INTO declared VALUES (?,?,?,?)", (act.site, name, declared.until_ms, _pack(declared))
+            )
+        self._db.execute(
+            "INSERT OR REPLACE INTO acts VALUES (?,?,?,?,?,?,?)",
+            (act.site, position, act.threat, seen_key(act.id), outcome.result, outcome.reason, to_bytes(act)),
+        )
+        self._db.execute("INSERT OR REPLACE INTO sites VALUES (?,?,?)", (act.site, fold.chain, fold.count))
+        return outcome
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def position(self, source: str) -> int:
+        """How far a source was read, -1 if never."""
+        row = self._db.execute("SELECT position FROM positions WHERE source = ?", (source,)).fetchone()
+        return -1 if row is None else int(row[0])
+
+    def fold(self, site: str) -> Fold:
+        """The fold of a site's journal, as far as it was read."""
+        fold = self._folds.get(site)
+        if fold is None:
+            fold = self._folds[site] = Fold(site, self._max_shelf_ms)
+            row = self._db.execute("SELECT chain, count FROM sites WHERE site = ?", (site,)).fetchone()
+            if row is not None:
+                rows = self._db.execute("SELECT threat, body FROM handlings WHERE site = ?", (site,))
+                handlings = {threat: _handling(body) for threat, body in rows}
+                rows = self._db.execute("SELECT id, body FROM declared WHERE site = ?", (site,))
+                declared = {id: _declared(body) for id, body in rows}
+                seen = {key for (key,) in self._db.execute("SELECT seen FROM acts WHERE site = ?", (site,))}
+                fold.restore(handlings, declared, row[0], row[1], seen)
+        return fold
+
+    def threat(self, id: str) -> Listed | None:
+        """The newest revision of a threat and its handling."""
+        row = self._db.execute("SELECT body FROM threats WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            return None
+        threat = _threat(row[0])
+        return Listed(threat, self.fold(threat.site).handling(id))
+
+    def threats(
+        self, sites: tuple[str, ...] = (), *, open_only: bool = True, text: str = "", limit: int = 200, skip: int = 0
+    ) -> list[Listed]:
+        """Threats for a list: highest severity first, then newest; of all sites if none is named.
+
+        open_only: neither quiet nor merged, and not closed by people. text: stands in the title.
+        """
+        where: list[str] = []
+        values: list[Any] = []
+        if sites:
+            where.append(f"t.site IN ({','.join('?' * len(sites))})")
+            values += sites
+        if open_only:
+            where.append("t.phase IN ('threat', 'watch') AND COALESCE(h.state, 'new') != 'closed'")
+        if text:
+            where.append("t.title LIKE ? ESCAPE '\\'")
+            escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            values.append(f"%{escaped}%")
+        clause = f"WHERE {' AND '.join(where)}" if where else ""
+        rows = self._db.execute(
+            f"SELECT t.body FROM threats t LEFT JOIN handlings h ON h.threat = t.id {clause}"  # noqa: S608 - no text of users
+            " ORDER BY t.severity DESC, t.decided_ms DESC, t.id LIMIT ? OFFSET ?",
+            (*values, limit, skip),
+        )
+        threats = [_threat(body) for (body,) in rows]
+        return [Listed(threat, self.fold(threat.site).handling(threat.id)) for threat in threats]
+
+    def acts(
+        self, site: str, *, threat: str = "", after: int = -1, limit: int = 1_000
+    ) -> list[tuple[int, Act, Outcome]]:
+        """The journal of a site, or of one threat in it: position, action, outcome."""
+        clause, values = ("AND threat = ?", (site, after, threat, limit)) if threat else ("", (site, after, limit))
+        rows = self._db.execute(
+            f"SELECT position, body, result, reason FROM acts WHERE site = ? AND position > ? {clause}"  # noqa: S608
+            " ORDER BY position LIMIT ?",
+            values,
+        )
+        return [
+            (position, msgspec.json.decode(body, type=Act), Outcome(result, reason))
+            for position, body, result, reason in rows
+        ]
+
+    def digest(self) -> str:
+        """A hash over all rows but positions: equal views are equal here, whoever built them."""
+        made = blake2b(digest_size=16)
+        for table, order in (("threats", "id"), ("handlings", "threat"), ("acts", "site, position"),
+                             ("declared", "site, id"), ("sites", "site")):  # fmt: skip
+            for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {order}"):  # noqa: S608 - names of ours
+                made.update(repr(row).encode())
+        return made.hexdigest()
+
+
+def _touched(act: Act) -> list[str]:
+    """Threats whose handling an action may change."""
+    if act.verb == "handover":
+        named = act.args.get("threats")
+        return [str(one) for one in named] if isinstance(named, list | tuple) else []
+    return [act.threat] if act.threat else []

@@ -70,8 +70,8 @@ class KafkaJournal:
         here = TopicPartition(self._topic, self._partition)
         try:
             first, end = self._consumer.get_watermark_offsets(here, timeout=READ_TIMEOUT_S)
-        except KafkaException as error:
-            raise JournalAway(str(error)) from error
+        except KafkaException as refused:
+            raise JournalAway(str(refused)) from refused
         at = max(after + 1, first)
         if at >= end:
             return

@@ -127,6 +127,7 @@ RejectReason = Literal[
     "too_late",             # older than max_late_ms
     "no_configuration",
     "engine_error",
+    "log_gap",              # records of the log that were gone before they were folded
 ]  # fmt: skip
 REJECT_REASONS: tuple[str, ...] = RejectReason.__args__  # type: ignore[attr-defined]
 

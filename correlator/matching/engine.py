@@ -181,7 +181,7 @@ class Engine:
                 self._deadlines(order_ms)
             for event in sorter.pop():
                 if self.poisoned and event.id in self.poisoned:
-                    self.outputs.rejects.append(_engine_error(event))
+                    self.outputs.rejects.append(engine_error(event))
                     continue
                 try:
                     self._fold(event, order_ms)
@@ -295,7 +295,8 @@ class Engine:
         )
 
 
-def _engine_error(event: Event) -> Reject:
+def engine_error(event: Event) -> Reject:
+    """The reject of an event that could not be folded."""
     return Reject(
         site=event.site,
         source=event.source,

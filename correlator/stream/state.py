@@ -1,0 +1,161 @@
+r"""State entries on the compacted topic `state`, written in one transaction with the outputs.
+
+The order is what makes it safe (docs/streaming.md): `StateWriter` fences the former owner when it is
+made, so it must be made before `read_state`; `write` is begin, outputs, entries, commit, and nothing
+counts as done before it returns.
+
+An entry larger than a record may be is written in parts: the entry's own key then holds a first byte
+1 and the number of parts, the parts stand at `<key>\x1e<n>`. Others have a first byte 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from correlator.ingest.kafka import KafkaSettings
+from correlator.run.rendering import Rendered
+from correlator.stream.topics import STATE
+
+PART_BYTES: Final = 900_000
+PART_MARK: Final = "\x1e"
+_WHOLE: Final = b"\x00"
+_PARTED: Final = b"\x01"
+TRANSACTION_MS: Final = 60_000
+READ_TIMEOUT_S: Final = 30.0
+
+
+Headers = list[tuple[str, str | bytes | None]]
+
+
+class Fenced(Exception):
+    """Another worker has taken the partition over; this one must end."""
+
+
+def parts(key: str, value: bytes | None, before: int) -> list[tuple[str, bytes | None]]:
+    """The records of an entry. before: how many parts it was written in last time (0: whole or new)."""
+    if value is None or len(value) <= PART_BYTES:
+        made: list[tuple[str, bytes | None]] = [(key, None if value is None else _WHOLE + value)]
+        count = 0
+    else:
+        count = -(-len(value) // PART_BYTES)
+        made = [(f"{key}{PART_MARK}{n}", value[n * PART_BYTES : (n + 1) * PART_BYTES]) for n in range(count)]
+        made.append((key, _PARTED + count.to_bytes(4, "big")))
+    made += [(f"{key}{PART_MARK}{n}", None) for n in range(count, before)]
+    return made
+
+
+def whole(records: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
+    """(entries, number of parts by key of those in parts) of a partition's records."""
+    entries: dict[str, bytes] = {}
+    parted: dict[str, int] = {}
+    for key, value in records.items():
+        name, mark, number = key.rpartition(PART_MARK)
+        if mark and number.isdigit() and records.get(name, b"")[:1] == _PARTED:
+            continue
+        if value[:1] == _PARTED:
+            count = parted[key] = int.from_bytes(value[1:], "big")
+            entries[key] = b"".join(records[f"{key}{PART_MARK}{n}"] for n in range(count))
+        else:
+            entries[key] = value[1:]
+    return entries, parted
+
+
+def read_topic(kafka: KafkaSettings, name: str, partition: int) -> dict[str, bytes]:
+    """Last value of each key of a partition of a compacted topic, committed records only."""
+    consumer = Consumer(
+        kafka.client(
+            group__id=f"{kafka.prefix}correlator-read", enable__auto__commit=False, isolation__level="read_committed",
+            auto__offset__reset="earliest", enable__partition__eof=True, check__crcs=True,
+        )
+    )  # fmt: skip
+    found: dict[str, bytes] = {}
+    try:
+        consumer.assign([TopicPartition(kafka.topic(name), partition, 0)])
+        while True:
+            batch = consumer.consume(10_000, timeout=READ_TIMEOUT_S)
+            if not batch:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {name}/{partition}"))
+            for message in batch:
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        return found
+                    raise KafkaException(error)
+                key, value = (message.key() or b"").decode(), message.value()
+                if value is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = value
+    finally:
+        consumer.close()
+
+
+class StateWriter:
+    """The transactional producer of one partition. Making it fences whoever had the partition before."""
+
+    def __init__(self, kafka: KafkaSettings, app: str, partition: int) -> None:
+        self._kafka = kafka
+        self._partition = partition
+        self._topics: dict[str, str] = {}
+        self._state = kafka.topic(STATE)
+        self.parted: dict[str, int] = {}
+        self._failed: KafkaError | None = None
+        self._producer = Producer(
+            kafka.client(
+                transactional__id=f"{kafka.prefix}{app}-{partition}",
+                transaction__timeout__ms=TRANSACTION_MS,
+                linger__ms=0,
+                compression__type="lz4",
+                partitioner="murmur2_random",
+                queue__buffering__max__messages=1_000_000,
+                queue__buffering__max__kbytes=1 << 20,
+            )
+        )
+        self._producer.init_transactions(READ_TIMEOUT_S)
+
+    def write(self, messages: Iterable[Rendered], entries: Iterable[tuple[str, bytes | None]]) -> None:
+        """Outputs and entries, all or nothing. Raises Fenced, KafkaException."""
+        producer = self._producer
+        try:
+            producer.begin_transaction()
+            for one in messages:
+                self._send(self._topic(one.topic), one.key, one.value, list(one.headers), -1)
+            for key, value in entries:
+                for part, data in parts(key, value, self.parted.get(key, 0)):
+                    self._send(self._state, part.encode(), data, None, self._partition)
+                if value is not None and len(value) > PART_BYTES:
+                    self.parted[key] = -(-len(value) // PART_BYTES)
+                else:
+                    self.parted.pop(key, None)
+            producer.commit_transaction(READ_TIMEOUT_S)
+        except KafkaException as error:
+            kind: KafkaError = error.args[0]
+            if kind.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+                raise Fenced(kind.str()) from error
+            raise
+        if self._failed is not None:
+            raise KafkaException(self._failed)
+
+    def _send(self, topic: str, key: bytes, value: bytes | None, headers: Headers | None, partition: int) -> None:
+        while True:
+            try:
+                self._producer.produce(
+                    topic, value, key, partition=partition, headers=headers, on_delivery=self._delivered
+                )
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _delivered(self, error: KafkaError | None, _message: object) -> None:
+        if error is not None and self._failed is None:
+            self._failed = error
+
+    def _topic(self, name: str) -> str:
+        found = self._topics.get(name)
+        if found is None:
+            found = self._topics[name] = self._kafka.topic(name)
+        return found

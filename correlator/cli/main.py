@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from correlator import __version__
+from correlator.cli.bridge import bridge as _bridge
 from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
 from correlator.cli.link import link as _link
 from correlator.clock import duration_ms
@@ -381,6 +382,7 @@ def init(directory: Path) -> int:
 # ---- commands of other modules ------------------------------------------------------------------------
 
 app.add_command(_link)
+app.add_command(_bridge)
 
 
 # ---- entry -----------------------------------------------------------------------------------------------

@@ -140,11 +140,77 @@ class Step(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     truncated: int = 0
 
 
+class ImpactStep(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """One step of the path to an impact: what it comes to on which asset.
+
+    step: how likely this step is by itself; likelihood: of the whole path up to here. rule: id of the
+    rule, "" at the start. p50_ms: the middle of the time this step takes.
+    """
+
+    asset: str
+    place_name: str
+    threat_type: str
+    step: float
+    likelihood: float
+    rule: str = ""
+    says: str = ""
+    p50_ms: int = 0
+
+
+class Impact(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """What a threat may lead to: a threat type on an asset or care service, how likely and how soon.
+
+    likelihood   0..1, over all paths; path is the likeliest of them, `ways` tells how many there are
+    p10_ms ...   time from the finding the path starts at, along that path
+    from_ms      when that finding was decided, ms UTC
+    effects      confidentiality, integrity, availability, safety: how far, 0..1
+    together     further paths that must come off as well, where a redundant need has to fail entirely
+    """
+
+    asset: str
+    place_name: str
+    threat_type: str
+    likelihood: float
+    p10_ms: int
+    p50_ms: int
+    p90_ms: int
+    from_ms: int = 0
+    service: bool = False
+    criticality: int = 0
+    effects: dict[str, float] = {}
+    ways: int = 1
+    path: tuple[ImpactStep, ...] = ()
+    together: tuple[tuple[ImpactStep, ...], ...] = ()
+
+
+class Advice(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A counter-measure that lowers the expected loss, alone or in the advised set.
+
+    saves: expected loss it takes away by itself; harms: what it costs care itself; cost: of doing it, all
+    in units of one service of criticality 1. advised: it is in the best set of up to three.
+    takes_ms: until it works. who: the contact role to ask.
+    """
+
+    measure: str
+    says: str
+    asset: str
+    place_name: str
+    saves: float
+    harms: float
+    cost: float
+    advised: bool = False
+    takes_ms: int = 0
+    who: str = ""
+
+
 class Threat(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A composite threat: linked findings with life cycle, evidence and severity.
 
-    severity is the highest member level and never falls while open. members are all member events in
-    total order. previous: the quiet or closed threat that a finding of this one would have joined.
+    severity is the highest of member levels and of the criticality of care services likely to be hit; it
+    never falls while open. impact is what it may lead to, the gravest first (impact_truncated more are not
+    listed); expected_loss sums criticality x likelihood over the services, expected_loss_advised what would
+    be left of it with the advised measures; advice is what to do. members are all member events in total
+    order. previous: the quiet or closed threat that a finding of this one would have joined.
     """
 
     id: str
@@ -169,4 +235,9 @@ class Threat(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     merged_into: str = ""
     reason: str = ""
     truncated: int = 0
+    impact: tuple[Impact, ...] = ()
+    impact_truncated: int = 0
+    expected_loss: float = 0.0
+    expected_loss_advised: float = 0.0
+    advice: tuple[Advice, ...] = ()
     schema_version: str = field(default_factory=schema_version)

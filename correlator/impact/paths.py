@@ -1,0 +1,422 @@
+"""All paths from what happened to what it leads to, and how likely each end is: the quantitative mode.
+
+A path starts at a seed (a state that was found: a threat on an asset), takes one step of a rule after the
+other, never comes back to an asset it left, and is followed while its likelihood, the product of its
+steps, stays above the cutoff. Paths are kept as a tree of *labels*: a label is one state as reached by one
+path. From the tree:
+
+    likelihood of a state   the chance that at least one of its paths comes off; a step that several paths
+                            share counts once, separate steps count as independent
+    best path               its likeliest label
+    time to impact          quantiles over its paths, weighted by their likelihood
+
+so a state is never likelier than what all paths to it have in common, a circle cannot lift itself, and a
+further protection can only lower things. Numbers are whole parts per million; ln(1 - x) is summed as a
+whole number, so no sum depends on its order. What `revise` gives is therefore exactly what starting anew
+gives (as long as no bound is met; with a bound met it does start anew).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from math import exp, isqrt, log1p
+from typing import Final
+
+from correlator.impact.conditions import NOTHING, Conditions, Protections, weight
+from correlator.impact.graph import THREAT_NUMBER, THREATS, Link, RuleTable
+from correlator.impact.rules import PPM
+from correlator.impact.settings import ImpactSettings
+
+_SCALE: Final = 1 << 40  # units of one nat
+_CERTAIN: Final = 40 * _SCALE  # -ln(1 - 1), large enough that nothing is left of it in ppm
+UNAVAILABLE: Final = THREAT_NUMBER["service-unavailable"]
+ROOT: Final = -1
+
+
+def log_missed(ppm: int) -> int:
+    """-ln(1 - x) of a likelihood in ppm, in units of 2^-40 nat."""
+    return round(-log1p(-ppm / PPM) * _SCALE) if ppm < PPM else _CERTAIN
+
+
+def from_log(log: int) -> int:
+    """The likelihood in ppm whose `log_missed` this is."""
+    return PPM if log >= _CERTAIN else round(PPM * (1.0 - exp(-log / _SCALE)))
+
+
+class Paths:
+    """What follows from some seeds under some conditions, kept so that it can be revised.
+
+    Labels are numbers; a parent's is smaller than its children's. Per label:
+    states, parents    the state, and the label before it (ROOT at a seed)
+    steps, products    ppm of the last step, and of the whole path
+    numbers            number of the rule of the last step, -1 at a seed
+    Per state: `labels_of`. `ends`: labels that stop a service, service -> [(label, ppm of the step,
+    number of the rule)].
+
+    visited   states looked at by the last `revise`; refused: paths not followed because a bound was met
+    """
+
+    def __init__(self, rules: RuleTable, protections: Protections, settings: ImpactSettings) -> None:
+        self.rules = rules
+        self.protections = protections
+        self.settings = settings
+        self.epoch = -1
+        self.conditions = NOTHING
+        self.seeds: dict[int, int] = {}
+        self.states: list[int] = []
+        self.parents: list[int] = []
+        self.steps: list[int] = []
+        self.products: list[int] = []
+        self.numbers: list[int] = []
+        self.labels_of: dict[int, list[int]] = {}
+        self.ends: dict[int, list[tuple[int, int, int]]] = {}
+        self.refused = 0
+        self.visited: set[int] = set()
+        self.changed: set[int] = set()
+        self._children: dict[int, list[int]] = {}
+        self._assets: dict[int, set[int]] = {}  # asset -> its states that have labels
+        self._links: dict[int, tuple[Link, ...]] = {}
+        self._touched: frozenset[int] = frozenset()
+        self._dead = 0
+        self._likelihood: dict[int, int] = {}
+        self._cutoff = round(settings.cutoff * PPM)
+
+    # ---- what follows --------------------------------------------------------------------------
+
+    @property
+    def reached(self) -> Iterable[int]:
+        """Every state that some path reaches, without the unavailability of services."""
+        return self.labels_of
+
+    def reached_assets(self) -> Iterable[int]:
+        """Every asset with a state that some path reaches."""
+        return self._assets
+
+    def states_of(self, asset: int) -> Iterable[int]:
+        """The states of an asset that paths reach."""
+        return self._assets.get(asset, ())
+
+    def likelihood(self, state: int) -> int:
+        """The likelihood of a state in ppm, 0 if no path reaches it (services: see `Services`)."""
+        found = self._likelihood.get(state)
+        if found is None:
+            labels = self.labels_of.get(state)
+            if labels is None:
+                return 0
+            found = self.products[labels[0]] if len(labels) == 1 else self.union([(one, PPM) for one in labels])
+            self._likelihood[state] = found
+        return found
+
+    def union(self, ends: Iterable[tuple[int, int]], under: int = ROOT) -> int:
+        """The chance that at least one of these (label, ppm of a further step) comes off, ppm.
+
+        under: given that this label has come off; labels that do not follow from it are left out.
+        """
+        parents, steps = self.parents, self.steps
+        logs: dict[int, int] = {}
+        for label, ppm in ends:
+            logs[label] = logs.get(label, 0) + log_missed(ppm)
+        queue = [-label for label in logs]
+        heapq.heapify(queue)
+        total = 0
+        while queue:
+            label = -heapq.heappop(queue)
+            log = logs[label]
+            if label == under:
+                return from_log(log)
+            if label < under:
+                continue
+            passed = log_missed(from_log(log) * steps[label] // PPM)
+            parent = parents[label]
+            if parent == ROOT:
+                total += passed
+            elif parent in logs:
+                logs[parent] += passed
+            else:
+                logs[parent] = passed
+                heapq.heappush(queue, -parent)
+        return from_log(total) if under == ROOT else 0
+
+    def path(self, label: int) -> list[int]:
+        """The labels from the seed to this one."""
+        found = [label]
+        while self.parents[found[-1]] != ROOT:
+            found.append(self.parents[found[-1]])
+        return found[::-1]
+
+    def best(self, state: int) -> int:
+        """The label of the likeliest path to a state; of equal ones the shortest, then by its states."""
+        return min(self.labels_of[state], key=self._order)
+
+    def _order(self, label: int) -> tuple[int, int, list[int]]:
+        path = self.path(label)
+        return -self.products[label], len(path), [self.states[one] for one in path]
+
+    def times_ms(self, label: int) -> tuple[int, int, int]:
+        """p10, p50, p90 of the time from the seed to the end of one path: the middles add, the spreads add
+        in squares, as those of independent delays do."""
+        middle = low = high = 0
+        path = self.path(label)
+        for before, after in pairwise(path):
+            p10, p50, p90 = self.rules.delay_ms(self.states[before], self.numbers[after], self.states[after])
+            middle += p50
+            low += (p50 - p10) ** 2
+            high += (p90 - p50) ** 2
+        return max(0, middle - isqrt(low)), middle, middle + isqrt(high)
+
+    # ---- revising ------------------------------------------------------------------------------
+
+    def revise(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int) -> None:
+        """Becomes what follows from these seeds (state -> ppm) under these conditions; costs what changes.
+
+        Afterwards `changed` holds the states whose paths changed: those whose likelihood may differ.
+        """
+        self.visited = set()
+        self.changed = set()
+        if epoch != self.epoch or self.refused or self._dead > len(self.states) // 2 + 1_000:
+            self._anew(seeds, conditions, epoch)
+        else:
+            if conditions != self.conditions:
+                self._change(conditions)
+            self._reseed(seeds)
+            if self.refused:
+                self._anew(seeds, conditions, epoch)
+        for state in self.changed:
+            self._likelihood.pop(state, None)
+
+    def _anew(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int) -> None:
+        self.changed.update(self.labels_of)
+        for column in (self.states, self.parents, self.steps, self.products, self.numbers):
+            column.clear()
+        for table in (self.labels_of, self.ends, self._children, self._assets, self._links):
+            table.clear()
+        self.refused = self._dead = 0
+        self.seeds = {}
+        self.conditions, self.epoch = conditions, epoch
+        self._touched = self._touches(conditions)
+        self._reseed(seeds)
+        if self.refused:
+            self._likeliest(seeds)
+
+    def _reseed(self, seeds: Mapping[int, int]) -> None:
+        for state in [one for one, ppm in self.seeds.items() if seeds.get(one) != ppm]:
+            for label in [one for one in self.labels_of.get(state, ()) if self.parents[one] == ROOT]:
+                self._remove(label)
+        for state in sorted(one for one, ppm in seeds.items() if self.seeds.get(one) != ppm):
+            self._grow(self._add(ROOT, state, seeds[state], seeds[state], -1))
+        self.seeds = dict(seeds)
+
+    # ---- labels --------------------------------------------------------------------------------
+
+    def _add(self, parent: int, state: int, step: int, product: int, number: int) -> int:
+        label = len(self.states)
+        self.states.append(state)
+        self.parents.append(parent)
+        self.steps.append(step)
+        self.products.append(product)
+        self.numbers.append(number)
+        labels = self.labels_of.get(state)
+        if labels is None:
+            self.labels_of[state] = [label]
+            asset = state // THREATS
+            here = self._assets.get(asset)
+            if here is None:
+                self._assets[asset] = {state}
+            else:
+                here.add(state)
+        else:
+            labels.append(label)
+        if parent != ROOT:
+            siblings = self._children.get(parent)
+            if siblings is None:
+                self._children[parent] = [label]
+            else:
+                siblings.append(label)
+        self.visited.add(state)
+        self.changed.add(state)
+        return label
+
+    def _grow(self, start: int) -> None:
+        """Follows every path on from a label."""
+        stack = [start]
+        states, products, parents, cutoff = self.states, self.products, self.parents, self._cutoff
+        services = self.rules.services
+        most = self.settings.max_paths + self._dead
+        while stack:
+            label = stack.pop()
+            state, product = states[label], products[label]
+            own = state // THREATS
+            left = None
+            for to, step, number in self._links.get(state) or self.links(state):
+                sent = product * step // PPM
+                if sent < cutoff:
+                    continue
+                asset, threat = divmod(to, THREATS)
+                if threat == UNAVAILABLE and asset in services:
+                    if own not in services or state % THREATS != UNAVAILABLE:  # that is for `services_hit`
+                        self._end(asset, label, step, number)
+                    continue
+                if left is None:  # assets of the path so far; it does not come back to one it left
+                    left = {own}
+                    before = parents[label]
+                    while before != ROOT:
+                        left.add(states[before] // THREATS)
+                        before = parents[before]
+                if asset in left and (asset != own or self._was_there(label, to)):
+                    continue
+                if len(states) >= most:
+                    self.refused += 1
+                    return
+                stack.append(self._add(label, to, step, sent, number))
+
+    def _was_there(self, label: int, state: int) -> bool:
+        while label != ROOT:
+            if self.states[label] == state:
+                return True
+            label = self.parents[label]
+        return False
+
+    def _end(self, service: int, label: int, step: int, number: int) -> None:
+        self.ends.setdefault(service, []).append((label, step, number))
+        self.changed.add(service * THREATS + UNAVAILABLE)
+        self.visited.add(service * THREATS + UNAVAILABLE)
+
+    def _remove(self, start: int) -> None:
+        """Takes a label and all paths through it away."""
+        parent = self.parents[start]
+        if parent != ROOT:
+            self._children[parent].remove(start)
+        stack, gone = [start], set()
+        while stack:
+            label = stack.pop()
+            gone.add(label)
+            stack += self._children.pop(label, ())
+            state = self.states[label]
+            self.visited.add(state)
+            self.changed.add(state)
+            labels = self.labels_of[state]
+            labels.remove(label)
+            if not labels:
+                del self.labels_of[state]
+                here = self._assets[state // THREATS]
+                here.remove(state)
+                if not here:
+                    del self._assets[state // THREATS]
+        self._dead += len(gone)
+        for service in [one for one, ends in self.ends.items() if any(end[0] in gone for end in ends)]:
+            self.changed.add(service * THREATS + UNAVAILABLE)
+            kept = [end for end in self.ends[service] if end[0] not in gone]
+            if kept:
+                self.ends[service] = kept
+            else:
+                del self.ends[service]
+
+    def _likeliest(self, seeds: Mapping[int, int]) -> None:
+        """With too many paths: the likeliest ones, as many as the bound allows. The rest is counted."""
+        for column in (self.states, self.parents, self.steps, self.products, self.numbers):
+            column.clear()
+        for table in (self.labels_of, self.ends, self._children, self._assets):
+            table.clear()
+        self.refused = self._dead = 0
+        heap: list[tuple[int, int, int, int, int]] = []
+        for state in sorted(seeds):
+            heapq.heappush(heap, (-seeds[state], ROOT, state, seeds[state], -1))
+        most = self.settings.max_paths
+        while heap:
+            negative, parent, state, step, number = heapq.heappop(heap)
+            if len(self.states) >= most:
+                self.refused += len(heap) + 1
+                return
+            label = self._add(parent, state, step, -negative, number)
+            on_path = {self.states[one] // THREATS for one in self.path(label)}
+            own = state // THREATS
+            for to, ppm, rule in self.links(state):
+                sent = -negative * ppm // PPM
+                if sent < self._cutoff:
+                    continue
+                asset, threat = divmod(to, THREATS)
+                if threat == UNAVAILABLE and asset in self.rules.services:
+                    self._end(asset, label, ppm, rule)
+                elif asset not in on_path or (asset == own and not self._was_there(label, to)):
+                    if len(heap) < 4 * most:
+                        heapq.heappush(heap, (-sent, label, to, ppm, rule))
+                    else:
+                        self.refused += 1
+
+    # ---- conditions ----------------------------------------------------------------------------
+
+    def _touches(self, conditions: Conditions) -> frozenset[int]:
+        touched = set(conditions.eased) | set(conditions.barriers)
+        for asset in conditions.dark:
+            touched.update(self.protections.by_giver.get(asset, ()))
+        return frozenset(touched)
+
+    def _change(self, conditions: Conditions) -> None:
+        """Takes new conditions and follows anew what their change touches."""
+        touched = self._touches(conditions)
+        old, moved = self.conditions, touched | self._touched
+        sources: set[int] = set()
+        for asset in moved:
+            sources.update(self._assets.get(asset, ()))
+            for neighbour in self.rules.graph.neighbours_of(asset):
+                sources.update(self._assets.get(neighbour, ()))
+        before = {state: self._links.get(state) or self.links(state) for state in sorted(sources)}
+        self.conditions, self._touched = conditions, touched
+        self._links.clear()
+        for state, links in before.items():
+            now = self.links(state)
+            if now == links or old == conditions:
+                continue
+            was = {to: step for to, step, _ in links}
+            different = [link for link in now if was.get(link[0]) != link[1]]
+            if different:
+                self._follow_again(state, different)
+
+    def _follow_again(self, state: int, links: list[Link]) -> None:
+        """These steps from a state became more or less likely: paths over them are taken away and followed anew."""
+        targets = {to for to, _, _ in links}
+        for label in list(self.labels_of.get(state, ())):
+            for child in [one for one in self._children.get(label, ()) if self.states[one] in targets]:
+                self._remove(child)
+            for to, step, number in links:
+                asset, threat = divmod(to, THREATS)
+                if threat == UNAVAILABLE and asset in self.rules.services:
+                    kept = [end for end in self.ends.get(asset, ()) if end[0] != label]
+                    self.ends[asset] = kept
+                    self.changed.add(to)
+                    if self.products[label] * step // PPM >= self._cutoff:
+                        self._end(asset, label, step, number)
+                    elif not kept:
+                        del self.ends[asset]
+                    continue
+                sent = self.products[label] * step // PPM
+                on_path = {self.states[one] // THREATS for one in self.path(label)}
+                if sent < self._cutoff or (
+                    asset in on_path and (asset != state // THREATS or self._was_there(label, to))
+                ):
+                    continue
+                self._grow(self._add(label, to, step, sent, number))
+
+    def links(self, state: int) -> tuple[Link, ...]:
+        """What a state leads to as things stand, with likelihoods in ppm."""
+        found = self._links.get(state)
+        if found is None:
+            found = self._links[state] = self._find_links(state)
+        return found
+
+    def _find_links(self, state: int) -> tuple[Link, ...]:
+        links = self.rules.links(state, self.epoch)
+        touched, guarded = self._touched, self.protections.guarded
+        if not touched and not guarded:
+            return links
+        if state // THREATS not in touched and not any(
+            to // THREATS in guarded or to // THREATS in touched for to, _, _ in links
+        ):
+            return links
+        rules = self.rules.rules
+        return tuple(
+            (to, weight(ppm, rules[number], state, to, self.conditions, self.protections), number)
+            for to, ppm, number in links
+        )

@@ -138,6 +138,11 @@ class PartitionEngine:
         self._dirty.add(GAPS)
         self.applied = log_start - 1
 
+    def hole(self, after: int) -> None:
+        """The records from the next one up to before `after` are gone: goes on behind them, and says so."""
+        self._missing(self.applied + 1, after)
+        self.told = max(self.told, self.applied)
+
     def _site(self, site: str) -> SiteEngine:
         engine = self.sites.get(site)
         if engine is None:

@@ -1,0 +1,416 @@
+"""`correlator ingest`: raw topics to `events`, at least once and in order.
+
+One loop: take messages, hand them to the intake, write what it gives, and store positions once what
+was read before them is acknowledged. Records carry raw offsets, so what is read twice after a crash or
+a take-over is dropped by the engine, exactly.
+
+A promise ("everything received up to T is in the log") needs to know the end of the raw partition at
+T: the broker is asked for it, and the promise is made when that position has been passed.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any, Final
+
+import msgspec
+from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exports are not marked
+
+from correlator.clock import zone_named
+from correlator.errors import UsageError
+from correlator.ingest import metrics
+from correlator.ingest.intake import Intake
+from correlator.ingest.kafka import KafkaSettings
+from correlator.ingest.logs import Log
+from correlator.ingest.raw import from_headers
+from correlator.ingest.settings import IngestSettings
+from correlator.ingest.sources import SourceTable, source_rows
+from correlator.run.log import ACTION_KINDS, Action, encode
+from correlator.run.rendering import reject_message
+from correlator.stream.applied import Applied, read_applied
+from correlator.stream.health import Health
+from correlator.stream.settings import IngestProcessSettings
+from correlator.stream.state import READ_TIMEOUT_S
+from correlator.stream.topics import ACTIONS, CONFIG, EVENTS, REJECTS
+
+_log: Final = Log("ingest")
+TAKE_S: Final = 0.002  # longest wait for more messages in one turn: it adds to every event's latency
+GROUP_EVERY_MS: Final = 5_000  # how often it is looked for partitions that nobody reads
+CONFIG_EVERY_MS: Final = 500
+
+
+def partition_of(site: str, partitions: int) -> int:
+    """The partition of a site's records: Kafka's own (murmur2) partitioner, as every writer here uses it."""
+    return int(murmur2(site.encode()) & 0x7FFFFFFF) % partitions
+
+
+class IngestProcess:
+    """One ingest process. file: correlator.yaml, beside which maps stand."""
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        settings: IngestProcessSettings,
+        ingest: IngestSettings,
+        file: str = "correlator.yaml",
+    ) -> None:
+        self.kafka = kafka
+        self.settings = settings
+        self.ingest = ingest
+        self.rows = source_rows(ingest.sources, file)
+        self.raw = sorted({row.input for row in self.rows})
+        self.produced = 0
+        self._admin = AdminClient(kafka.client())
+        known = self._admin.list_topics(timeout=READ_TIMEOUT_S).topics
+        for name in (EVENTS, REJECTS, CONFIG, *self.raw):
+            if kafka.topic(name) not in known:
+                raise UsageError(f"there is no topic {kafka.topic(name)}; `correlator topics create` makes it")
+        self._partitions = {name: len(known[kafka.topic(name)].partitions) for name in (EVENTS, *self.raw)}
+        self._relay = kafka.topic(ACTIONS) in known
+        self._applied: dict[str, Applied] = {}
+        self._table = SourceTable(self.rows)
+        self.intake = Intake(self._table, ingest, lambda site: partition_of(site, self._partitions[EVENTS]))
+        self._producer = Producer(
+            kafka.client(
+                enable__idempotence=True, acks="all", message__timeout__ms=0, linger__ms=0, compression__type="lz4",
+                partitioner="murmur2_random", queue__buffering__max__messages=200_000,
+            )
+        )  # fmt: skip
+        self._consumer = Consumer(
+            kafka.client(
+                group__id=kafka.prefix + settings.group, enable__auto__commit=False, auto__offset__reset="earliest",
+                partition__assignment__strategy="cooperative-sticky", session__timeout__ms=settings.session_ms,
+                heartbeat__interval__ms=max(settings.session_ms // 4, 250), fetch__wait__max__ms=100,
+                queued__min__messages=20_000, isolation__level="read_committed",
+                **({"group__instance__id": settings.instance} if settings.instance else {}),
+            )
+        )  # fmt: skip
+        self._config = Consumer(
+            kafka.client(group__id=f"{kafka.prefix}correlator-read", enable__auto__commit=False,
+                         auto__offset__reset="earliest", enable__partition__eof=True)
+        )  # fmt: skip
+        self._positions: dict[tuple[str, int], int] = {}  # of assigned partitions: next offset to read
+        self._assigned = False
+        # An epoch is what was written between two notes: [writes not yet acknowledged], positions behind it.
+        self._epoch: list[int] = [0]
+        self._epochs: deque[tuple[list[int], dict[str, int]]] = deque()
+        self._noted: dict[str, int] = {}
+        self._fatal: KafkaError | None = None
+        self._ends: tuple[int, dict[TopicPartition, Future[Any]]] | None = None
+        self._group: dict[str, Future[Any]] | None = None
+        self._stopping = False
+        self._turn_s = time.monotonic()
+
+    # ---- life ----------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Runs until it is told to stop (SIGTERM, SIGINT); what was taken is then written and noted.
+
+        Raises UsageError, KafkaException.
+        """
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.signal(signal.SIGINT, self.stop)
+        metrics.started_ms.labels(process="ingest").set_to_current_time()
+        health = Health(self.settings.health_host, self.settings.health_port, self.alive, self.ready)
+        try:
+            self.start()
+            while not self._stopping:
+                self.turn()
+            self.finish()
+        finally:
+            health.stop()
+        return 0
+
+    def stop(self, *_: object) -> None:
+        """Asks the loop to end after this turn."""
+        self._stopping = True
+
+    def alive(self) -> bool:
+        """Whether the loop turns."""
+        return time.monotonic() - self._turn_s < 60
+
+    def ready(self) -> bool:
+        """Whether it takes part in the group."""
+        return self._assigned and not self._stopping
+
+    def start(self) -> None:
+        """Reads what is in force, then asks for partitions."""
+        self._config.assign([TopicPartition(self.kafka.topic(CONFIG), 0, 0)])
+        while not self._read_config(1.0):
+            pass
+        topics = [self.kafka.topic(name) for name in self.raw]
+        if self._relay:
+            topics.append(self.kafka.topic(ACTIONS))
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._group_ms = self._config_ms = self._commit_ms = self._tick_ms = _now_ms()
+
+    def turn(self) -> None:
+        """One turn of the loop: take, pack, write, promise, note."""
+        messages = self._consumer.consume(self.settings.fetch_records, timeout=TAKE_S)
+        now_ms = _now_ms()
+        self._turn_s = time.monotonic()
+        for message in messages:
+            self._take(message, now_ms)
+        self._promise(now_ms)
+        self.intake.poll(now_ms)
+        self._write()
+        self._producer.poll(0)
+        if self._fatal is not None:
+            raise KafkaException(self._fatal)
+        if now_ms - self._commit_ms >= self.settings.commit_ms:
+            self._commit_ms = now_ms
+            self._note()
+            self._commit()
+        if now_ms - self._config_ms >= CONFIG_EVERY_MS:
+            self._config_ms = now_ms
+            self._read_config(0)
+        if now_ms - self._group_ms >= GROUP_EVERY_MS:
+            self._group_ms = now_ms
+            self._look_for_unread(now_ms)
+
+    def finish(self) -> None:
+        """Writes and notes what was taken, and leaves the group."""
+        self._settle()
+        self._consumer.close()
+        self._config.close()
+        _log.info("stopped", records=self.produced)
+
+    # ---- messages ------------------------------------------------------------------------------
+
+    def _take(self, message: Message, now_ms: int) -> None:
+        error, offset, topic, partition = message.error(), message.offset(), message.topic(), message.partition()
+        if error is not None:
+            if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+                return
+            raise KafkaException(error)
+        if offset is None or topic is None or partition is None:
+            return  # cannot be: only errors are without a position
+        name = topic.removeprefix(self.kafka.prefix)
+        self._positions[topic, partition] = offset + 1
+        if name == ACTIONS:
+            self._relay_action(message)
+            return
+        input = f"{name}/{partition}"
+        self.intake.take(
+            from_headers(
+                _headers(message), message.value() or b"", input=input, offset=offset, channel=name,
+                received_ms=message.timestamp()[1], raw=f"{input}:{offset}",
+            ),
+            now_ms,
+        )  # fmt: skip
+
+    def _relay_action(self, message: Message) -> None:
+        """Copies a decision of a person into the log, if it is one that decides."""
+        try:
+            said = msgspec.json.decode(message.value() or b"", type=dict[str, Any])
+            kind, site = str(said["kind"]), str(said["site"])
+            if kind in ACTION_KINDS:
+                body = said.get("body")
+                action = Action(str(said["id"]), kind, int(said["at_ms"]), body if isinstance(body, dict) else {})
+                self.intake.act(site, action)
+        except (msgspec.DecodeError, KeyError, ValueError) as error:
+            _log.warning("action_unreadable", offset=message.offset(), detail=type(error).__name__)
+
+    def _write(self) -> None:
+        events, rejects = self.kafka.topic(EVENTS), self.kafka.topic(REJECTS)
+        partitions = self._partitions[EVENTS]
+        for site, record in self.intake.drain():
+            self._send(events, encode(record), site.encode(), None, partition_of(site, partitions))
+        for one in self.intake.drain_rejects():
+            made = reject_message(one)
+            self._send(rejects, made.value, made.key, list(made.headers), -1)
+
+    def _send(self, topic: str, value: bytes, key: bytes, headers: Any, partition: int) -> None:
+        epoch = self._epoch
+        epoch[0] += 1
+
+        def delivered(error: KafkaError | None, _message: object) -> None:
+            if error is not None:
+                self._fatal = error
+            else:
+                epoch[0] -= 1
+
+        while True:
+            try:
+                self._producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=delivered)
+            except BufferError:
+                self._producer.poll(0.05)
+            else:
+                self.produced += 1
+                return
+
+    # ---- positions -----------------------------------------------------------------------------
+
+    def _note(self) -> None:
+        """Remembers positions that may be stored once everything written so far is acknowledged."""
+        positions = self._all_positions()
+        if not self._epoch[0] and positions == self._noted:
+            return
+        self._noted = positions
+        self._epochs.append((self._epoch, positions))
+        self._epoch = [0]
+
+    def _all_positions(self) -> dict[str, int]:
+        done = {f"{self.kafka.prefix}{name}": at for name, at in self.intake.done().items()}
+        for (topic, partition), at in self._positions.items():
+            if topic.removeprefix(self.kafka.prefix) == ACTIONS:
+                done[f"{topic}/{partition}"] = at
+        return done
+
+    def _commit(self, *, wait: bool = False) -> None:
+        """Stores the newest positions before which everything is acknowledged."""
+        positions: dict[str, int] = {}
+        while self._epochs and self._epochs[0][0][0] == 0:
+            _, positions = self._epochs.popleft()
+        offsets = []
+        for name, at in positions.items():
+            topic, _, partition = name.rpartition("/")
+            if (topic, int(partition)) in self._positions:
+                offsets.append(TopicPartition(topic, int(partition), at))
+        if not offsets:
+            return
+        try:
+            if wait:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            else:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            # They are stored next time; until then a successor would read a little more again.
+            _log.warning("positions_not_stored", detail=error.args[0].str())
+
+    def _settle(self) -> None:
+        """Writes all that was taken and stores positions behind it."""
+        self.intake.flush(_now_ms())
+        self._write()
+        self._note()
+        self._producer.flush(READ_TIMEOUT_S)
+        self._commit(wait=True)
+
+    # ---- partitions ----------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        for stored in consumer.committed(partitions, timeout=READ_TIMEOUT_S):
+            start, _ = consumer.get_watermark_offsets(stored, timeout=READ_TIMEOUT_S)
+            self._positions[stored.topic, stored.partition] = max(stored.offset, start)
+        first = not self._assigned
+        self._assigned = True
+        _log.info("ready" if first else "assigned", count=len(self._positions))
+
+    def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._settle()
+        self._drop(partitions)
+
+    def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._drop(partitions)
+
+    def _drop(self, partitions: Iterable[TopicPartition]) -> None:
+        for one in partitions:
+            self._positions.pop((one.topic, one.partition), None)
+            self.intake.close(f"{one.topic.removeprefix(self.kafka.prefix)}/{one.partition}")
+        _log.info("revoked", count=len(self._positions))
+
+    # ---- promises ------------------------------------------------------------------------------
+
+    def _promise(self, now_ms: int) -> None:
+        """Asks for the ends of the raw partitions; promises for those that have been read up to them."""
+        if self._ends is not None:
+            as_of_ms, futures = self._ends
+            if not all(future.done() for future in futures.values()):
+                return
+            self._ends = None
+            for at, future in futures.items():
+                error = future.exception()
+                if error is not None:
+                    continue  # the broker is away or the partition moves: no promise now
+                position = self._positions.get((at.topic, at.partition))
+                if position is not None and position >= future.result().offset:
+                    name = at.topic.removeprefix(self.kafka.prefix)
+                    self.intake.caught_up(f"{name}/{at.partition}", as_of_ms, now_ms)
+        if now_ms - self._tick_ms >= self.ingest.tick_ms and not self.ingest.trust_sender_time:
+            self._tick_ms = now_ms
+            wanted = {
+                TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
+                for topic, partition in self._positions
+                if topic.removeprefix(self.kafka.prefix) != ACTIONS
+            }
+            if wanted:
+                self._ends = (now_ms, self._admin.list_offsets(wanted, request_timeout=5))
+
+    def _look_for_unread(self, now_ms: int) -> None:
+        """Inputs that no process of the group reads are taken out after a while."""
+        if self._group is not None:
+            futures, self._group = self._group, None
+            for future in futures.values():
+                if not future.done() or future.exception() is not None:
+                    return
+                members = future.result().members
+                read = {(one.topic, one.partition) for member in members for one in member.assignment.topic_partitions}
+                every = {f"{name}/{n}" for name in self.raw for n in range(self._partitions[name])}
+                have = {f"{topic.removeprefix(self.kafka.prefix)}/{n}" for topic, n in read}
+                self.intake.read_again(sorted(every & have))
+                self.intake.unread(sorted(every - have), now_ms)
+        group = self.kafka.prefix + self.settings.group
+        self._group = self._admin.describe_consumer_groups([group], request_timeout=5)
+
+    # ---- configuration -------------------------------------------------------------------------
+
+    def _read_config(self, timeout_s: float) -> bool:
+        """Takes what is new on the topic `config`; True when it is read to its end."""
+        found: dict[str, Applied] = {}
+        ended = False
+        while True:
+            batch = self._config.consume(1_000, timeout=timeout_s)
+            for message in batch:
+                error = message.error()
+                if error is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    ended = True
+                    continue
+                one = read_applied((message.key() or b"").decode(), message.value() or b"")
+                if one is not None:
+                    found[one.site] = one
+            if not batch or ended:
+                break
+        for site in sorted(found):
+            self._configure(found[site])
+        return ended
+
+    def _configure(self, applied: Applied) -> None:
+        now_ms = _now_ms()
+        known = self._applied.get(applied.site)
+        if known == applied:
+            return
+        self._applied[applied.site] = applied
+        if known is None or known.zone != applied.zone:
+            zones = {site: zone_named(one.zone) for site, one in self._applied.items()}
+            self._table = self.intake.sources = SourceTable(self.rows, zones)
+        self.intake.configure(applied.site, applied.configuration, now_ms)
+        if known is None:
+            self.intake.declare(applied.site, self.inputs_of(applied.site), now_ms)
+        _log.info("configured", site=applied.site, hash=applied.configuration.rules[:12])
+
+    def inputs_of(self, site: str) -> list[str]:
+        """The raw partitions in which messages of a site may stand."""
+        found: set[str] = set()
+        for one in self.ingest.sources:
+            if one.site in ("", site):
+                count = self._partitions[one.input]
+                numbers = range(count) if one.spread else [partition_of(site, count)]
+                found.update(f"{one.input}/{n}" for n in numbers)
+        return sorted(found)
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    headers: Any = message.headers()
+    return headers if headers is not None else []
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from correlator.clock import local
+from correlator.clock import MINUTE_MS, local
 from correlator.premises.model import ALWAYS, Asset, Relation, Site, Span
 from correlator.premises.vocabulary import NETWORK_RELATIONS, OUTSIDE
 
@@ -53,6 +53,8 @@ class SiteGraph:
         self._walk_ms: dict[tuple[tuple[str, ...], tuple[str, ...]], int | None] = {}
         self._zones: dict[str, tuple[str, ...]] = {}
         self._reach: dict[tuple[str, int], frozenset[str]] = {}
+        self._restricted = frozenset(zone.id for zone in site.zones.values() if zone.restricted)
+        self._minute = (-1, (0, 0))
 
     def _add_nodes(self) -> None:
         site = self.site
@@ -206,19 +208,28 @@ class SiteGraph:
     def restricted(self, asset: str, t_ms: int) -> bool | None:
         """Whether a zone, or any zone the asset stands in, is restricted; None if it has no place."""
         zones = self.zones_of(asset, t_ms)
-        return any(self.site.zones[zone].restricted for zone in zones) if zones else None
+        return not self._restricted.isdisjoint(zones) if zones else None
 
     def working_hours(self, zone: str, t_ms: int) -> bool | None:
         """Whether the time is in the zone's hours, by the wall clock of the site; end not included."""
         place = self.site.zones.get(zone)
         if place is None or place.hours is None:
             return None
-        now = local(t_ms, self.site.timezone)
-        minute = now.hour * 60 + now.minute
-        for start, end in place.hours[now.weekday()]:
+        weekday, minute = self._wall_clock(t_ms // MINUTE_MS)
+        for start, end in place.hours[weekday]:
             if start <= minute and (minute < end or end <= start):
                 return True
-        return any(end < start and minute < end for start, end in place.hours[now.weekday() - 1])
+        for start, end in place.hours[weekday - 1]:
+            if minute < end < start:
+                return True
+        return False
+
+    def _wall_clock(self, minutes: int) -> tuple[int, int]:
+        """(weekday, minute of the day) at the site, of minutes since 1970; events of one minute ask alike."""
+        if minutes != self._minute[0]:
+            now = local(minutes * MINUTE_MS, self.site.timezone)
+            self._minute = minutes, (now.weekday(), now.hour * 60 + now.minute)
+        return self._minute[1]
 
     # ---- ways ---------------------------------------------------------------------------------
 

@@ -114,11 +114,12 @@ class LiveState:
             for kind in kinds:
                 assert kind not in self._folds or kind.startswith("door."), kind
                 self._folds[kind] = fold
+        self.kinds: frozenset[str] = frozenset(self._folds)  # kinds of events that say how things stand
 
     # ---- fold ---------------------------------------------------------------------------------
 
     def observe(self, event: Event, asset_of: AssetOf) -> None:
-        """Fold one event; most kinds cost one look-up."""
+        """Fold one event; one whose kind is not among `kinds` changes nothing."""
         fold = self._folds.get(event.kind)
         if fold is not None:
             fold(event, asset_of)

@@ -51,6 +51,7 @@ class Premises:
         self.live.person_of = self.person_of
         self.live.credential = self.resolver.credential
         self._find = self.resolver.find
+        self._telling = self.live.kinds
         self._settled: dict[str, set[str]] = {kind: set() for kind in KIND_CLASSES}
         self._windows = sorted(site.windows.values(), key=lambda window: (window.from_ms, window.id))
 
@@ -78,7 +79,8 @@ class Premises:
             ids = settled.get(entity.kind)
             if ids is not None and entity.id not in ids:
                 self._settle(ids, entity.kind, entity.id, event.time_ms)
-        self.live.observe(event, self.resolve)
+        if event.kind in self._telling:
+            self.live.observe(event, self.resolve)
 
     def _settle(self, ids: set[str], kind: str, entity_id: str, t_ms: int) -> None:
         asset = self._find(kind, entity_id, t_ms)

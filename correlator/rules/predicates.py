@@ -641,14 +641,13 @@ class Holds(Node):
         self.says = says
 
     def test(self, event: Event) -> bool:
-        return self.where.test([capture.capture_values(event) for capture in self.where.captures]) is True
+        return self.where.holds(event) is True
 
     def explain(self, event: Event, depth: int, steps: list[Step]) -> bool:
-        captured = [capture.capture_values(event) for capture in self.where.captures]
-        result = self.where.test(captured)
-        met = [one[0] for one in captured]
+        result = self.where.holds(event)
+        met = None if result is None else result is not self.where.where.negated
         says = self.says if result is not None else f"{self.says} (not known)"
-        steps.append(Step(says, "", met[0] if len(met) == 1 else met, result is True, depth))
+        steps.append(Step(says, "", met, result is True, depth))
         return result is True
 
     def cost(self) -> int:

@@ -1,0 +1,158 @@
+"""Where a view gets threats and actions from: one protocol, on Kafka or on the files of one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from correlator.events.threat import Threat
+from correlator.journal import kafka
+from correlator.journal.action import from_bytes
+from correlator.journal.store import JournalAway, SqliteJournal
+from correlator.journal.view import View
+
+THREATS: Final = "threats"
+_threat: Final = msgspec.json.Decoder(Threat).decode
+
+
+class Feed(Protocol):
+    """Brings a view up to date."""
+
+    def poll(self, view: View, timeout_s: float) -> set[str]:
+        """Takes what is new into the view, in one transaction, and returns the ids of threats concerned.
+        Waits up to timeout_s for something. Raises JournalAway if the source does not answer."""
+        ...
+
+    def caught_up(self) -> bool:
+        """Whether the view stood at the end of its sources after the last poll."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the sources."""
+        ...
+
+
+class KafkaFeed:
+    """The topics `threats` and `console.actions`, all partitions, from where the view stands.
+
+    client: settings of librdkafka that reach the broker, rights included. unreadable counts records that
+    are no threat or action; they are passed over.
+    """
+
+    def __init__(self, client: Mapping[str, Any], view: View) -> None:
+        self.unreadable = 0
+        self._ends: dict[tuple[str, int], int] = {}
+        settings = {**client, "group.id": "correlator-view", "enable.auto.commit": False, "enable.partition.eof": True,
+                    "isolation.level": "read_committed"}  # fmt: skip
+        self._consumer = Consumer(settings)
+        parts: list[TopicPartition] = []
+        try:
+            topics = self._consumer.list_topics(timeout=10.0).topics
+        except KafkaException as error:
+            raise JournalAway(str(error)) from error
+        for topic in (THREATS, kafka.TOPIC):
+            if topic not in topics:
+                raise JournalAway(f"topic {topic} does not exist; `correlator topics create` makes it")
+            for partition in topics[topic].partitions:
+                after = view.position(_source(topic, partition))
+                parts.append(TopicPartition(topic, partition, after + 1 if after >= 0 else 0))
+        self._waiting = {(one.topic, one.partition) for one in parts}
+        self._consumer.assign(parts)
+
+    def poll(self, view: View, timeout_s: float) -> set[str]:
+        """Takes up to 500 records."""
+        touched: set[str] = set()
+        messages = self._consumer.consume(500, timeout=timeout_s)
+        with view.batch():
+            for message in messages:
+                topic, partition, offset = message.topic(), message.partition(), message.offset()
+                assert topic is not None
+                assert partition is not None
+                if message.error() is not None:
+                    self._waiting.discard((topic, partition))  # the end of the partition
+                    continue
+                assert offset is not None
+                value = message.value()
+                if value is not None:
+                    touched |= self._take(view, topic, offset, value)
+                view.reached(_source(topic, partition), offset)
+        return touched
+
+    def caught_up(self) -> bool:
+        """Whether every partition's end was reached once."""
+        return not self._waiting
+
+    def close(self) -> None:
+        """Leaves the broker."""
+        self._consumer.close()
+
+    def _take(self, view: View, topic: str, offset: int, value: bytes) -> set[str]:
+        try:
+            if topic == THREATS:
+                threat = _threat(value)
+                return {threat.id} if view.add_threat(threat) else set()
+            act = from_bytes(value)
+        except msgspec.DecodeError:
+            self.unreadable += 1
+            return set()
+        view.add_act(act, offset)
+        named = act.args.get("threats")
+        return {act.threat, *(str(one) for one in named)} if isinstance(named, list) else {act.threat}
+
+
+def _source(topic: str, partition: int) -> str:
+    return f"{topic}/{partition}"
+
+
+class FileFeed:
+    """A file of threats (one JSON line a revision, as `correlator replay --out` writes it) and a journal in SQLite."""
+
+    def __init__(self, threats: Path, journal: SqliteJournal) -> None:
+        self._threats, self._journal = threats, journal
+        self.unreadable = 0
+
+    def poll(self, view: View, timeout_s: float) -> set[str]:
+        """Takes all complete lines and all actions behind where the view stands."""
+        touched: set[str] = set()
+        with view.batch():
+            touched |= self._lines(view)
+            for position, act in self._journal.read(view.position("journal")):
+                view.add_act(act, position)
+                view.reached("journal", position)
+                touched.add(act.threat)
+                touched.update(_named(act.args.get("threats")))
+        return touched
+
+    def caught_up(self) -> bool:
+        """A file is read to its end in each poll."""
+        return True
+
+    def close(self) -> None:
+        """Nothing stays open."""
+
+    def _lines(self, view: View) -> set[str]:
+        touched: set[str] = set()
+        at = max(view.position("threats"), 0)
+        with self._threats.open("rb") as file:
+            file.seek(at)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                at += len(line)
+                try:
+                    threat = _threat(line)
+                except msgspec.DecodeError:
+                    self.unreadable += 1
+                    continue
+                if view.add_threat(threat):
+                    touched.add(threat.id)
+        view.reached("threats", at)
+        return touched
+
+
+def _named(value: object) -> Iterable[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []

@@ -1,0 +1,75 @@
+"""Sends a message through a receiver's channel. Apprise knows the channels; retries are the outbox's.
+
+Channels proven here on real peers: mailto, ntfy, mqtt, json (webhook). The others of Apprise work as its
+documentation says.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import urlsplit
+
+import apprise
+from msgspec import Struct
+
+from correlator.notifier.words import Message
+
+_TIMEOUT_S = 5
+_TYPES = {"critical": apprise.NotifyType.FAILURE, "high": apprise.NotifyType.WARNING}
+_PRIORITIES = {"critical": "max", "high": "high", "medium": "default", "low": "low", "informational": "min"}
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])(?:token|pass|key|secret)[^=&\s]*=[^&\s]*", re.IGNORECASE)
+
+
+class Result(Struct, frozen=True):
+    """Whether the channel took the message; error without secrets, "" if it did."""
+
+    ok: bool
+    error: str = ""
+
+
+def send(url: str, message: Message, severity: str, key: str) -> Result:
+    """Sends now and waits for the channel's answer, at most about ten seconds.
+
+    key: the outbox row's key, carried along where a channel has a place for it, so that a receiver can
+    tell a repetition from a second message.
+    """
+    target = apprise.Apprise()
+    if not target.add(_with_options(url, severity, key)):
+        return Result(False, f"{_scheme(url)} is no channel that Apprise knows, or its URL is incomplete")
+    said: list[str] = []
+    took = target.notify(
+        body=message.body,
+        title=message.subject,
+        notify_type=_TYPES.get(severity, apprise.NotifyType.INFO),
+        log_callback=lambda entry, _channel: said.append(str(getattr(entry, "message", entry))),
+        log_level=logging.WARNING,
+    )
+    return Result(True) if took else Result(False, masked(said[-1] if said else "the channel refused it"))
+
+
+def _scheme(url: str) -> str:
+    return urlsplit(url).scheme or "the channel"
+
+
+def _with_options(url: str, severity: str, key: str) -> str:
+    """The URL with timeouts, and what the kind of channel needs to say severity and key."""
+    options = [f"cto={_TIMEOUT_S}", f"rto={_TIMEOUT_S}"]
+    scheme = _scheme(url)
+    if scheme in ("ntfy", "ntfys"):
+        # Without image=no the address of a public icon goes out.
+        options += ["image=no", f"priority={_PRIORITIES.get(severity, 'default')}"]
+    elif scheme in ("mailto", "mailtos"):
+        options += [f"%2BReferences=%3C{_token(key)}%40correlator%3E", "%2BAuto-Submitted=auto-generated"]
+    elif scheme in ("json", "jsons"):
+        options += [f"%2BIdempotency-Key={_token(key)}"]
+    return url + ("&" if "?" in url else "?") + "&".join(options)
+
+
+def _token(key: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", ".", key)
+
+
+def masked(text: str) -> str:
+    """A text without the user parts and tokens of URLs in it."""
+    return _SECRET.sub("***", text)[:300]

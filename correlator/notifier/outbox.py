@@ -1,0 +1,172 @@
+"""Messages that are due, with what became of them: a table that survives a crash.
+
+A row's key is threat/route/step/receiver/n, so whatever is asked twice is one row. The sender claims a
+row with a lease, sends, and writes the result; a sender that dies lets the lease run out, and the next one
+sends again with the same key, which receivers take as the same message. At least once is the contract.
+
+    due --claim--> leased --ok--> sent
+                          --error--> due again after 1 s, doubling to 5 min; "failed" after give_up_ms
+    held: quiet hours (due then), shelved (until the shelf ends); dropped: answered before it left
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from correlator.clock import MINUTE_MS, SECOND_MS
+
+LEASE_MS: Final = 30 * SECOND_MS
+FIRST_RETRY_MS: Final = SECOND_MS
+LONGEST_RETRY_MS: Final = 5 * MINUTE_MS
+SCHEMA_VERSION: Final = 1
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS outbox (
+  key TEXT PRIMARY KEY, site TEXT NOT NULL, threat TEXT NOT NULL, receiver TEXT NOT NULL, occasion TEXT NOT NULL,
+  severity TEXT NOT NULL, why TEXT NOT NULL, made_ms INTEGER NOT NULL, due_ms INTEGER NOT NULL,
+  lease_ms INTEGER NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, last_error TEXT NOT NULL,
+  ended_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS outbox_due ON outbox (state, due_ms);
+CREATE INDEX IF NOT EXISTS outbox_threat ON outbox (threat);
+"""
+
+
+class Row(Struct, frozen=True):
+    """One message to one receiver. state: due, sent, failed, dropped. Times in ms UTC of the sender's clock.
+
+    made_ms: when it was first asked for; lease_ms: until when somebody is sending it, 0: nobody.
+    """
+
+    key: str
+    site: str
+    threat: str
+    receiver: str
+    occasion: str
+    severity: str
+    why: str
+    made_ms: int
+    due_ms: int
+    lease_ms: int = 0
+    attempt: int = 0
+    state: str = "due"
+    last_error: str = ""
+    ended_ms: int = 0
+
+
+_COLUMNS: Final = ", ".join(Row.__struct_fields__)
+
+
+class Outbox:
+    """The table in a SQLite file; several senders may open it. now_ms is always passed in."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.executescript(_TABLE)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._db.close()
+
+    def ask(self, rows: Iterable[Row]) -> int:
+        """Adds rows that are not there yet; how many were new."""
+        marks = ",".join("?" * len(Row.__struct_fields__))
+        before = self._db.total_changes
+        for row in rows:
+            values = tuple(getattr(row, name) for name in Row.__struct_fields__)
+            self._db.execute(f"INSERT OR IGNORE INTO outbox ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608
+        return self._db.total_changes - before
+
+    def claim(self, now_ms: int, limit: int = 20) -> list[Row]:
+        """Takes rows that are due and that nobody is sending, for LEASE_MS; oldest first."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            found = self._rows("WHERE state = 'due' AND due_ms <= ? AND lease_ms <= ? ORDER BY due_ms, key LIMIT ?",
+                               now_ms, now_ms, limit)  # fmt: skip
+            for row in found:
+                self._db.execute(
+                    "UPDATE outbox SET lease_ms = ?, attempt = attempt + 1 WHERE key = ?", (now_ms + LEASE_MS, row.key)
+                )
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+        return found
+
+    def sent(self, key: str, now_ms: int) -> None:
+        """The receiver's channel took the message."""
+        self._db.execute(
+            "UPDATE outbox SET state = 'sent', lease_ms = 0, last_error = '', ended_ms = ? WHERE key = ?", (now_ms, key)
+        )
+
+    def failed(self, row: Row, error: str, now_ms: int, give_up_ms: int, retry_after_ms: int = 0) -> bool:
+        """The channel did not take it; True if this was the last try. retry_after_ms: what the receiver asked for."""
+        if now_ms - row.made_ms >= give_up_ms:
+            values = (error, now_ms, row.key)
+            self._db.execute(
+                "UPDATE outbox SET state = 'failed', lease_ms = 0, last_error = ?, ended_ms = ? WHERE key = ?", values
+            )
+            return True
+        wait_ms = max(retry_ms(row.key, row.attempt + 1), retry_after_ms)
+        self._db.execute(
+            "UPDATE outbox SET lease_ms = 0, due_ms = ?, last_error = ? WHERE key = ?",
+            (now_ms + wait_ms, error, row.key),
+        )
+        return False
+
+    def hold(self, key: str, until_ms: int) -> None:
+        """Not now: due again at a time; the try does not count."""
+        self._db.execute(
+            "UPDATE outbox SET due_ms = ?, lease_ms = 0, attempt = MAX(attempt - 1, 0) WHERE key = ?", (until_ms, key)
+        )
+
+    def drop(self, threat: str, occasions: tuple[str, ...], now_ms: int, why: str) -> int:
+        """Messages of these occasions that have not left need not leave any more; how many."""
+        marks = ",".join("?" * len(occasions))
+        done = self._db.execute(
+            f"UPDATE outbox SET state = 'dropped', last_error = ?, ended_ms = ? WHERE threat = ? AND state = 'due'"  # noqa: S608
+            f" AND occasion IN ({marks})",
+            (why, now_ms, threat, *occasions),
+        )
+        return done.rowcount
+
+    def of(self, threat: str) -> list[Row]:
+        """All rows of a threat in the order made."""
+        return self._rows("WHERE threat = ? ORDER BY made_ms, key", threat)
+
+    def all(self, state: str = "") -> list[Row]:
+        """All rows, or those in a state."""
+        if state:
+            return self._rows("WHERE state = ? ORDER BY made_ms, key", state)
+        return self._rows("ORDER BY made_ms, key")
+
+    def sent_since(self, receiver: str, since_ms: int) -> int:
+        """How many messages a receiver got since a time."""
+        (count,) = self._db.execute(
+            "SELECT COUNT(*) FROM outbox WHERE receiver = ? AND state = 'sent' AND ended_ms >= ?", (receiver, since_ms)
+        ).fetchone()
+        return int(count)
+
+    def next_due_ms(self) -> int:
+        """When the next message is due, -1 if none is."""
+        (due,) = self._db.execute("SELECT MIN(MAX(due_ms, lease_ms)) FROM outbox WHERE state = 'due'").fetchone()
+        return -1 if due is None else int(due)
+
+    def _rows(self, clause: str, *values: object) -> list[Row]:
+        return [Row(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM outbox {clause}", values)]  # noqa: S608
+
+
+def retry_ms(key: str, attempt: int) -> int:
+    """How long to wait after the n-th try: 1 s doubling to 5 min, each up to a quarter longer, so that many
+    messages to one dead receiver do not return together. The same key waits the same."""
+    base = min(FIRST_RETRY_MS << min(max(attempt, 1) - 1, 20), LONGEST_RETRY_MS)
+    spread = int.from_bytes(blake2b(f"{key}/{attempt}".encode(), digest_size=4).digest(), "big")
+    return base + spread * base // 4 // 0xFFFF_FFFF

@@ -158,6 +158,12 @@ class Intake:
             return None
         return known
 
+    def know_head(self, input: str, site: str, message: Message) -> None:
+        """Takes the first line of a file that is read on from further down, for its columns."""
+        reader = self.sources.reader(input_name(input), site, message.channel)
+        if reader is not None and reader.header_of is not None:
+            self._headed(reader, message)
+
     def _promise(self, raw: RawMessage, flow: _Flow, site: str, now_ms: int) -> None:
         """A promise that the sender made; honoured only where its times are."""
         if not self.settings.trust_sender_time:

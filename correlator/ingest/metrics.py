@@ -43,7 +43,7 @@ congested = _gauge("correlator_congested", "1 while nothing can be kept (full di
 # ---- ingest --------------------------------------------------------------------------------------
 
 events = _counter("correlator_events_total", "Events decoded from messages", "site", "source")
-silent = _counter("correlator_silent_total", "Messages that say nothing modelled", "site", "source")
+silent = _counter("correlator_silent_total", "Messages that say nothing modelled", "site")
 rejects = _counter("correlator_rejects_total", "Messages and events that could not be taken", "site", "reason")
 lag = _gauge("correlator_lag_records", "Records not yet read", "input")
 lag_ms = _gauge("correlator_lag_ms", "Age of the last record read, ms, while records are waiting; else 0", "input")
@@ -63,7 +63,7 @@ matches = _counter("correlator_matches_total", "Matches decided, final form", "s
 threats = _counter("correlator_threat_revisions_total", "Revisions of threats told", "site", "phase")
 threats_open = _gauge("correlator_threats_open", "Threats that are neither quiet nor merged", "site")
 end_to_end = _histogram(
-    "correlator_end_to_end_seconds", "Receive time of a threat's newest evidence to its telling", _LATENCY_S, "site"
+    "correlator_end_to_end_seconds", "Event time at which a threat was decided to its telling", _LATENCY_S, "site"
 )
 commit = _histogram("correlator_commit_seconds", "Time of one committed transaction", _COMMIT_S, "process")
 learning = _gauge("correlator_learning", "1 while a site is in its learning day", "site")

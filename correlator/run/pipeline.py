@@ -63,6 +63,15 @@ class Pipeline:
         outputs.threats = self.book.drain() + self.book.open_threats(open_matches)
         return outputs
 
+    def next_due_ms(self) -> int:
+        """Time of the earliest that waits to be decided, an event or a deadline; -1 if nothing waits.
+
+        A carrier need not write promises to its log before the watermark can pass this time.
+        """
+        engine = self.engine
+        times = (engine.sorter.next_ms(), engine.matcher.next_deadline_ms(), self.book.next_deadline_ms())
+        return min((one for one in times if one >= 0), default=-1)
+
     def act(self, kind: str, at_ms: int, body: dict[str, Any]) -> bool:
         """Takes a decision of a person; False if this release does nothing with its kind."""
         return False

@@ -1,0 +1,82 @@
+"""Retention of the embedded log, by age and by size, a little with each turn.
+
+By age each table has its own days. When the file is larger than `max_bytes`, the oldest raw messages go,
+then the oldest records, then what was told, then evidence: what can be told again least goes last.
+Records that state does not hold yet are never removed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Final
+
+from correlator.clock import DAY_MS
+from correlator.embedded.log import EmbeddedLog
+from correlator.embedded.settings import EmbeddedSettings
+from correlator.ingest import metrics
+from correlator.ingest.logs import Log
+from correlator.inputs.sink import Clock
+
+ROWS: Final = 2_000  # at once, so that no turn waits long
+BY_SIZE: Final = ("raw", "events", "output", "evidence")
+
+_log = Log("embedded")
+
+
+class Retention:
+    """Removes what is too old or too much; `step` is called by the thread that writes."""
+
+    def __init__(self, log: EmbeddedLog, settings: EmbeddedSettings, clock: Clock) -> None:
+        self._log_file = log
+        self._settings = settings
+        self._clock = clock
+        self._looked_at = 0.0
+        self._more = False
+
+    def step(self, applied: int) -> None:
+        """Removes up to ROWS rows of each table when it is time; `applied`: last record that state may need."""
+        at = time.monotonic()
+        if not self._more and at - self._looked_at < self._settings.retention_s:
+            return
+        self._looked_at = at
+        try:
+            removed = self._by_age(applied)
+            removed += self._by_size(applied)
+            if removed:
+                self._log_file.shrink()
+        except sqlite3.OperationalError as error:
+            _log.warning("retention_failed", detail=str(error))
+            removed = 0
+        self._more = removed >= ROWS
+        metrics.log_bytes.set(self._log_file.bytes_used())
+        metrics.log_oldest_ms.set(self._log_file.oldest_ms())
+
+    def _by_age(self, applied: int) -> int:
+        settings, now = self._settings, self._clock()
+        removed = 0
+        ages = (
+            ("raw", settings.keep_raw_days),
+            ("events", settings.keep_events_days),
+            ("output", settings.keep_told_days),
+            ("evidence", settings.keep_evidence_days),
+        )
+        for table, days in ages:
+            count = self._log_file.trim(table, now - int(days * DAY_MS), ROWS, self._kept_from(applied))
+            metrics.log_trimmed.labels("age").inc(count)
+            removed += count
+        return removed
+
+    def _by_size(self, applied: int) -> int:
+        for table in BY_SIZE:
+            if self._log_file.bytes_used() <= self._settings.max_bytes:
+                return 0
+            count = self._log_file.trim_oldest(table, ROWS, self._kept_from(applied))
+            if count:
+                metrics.log_trimmed.labels("size").inc(count)
+                return count
+        return 0
+
+    def _kept_from(self, applied: int) -> int:
+        """The last checkpoint may be a moment old: records since then are folded again after a crash."""
+        return min(applied, self._log_file.checkpoint())

@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from correlator import __version__
+from correlator.cli import config as _config
+from correlator.cli import stream as _stream
 from correlator.cli.bridge import bridge as _bridge
 from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
 from correlator.cli.link import link as _link
@@ -383,6 +385,8 @@ def init(directory: Path) -> int:
 
 app.add_command(_link)
 app.add_command(_bridge)
+for _command in (_config.config, _stream.ingest, _stream.worker, _stream.topics, _stream.rejects, _stream.inputs):
+    app.add_command(_command)
 
 
 # ---- entry -----------------------------------------------------------------------------------------------

@@ -1,0 +1,60 @@
+"""`correlator config`: check, show and apply correlator.yaml."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from correlator.cli.ending import guarded
+
+_PATH: Any = click.Path(path_type=Path)
+_file = click.option(
+    "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE", help="Settings."
+)
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group()
+def config() -> None:
+    """Check, show and apply correlator.yaml."""
+
+
+@config.command(
+    "check", epilog=_examples("correlator config check", "correlator config check --config h1/correlator.yaml")
+)
+@_file
+def config_check(file: Path) -> int:
+    """Read the file and every rule, site and map it names; report all faults with line and column."""
+    from correlator.config.commands import check_file
+
+    return guarded(lambda: check_file(file, sys.stdout))
+
+
+@config.command(
+    "show", epilog=_examples("correlator config show", "CORRELATOR_KAFKA__BOOTSTRAP=k1:9092 correlator config show")
+)
+@_file
+def config_show(file: Path) -> int:
+    """Print what is in force here: the file, the environment, and defaults; secrets are masked."""
+    from correlator.config.commands import show
+
+    return guarded(lambda: show(file, sys.stdout))
+
+
+@config.command("apply", epilog=_examples("correlator config apply --dry-run", "correlator config apply"))
+@_file
+@click.option("--dry-run", is_flag=True, help="Say what would change and write nothing.")
+def config_apply(file: Path, dry_run: bool) -> int:
+    """Put rules, sites and engine settings in force, from the next record of each site's log on.
+
+    Says what changes. With a fault anywhere nothing is written.
+    """
+    from correlator.config.commands import apply_file
+
+    return guarded(lambda: apply_file(file, sys.stdout, dry_run=dry_run))

@@ -1,0 +1,216 @@
+"""`correlator ingest`, `worker`, `topics`, `rejects`, `inputs`: the stream on Kafka."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from correlator.cli.ending import guarded
+
+_PATH: Any = click.Path(path_type=Path)
+_file = click.option(
+    "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE", help="Settings."
+)
+_level = click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True,
+    help="Least level that is logged (JSON lines on standard error).",
+)  # fmt: skip
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _load(file: Path) -> Any:
+    from correlator.config.load import load
+
+    return load(file)
+
+
+def _unreachable(work: Any) -> int:
+    """As guarded, and a broker that cannot be reached is told in one line."""
+    from confluent_kafka import KafkaException
+
+    from correlator.errors import UsageError
+
+    def told() -> int:
+        try:
+            return int(work())
+        except KafkaException as error:
+            raise UsageError(f"Kafka: {error.args[0].str()}") from error
+
+    return guarded(told)
+
+
+# ---- processes -------------------------------------------------------------------------------------------
+
+
+@click.command(epilog=_examples("correlator ingest", "correlator ingest --config h1/correlator.yaml"))
+@_file
+@_level
+def ingest(file: Path, log_level: str) -> int:
+    """Turn raw messages on Kafka into records of the log, until stopped (SIGTERM).
+
+    Several processes share the raw partitions. What one had not finished another reads again, and
+    nothing counts twice.
+    """
+
+    def work() -> int:
+        from correlator.ingest.logs import log_to
+        from correlator.stream.ingest import IngestProcess
+
+        loaded = _load(file)
+        log_to(sys.stderr, log_level)
+        settings = loaded.settings
+        return IngestProcess(settings.kafka, settings.ingest.process, settings.ingest, str(loaded.file)).run()
+
+    return _unreachable(work)
+
+
+@click.command(epilog=_examples("correlator worker", "CORRELATOR_WORKER__INSTANCE=w1 correlator worker"))
+@_file
+@_level
+def worker(file: Path, log_level: str) -> int:
+    """Correlate: fold the log into matches and threats, until stopped (SIGTERM).
+
+    Workers share the log's partitions. One that is killed at any moment loses nothing and tells nothing
+    twice; another goes on after `worker.session_ms`.
+    """
+
+    def work() -> int:
+        from correlator.ingest.logs import log_to
+        from correlator.stream.worker import Worker
+
+        loaded = _load(file)
+        log_to(sys.stderr, log_level)
+        return Worker(loaded.settings.kafka, loaded.settings.worker).run()
+
+    return _unreachable(work)
+
+
+# ---- topics ----------------------------------------------------------------------------------------------
+
+
+@click.group()
+def topics() -> None:
+    """Make and check the topics on Kafka."""
+
+
+def _raw(settings: Any) -> list[str]:
+    return sorted({one.input for one in settings.ingest.sources} | {one.to for one in settings.bridge.routes})
+
+
+@topics.command("create", epilog=_examples("correlator topics create --dry-run", "correlator topics create"))
+@_file
+@_dry_run
+def topics_create(file: Path, dry_run: bool) -> int:
+    """Print the plan, then make the topics that are missing. What exists is never changed.
+
+    The number of partitions of `events` is a decision for life: it says where each site's log stands.
+    """
+
+    def work() -> int:
+        from correlator.stream.commands import create_topics
+
+        settings = _load(file).settings
+        return create_topics(settings.kafka, settings.topics, _raw(settings), sys.stdout, dry_run=dry_run)
+
+    return _unreachable(work)
+
+
+@topics.command("check", epilog=_examples("correlator topics check"))
+@_file
+def topics_check(file: Path) -> int:
+    """Say which topics are missing or not as the settings want them; exit code 1 if any."""
+
+    def work() -> int:
+        from correlator.stream.commands import check_topics
+
+        settings = _load(file).settings
+        return check_topics(settings.kafka, settings.topics, _raw(settings), sys.stdout)
+
+    return _unreachable(work)
+
+
+# ---- rejects ---------------------------------------------------------------------------------------------
+
+
+@click.group()
+def rejects() -> None:
+    """Look at messages and events that could not be taken, and send them again."""
+
+
+@rejects.command(
+    "list", epilog=_examples("correlator rejects list", "correlator rejects list --reason not_json --last 5")
+)
+@_file
+@click.option("--reason", default="", metavar="WORD", help="Only this reason.")
+@click.option("--site", default="", metavar="ID", help="Only this site.")
+@click.option("--last", default=50, show_default=True, metavar="N", help="How many to show.")
+def rejects_list(file: Path, reason: str, site: str, last: int) -> int:
+    """Show the newest rejects with their positions, and how many there are by reason."""
+
+    def work() -> int:
+        from correlator.stream.commands import list_rejects
+
+        return list_rejects(_load(file).settings.kafka, sys.stdout, reason=reason, site=site, last=last)
+
+    return _unreachable(work)
+
+
+@rejects.command("show", epilog=_examples("correlator rejects show 0:17"))
+@click.argument("position")
+@_file
+def rejects_show(position: str, file: Path) -> int:
+    """Show one reject: its reason, where it came from, and its bytes."""
+
+    def work() -> int:
+        from correlator.stream.commands import show_reject
+
+        return show_reject(_load(file).settings.kafka, position, sys.stdout)
+
+    return _unreachable(work)
+
+
+@rejects.command("retry", epilog=_examples("correlator rejects retry 0:17"))
+@click.argument("position")
+@_file
+def rejects_retry(position: str, file: Path) -> int:
+    """Send the raw message of a reject again, after a map or dialect was mended.
+
+    It keeps its receive time, so its events come late and are marked so.
+    """
+
+    def work() -> int:
+        from correlator.stream.commands import retry_reject
+
+        return retry_reject(_load(file).settings.kafka, position, sys.stdout)
+
+    return _unreachable(work)
+
+
+# ---- inputs ----------------------------------------------------------------------------------------------
+
+
+@click.group()
+def inputs() -> None:
+    """Say what becomes of an input."""
+
+
+@inputs.command("out", epilog=_examples("correlator inputs out h1 raw.mqtt/3"))
+@click.argument("site")
+@click.argument("name", metavar="INPUT")
+@_file
+def inputs_out(site: str, name: str, file: Path) -> int:
+    """Let a site no longer wait for an input that was taken away (INPUT: raw topic, slash, partition)."""
+
+    def work() -> int:
+        from correlator.stream.commands import take_input_out
+
+        return take_input_out(_load(file).settings.kafka, site, name, sys.stdout)
+
+    return _unreachable(work)

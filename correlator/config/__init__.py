@@ -1,0 +1,1 @@
+"""One correlator.yaml for every process: composed here, each part described by its own package."""

@@ -1,0 +1,189 @@
+"""Reads correlator.yaml, and checks all it names: every fault of a run with file, line and column."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import SettingsError
+
+from correlator.config.settings import ENVIRONMENT, Settings, SiteSettings
+from correlator.errors import CorrelatorError, Fault, FaultyFile, UsageError
+from correlator.ingest.sources import source_rows
+from correlator.marked import MarkedDict, MarkedList, load_file
+from correlator.run.bodies import Bundle, bundle
+from correlator.sources.settings import nearest
+
+DEFAULT_FILE: Final = "correlator.yaml"
+MASK: Final = "**********"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A checked correlator.yaml: what it says with the environment, and its folder, which paths start from."""
+
+    file: Path
+    settings: Settings
+    from_environment: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file."""
+        return self.file.parent
+
+
+def load(file: Path) -> Loaded:
+    """The settings of a file. Raises UsageError if it is missing, FaultyFile with every fault of it."""
+    if not file.is_file():
+        raise UsageError(f"there is no {file}; `correlator init` writes one to start from")
+    documents = load_file(file)
+    root = documents[0] if documents else None
+    if root is None:
+        root = MarkedDict((1, 1))
+    if len(documents) > 1 or not isinstance(root, MarkedDict):
+        raise FaultyFile([Fault(str(file), 1, 1, "correlator.yaml is one mapping", "kafka:, sites:, ingest:")])
+    try:
+        settings = Settings(**_plain(root))
+    except ValidationError as error:
+        raise FaultyFile([_fault(one, root, str(file)) for one in error.errors()]) from None
+    except SettingsError as error:
+        raise UsageError(f"an environment variable {ENVIRONMENT}... cannot be read: {error}") from error
+    said = tuple(sorted(name for name in os.environ if name.startswith(ENVIRONMENT)))
+    return Loaded(file, settings, said)
+
+
+def check(loaded: Loaded) -> dict[str, Bundle]:
+    """Everything that the file names, read: site -> its bodies. Raises FaultyFile with all that is wrong."""
+    faults: list[Fault] = []
+    bundles: dict[str, Bundle] = {}
+    for number, site in enumerate(loaded.settings.sites):
+        made = _attempt(lambda site=site: site_bundle(loaded, site), faults, str(loaded.file))  # type: ignore[misc]
+        if made is None:
+            continue
+        if made.site_id in bundles:
+            faults.append(Fault(str(loaded.file), 0, 0, f"sites[{number}]: site {made.site_id!r} is given twice"))
+        bundles[made.site_id] = made
+    _attempt(lambda: source_rows(loaded.settings.ingest.sources, str(loaded.file)), faults, str(loaded.file))
+    faults += _unknown_sites(loaded, bundles)
+    if faults:
+        raise FaultyFile(faults)
+    return bundles
+
+
+def site_bundle(loaded: Loaded, site: SiteSettings) -> Bundle:
+    """A site's bodies. Raises FaultyFile, UsageError."""
+    rules: list[Path | str] = [one if one == "pack" else loaded.folder / one for one in site.rules]
+    overlay = loaded.folder / site.overlay if site.overlay is not None else None
+    return bundle(loaded.folder / site.site, rules, overlay, site.engine.engine())
+
+
+def shown(loaded: Loaded) -> Any:
+    """The settings as plain values, secrets masked."""
+    return _masked(loaded.settings)
+
+
+# ---- positions ---------------------------------------------------------------------------------
+
+
+def _fault(one: Mapping[str, Any], root: MarkedDict, file: str) -> Fault:
+    """A fault of pydantic's with its place in the file, or the variable it came from."""
+    path = tuple(one["loc"])
+    at, here, model = root.mark, root, Settings
+    words: type[BaseModel] | None = model
+    there = True
+    for step in path:
+        if isinstance(here, MarkedDict) and step in here:
+            extra = one["type"] == "extra_forbidden" and step == path[-1]
+            at, here = (here.keys_at if extra else here.values_at)[str(step)], here[step]
+            words = _model_of(words, str(step))
+        elif isinstance(here, MarkedList) and isinstance(step, int) and step < len(here):
+            at, here = here.items_at[step], here[step]
+        else:
+            there = False
+            break
+    name = ".".join(str(step) for step in path)
+    message = str(one["msg"]).removeprefix("Value error, ")
+    hint = ""
+    variable = ENVIRONMENT + "__".join(str(step).upper() for step in path)
+    if one["type"] == "extra_forbidden":
+        owner = _model_at(path[:-1])
+        message = f"there is no setting {path[-1]!r} here"
+        hint = nearest(str(path[-1]), owner.model_fields) if owner is not None else ""
+    elif one["type"] == "missing":
+        message = f"{path[-1]!r} is missing"
+        there = True
+    if not there and variable in os.environ:
+        return Fault(variable, 0, 0, message, hint)
+    line, column = at
+    return Fault(
+        file, line, column, message if one["type"] in ("extra_forbidden", "missing") else f"{name}: {message}", hint
+    )
+
+
+def _model_at(path: tuple[Any, ...]) -> type[BaseModel] | None:
+    model: type[BaseModel] | None = Settings
+    for step in path:
+        if isinstance(step, int):
+            continue
+        model = _model_of(model, str(step))
+    return model
+
+
+def _model_of(model: type[BaseModel] | None, name: str) -> type[BaseModel] | None:
+    """The model of a field, also inside tuple[...] and `| None`; None if it has none."""
+    field = model.model_fields.get(name) if model is not None else None
+    if field is None:
+        return None
+    todo = [field.annotation]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+        todo += list(getattr(one, "__args__", ()))
+    return None
+
+
+def _attempt(work: Callable[[], Any], faults: list[Fault], file: str) -> Any:
+    try:
+        return work()
+    except FaultyFile as faulty:
+        faults += faulty.faults
+    except CorrelatorError as error:
+        faults.append(Fault(file, 0, 0, str(error)))
+    except OSError as error:
+        faults.append(Fault(str(error.filename), 0, 0, f"cannot be read: {error.strerror}"))
+    return None
+
+
+def _unknown_sites(loaded: Loaded, bundles: Mapping[str, Bundle]) -> list[Fault]:
+    """Sites that sources name and that are not configured here (only when any is)."""
+    if not bundles:
+        return []
+    return [
+        Fault(
+            str(loaded.file),
+            0,
+            0,
+            f"ingest.sources[{number}]: there is no site {one.site!r}",
+            nearest(one.site, bundles),
+        )
+        for number, one in enumerate(loaded.settings.ingest.sources)
+        if one.site and one.site not in bundles
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, MarkedDict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, MarkedList):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _masked(model: BaseModel) -> Any:
+    """pydantic masks SecretStr itself; an empty one says nothing and stays empty."""
+    return model.model_dump(mode="json")

@@ -23,6 +23,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,8 @@ _BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _CLOSE_S: Final = 10.0
 _MARKER_QUIET_S: Final = 2.0  # so long without a message: nothing was queued any more, marker or not
 _MARKER_LIMIT_S: Final = 600.0
+_SHORT_S: Final = 2.0
+_SHORT_CONNECTIONS: Final = 6
 _UNAVAILABLE: Final = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: wait and try again
 
 
@@ -65,6 +68,9 @@ class _Flight:
         self.qos = qos
         self.size = size
         self.pieces = pieces
+
+
+_Delivered = Callable[[_Flight, KafkaRecord, KafkaError | None, Message], None]
 
 
 class Bridge:
@@ -88,6 +94,8 @@ class Bridge:
         self._taken = 0
         self._last_ms = 0
         self._connection = 0
+        self._connected_at = 0.0
+        self._short_connections = 0
         self._attempt = 0
         self._session_known = False
         self._queued_since_ms = 0
@@ -103,6 +111,7 @@ class Bridge:
         os.set_blocking(self._ring, False)
         self._rung = False
         self._producer = self._new_producer()
+        self._one_by_one: Producer | None = None
         self._collector = threading.Thread(target=self._collect, name="kafka-deliveries", daemon=True)
         self._collecting = True
         self._client = self._new_client()
@@ -128,7 +137,9 @@ class Bridge:
     def _close(self) -> None:
         """Gives what waits its last chance; what is not acknowledged comes again to the next bridge."""
         if self._collector.is_alive():
-            self._producer.flush(_CLOSE_S if not self.failure else 0.0)
+            if not self.failure:
+                for producer in filter(None, (self._producer, self._one_by_one)):
+                    producer.flush(_CLOSE_S)
             self._collecting = False
             self._collector.join(_CLOSE_S)
         self._settle()
@@ -139,7 +150,8 @@ class Bridge:
                 self._client.disconnect()
                 self._client.loop_write()
                 sock.close()
-        self._producer.purge()
+        for producer in filter(None, (self._producer, self._one_by_one)):
+            producer.purge()
         os.close(self._bell)
         os.close(self._ring)
         self.log.info("stopped", id=self.settings.id, waiting=len(self._flights))
@@ -150,10 +162,11 @@ class Bridge:
 
     # ---- Kafka -----------------------------------------------------------------------------------
 
-    def _new_producer(self) -> Producer:
+    def _new_producer(self, **more: Any) -> Producer:
         settings = self.settings
         return Producer(
             self.kafka.client(
+                **more,
                 client__id=settings.id,
                 enable__idempotence=True,
                 acks="all",
@@ -191,7 +204,9 @@ class Bridge:
     def _collect(self) -> None:
         """In its own thread: takes Kafka's confirmations as they come."""
         while self._collecting:
-            self._producer.poll(0.2)
+            if self._one_by_one is not None:
+                self._one_by_one.poll(0)
+            self._producer.poll(0.2 if self._one_by_one is None else 0.01)
 
     def _kafka_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in HOPELESS:
@@ -211,13 +226,15 @@ class Bridge:
             metrics.congested.labels("bridge").set(0)
             self.log.info("kafka_back")
 
-    def _produce(self, flight: _Flight, record: KafkaRecord) -> None:
-        self._producer.produce(
+    def _produce(
+        self, flight: _Flight, record: KafkaRecord, by: Producer | None = None, then: _Delivered | None = None
+    ) -> None:
+        (by or self._producer).produce(
             self.kafka.topic(record.topic),
             record.value,
             record.key,
             headers=list(record.headers),
-            on_delivery=partial(self._delivered, flight, record),
+            on_delivery=partial(then or self._delivered, flight, record),
         )
         if record.reason:
             metrics.rejects.labels(record.key.decode(), record.reason).inc()
@@ -230,10 +247,20 @@ class Bridge:
                 self._kafka_is_back()
             self._wake()
         elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE and not record.reason:
-            self._produce(flight, self.mapping.refused(record, error_words(error)))
+            # A topic that takes less than a batch refuses all of it: each is tried once more, by itself.
+            if self._one_by_one is None:
+                self._one_by_one = self._new_producer(batch__num__messages=1)
+                self.log.warning("topic_takes_little", topic=self.kafka.topic(record.topic), detail=error_words(error))
+            self._produce(flight, record, self._one_by_one, self._delivered_alone)
         else:
             # Going on would lose it or change the order; the broker gives all of it to the next bridge again.
             self._fail(f"topic {self.kafka.topic(record.topic)}: {error_words(error)}")
+
+    def _delivered_alone(self, flight: _Flight, record: KafkaRecord, error: KafkaError | None, of: Message) -> None:
+        if error is not None and error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            self._produce(flight, self.mapping.refused(record, error_words(error)))
+        else:
+            self._delivered(flight, record, error, of)
 
     def _fail(self, why: str) -> None:
         self.failure = self.failure or why
@@ -293,7 +320,7 @@ class Bridge:
         self._keepalive_s = float(getattr(properties, "ServerKeepAlive", self.settings.mqtt.keepalive_s))
         self._connection += 1
         self._attempt = 0
-        now = time.monotonic()
+        now = self._connected_at = time.monotonic()
         if flags.session_present:
             # Until our marker is back the broker gives what it kept while we were away.
             self._queued_since_ms = self._last_connected_ms or self._earliest_queued_ms()
@@ -329,10 +356,17 @@ class Bridge:
 
     def _on_disconnect(self, _: mqtt.Client, __: Any, ___: mqtt.DisconnectFlags, reason: ReasonCode, ____: Any) -> None:
         self._marker = b""
-        if str(reason) == "Session taken over":
-            self._fail(f"another client has the id {self.settings.id!r}: every bridge needs one of its own (bridge.id)")
-        elif not self._ended():
-            self.log.warning("disconnected", id=self.settings.id, detail=str(reason))
+        if self._ended():
+            return
+        self.log.warning("disconnected", id=self.settings.id, detail=str(reason))
+        # Mosquitto closes a session that another client takes over without a word.
+        short = self._connected_at and time.monotonic() - self._connected_at < _SHORT_S
+        self._short_connections = self._short_connections + 1 if short else 0
+        if self._short_connections >= _SHORT_CONNECTIONS:
+            self._fail(
+                f"the MQTT broker let the bridge in {_SHORT_CONNECTIONS} times and dropped it at once: another client"
+                f" has the id {self.settings.id!r}; every bridge needs one of its own (bridge.id)"
+            )
 
     # ---- MQTT: messages --------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The site graph as flat arrays, and rules compiled onto it: what a threat on an asset leads to.
+"""The site graph as flat arrays.
 
 An asset is a number, a threat type is a number, and a *state* is `asset * THREATS + threat`: that threat
 on that asset. The neighbours of an asset stand together, grouped by (relation, way, class of the
@@ -12,12 +12,11 @@ library's edge iterator would have to be filtered again in Python (docs/impact.m
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from correlator.impact.rules import PPM, Rule
+from correlator.impact.rules import PPM
 from correlator.premises.graph import SiteGraph
 from correlator.premises.model import ALWAYS, Need, Span
 from correlator.premises.vocabulary import ASSET_CLASSES, RELATION_TYPES, THREAT_TYPES
@@ -27,12 +26,7 @@ RELATION_NUMBER: Final = {name: number for number, name in enumerate(RELATION_TY
 THREAT_NUMBER: Final = {name: number for number, name in enumerate(THREAT_TYPES)}
 THREAT_NAMES: Final = tuple(THREAT_TYPES)
 THREATS: Final = len(THREAT_TYPES)
-_CLASSES: Final = len(ASSET_CLASSES)
-_SERVICE: Final = CLASS_NUMBER["service"]
-LINKS_KEPT: Final = 200_000  # states whose links are remembered; a full cache is emptied, which changes nothing
-
-# One step a rule allows: (state it leads to, likelihood in ppm before protections, number of the rule).
-Link = tuple[int, int, int]
+CLASSES: Final = len(ASSET_CLASSES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +107,10 @@ class FlatGraph:
         classes = self.classes
         for source, target, relation in zip(sources, targets, relations, strict=True):
             place = starts[source + 1]
-            packed[place] = (relation * 2 * _CLASSES + classes[target]) << 32 | target
+            packed[place] = (relation * 2 * CLASSES + classes[target]) << 32 | target
             starts[source + 1] = place + 1
             place = starts[target + 1]
-            packed[place] = ((relation * 2 + 1) * _CLASSES + classes[source]) << 32 | source
+            packed[place] = ((relation * 2 + 1) * CLASSES + classes[source]) << 32 | source
             starts[target + 1] = place + 1
         plain: set[tuple[int, int, int]] = set()
         if notes:
@@ -193,112 +187,6 @@ def flat_graph(graph: SiteGraph) -> FlatGraph:
 def _group(need: Need, index: dict[str, int]) -> Group:
     parts = tuple(index[part] if isinstance(part, str) else _group(part, index) for part in need.of)
     return Group(need.k, parts)
-
-
-# ---- rules on the graph ---------------------------------------------------------------------------------
-
-_Steps = tuple[tuple[int, int, int], ...]  # (threat it becomes, ppm, number of the rule)
-
-
-class RuleTable:
-    """Rules by the class and threat they start from, and the links of a state over a graph."""
-
-    def __init__(self, graph: FlatGraph, rules: Sequence[Rule]) -> None:
-        self.graph = graph
-        self.rules = tuple(rules)
-        self.services = frozenset(asset for asset, number in enumerate(graph.classes) if number == _SERVICE)
-        self.leaves = {service: group.leaves() for service, group in graph.needs.items()}
-        self._itself: dict[int, _Steps] = {}
-        self._groups: dict[int, dict[int, _Steps]] = {}
-        self._links: dict[tuple[int, int], tuple[Link, ...]] = {}
-        for number, rule in enumerate(self.rules):
-            self._add(number, rule)
-
-    def _add(self, number: int, rule: Rule) -> None:
-        sources = rule.sources or tuple(CLASS_NUMBER)
-        targets = rule.targets or tuple(CLASS_NUMBER)
-        for name in rule.threats:
-            threat = THREAT_NUMBER[name]
-            step = THREAT_NUMBER[rule.threat] if rule.threat else threat
-            for source in sources:
-                key = CLASS_NUMBER[source] * THREATS + threat
-                if not rule.over:
-                    if source in targets and step != threat:
-                        self._itself[key] = (*self._itself.get(key, ()), (step, rule.likelihood[0], number))
-                    continue
-                groups = self._groups.setdefault(key, {})
-                for (relation, way), ppm in zip(rule.over, rule.likelihood, strict=True):
-                    head = (RELATION_NUMBER[relation] * 2 + (way == "against")) * _CLASSES
-                    for target in targets:
-                        code = head + CLASS_NUMBER[target]
-                        groups[code] = (*groups.get(code, ()), (step, ppm, number))
-
-    def epoch(self, t_ms: int) -> int:
-        """Which of the spans between validity boundaries a time lies in."""
-        return bisect_right(self.graph.boundaries, t_ms)
-
-    def links(self, state: int, epoch: int) -> tuple[Link, ...]:
-        """What a state leads to in an epoch, before protections. Of several rules that lead to the same
-        state the likeliest counts: they tell of one cause."""
-        key = (state, epoch)
-        found = self._links.get(key)
-        if found is None:
-            if len(self._links) >= LINKS_KEPT:
-                self._links.clear()
-            found = self._links[key] = self._find(state, epoch)
-        return found
-
-    def _find(self, state: int, epoch: int) -> tuple[Link, ...]:
-        graph = self.graph
-        asset, threat = divmod(state, THREATS)
-        key = graph.classes[asset] * THREATS + threat
-        best: dict[int, tuple[int, int]] = {}
-        base = asset * THREATS
-        for step, ppm, number in self._itself.get(key, ()):
-            if ppm > best.get(base + step, (0, 0))[0]:
-                best[base + step] = ppm, number
-        groups = self._groups.get(key)
-        if groups:
-            codes, starts, neighbours = graph.group_code, graph.group_start, graph.neighbours
-            for group in range(graph.first_group[asset], graph.first_group[asset + 1]):
-                steps = groups.get(codes[group])
-                if steps is None:
-                    continue
-                for neighbour in neighbours[starts[group] : starts[group + 1]]:
-                    factor = self._strength(asset, codes[group], neighbour, epoch) if graph.notes else PPM
-                    if not factor or neighbour == asset:
-                        continue
-                    for step, ppm, number in steps:
-                        weight = ppm * factor // PPM
-                        to = neighbour * THREATS + step
-                        if weight > best.get(to, (0, 0))[0]:
-                            best[to] = weight, number
-        return tuple((to, weight, number) for to, (weight, number) in best.items())
-
-    def _strength(self, asset: int, code: int, neighbour: int, epoch: int) -> int:
-        note = self.graph.notes.get((asset, code // _CLASSES, neighbour))
-        if note is None:
-            return PPM
-        if note.span.limited:
-            inside_ms = self.graph.boundaries[epoch - 1] if epoch else self.graph.boundaries[0] - 1
-            if not note.span.holds(inside_ms):
-                return 0
-        return note.strength
-
-    def delay_ms(self, source: int, number: int, target: int) -> tuple[int, int, int]:
-        """p10, p50, p90 of one step; a relation's own delay stands for the rule's, with the same spread."""
-        rule = self.rules[number]
-        low, middle, high = rule.delay_ms
-        if not self.graph.notes:
-            return low, middle, high
-        for relation, way in rule.over:
-            code = RELATION_NUMBER[relation] * 2 + (way == "against")
-            note = self.graph.notes.get((source // THREATS, code, target // THREATS))
-            if note is not None and note.delay_ms is not None:
-                if not middle:
-                    return note.delay_ms, note.delay_ms, note.delay_ms
-                return note.delay_ms * low // middle, note.delay_ms, note.delay_ms * high // middle
-        return low, middle, high
 
 
 def state_of(asset: int, threat: str) -> int:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from correlator.events.threat import Impact, ImpactStep
 from correlator.impact.conditions import NOTHING, Conditions, Protections
-from correlator.impact.graph import THREAT_NAMES, THREAT_NUMBER, THREATS, FlatGraph, RuleTable, flat_graph
+from correlator.impact.graph import THREAT_NAMES, THREAT_NUMBER, THREATS, FlatGraph, flat_graph
 from correlator.impact.paths import UNAVAILABLE, Paths, from_log, log_missed
 from correlator.impact.rules import PPM, Rule
 from correlator.impact.services import Cause, ServiceHit, services_hit
 from correlator.impact.settings import ImpactSettings
+from correlator.impact.table import RuleTable
 from correlator.impact.words import EFFECTS
 from correlator.premises import Premises
 from correlator.premises.model import Protection
@@ -57,8 +58,8 @@ class ImpactModel:
     ) -> None:
         self.settings = settings or ImpactSettings()
         self.graph = graph
-        self.table = RuleTable(graph, tuple(rules))
         self.protections = Protections(graph, tuple(protections), self.settings.gamma)
+        self.table = RuleTable(graph, tuple(rules), self.protections)
         self.describe = describe
         self.counters = {"impact_paths_refused": 0, "impact_unknown_seeds": 0}
 
@@ -79,7 +80,7 @@ class ImpactModel:
         self, seeds: Mapping[int, int], conditions: Conditions = NOTHING, t_ms: int = 0, into: Paths | None = None
     ) -> Paths:
         """Everything that follows from the seeds (state -> ppm); into: paths to revise instead of new ones."""
-        paths = into if into is not None else Paths(self.table, self.protections, self.settings)
+        paths = into if into is not None else Paths(self.table, self.settings)
         paths.revise(seeds, conditions, self.table.epoch(t_ms))
         self.counters["impact_paths_refused"] += paths.refused
         return paths
@@ -113,16 +114,18 @@ class ImpactModel:
     def hit_services(self, paths: Paths, hits: Mapping[int, ServiceHit]) -> dict[int, int]:
         """Service number -> likelihood in ppm that it is hit in any way, by number."""
         logs: dict[int, int] = {service: log_missed(hit.likelihood) for service, hit in hits.items()}
-        for service in paths.rules.services.intersection(paths.reached_assets()):
-            ends = [
-                (label, PPM)
-                for state in paths.states_of(service)
-                if state % THREATS != UNAVAILABLE
-                for label in paths.labels_of[state]
-            ]
-            if ends:
-                logs[service] = logs.get(service, 0) + log_missed(paths.union(ends))
+        for service, states in self._service_states(paths).items():
+            ends = [(label, PPM) for state in states for label in paths.labels_of[state]]
+            logs[service] = logs.get(service, 0) + log_missed(paths.union(ends))
         return {service: from_log(logs[service]) for service in sorted(logs)}
+
+    def _service_states(self, paths: Paths) -> dict[int, list[int]]:
+        """Service -> its states that paths reach, without its unavailability."""
+        found: dict[int, list[int]] = {}
+        for state in paths.reached:
+            if state // THREATS in self.table.services and state % THREATS != UNAVAILABLE:
+                found.setdefault(state // THREATS, []).append(state)
+        return {service: sorted(states) for service, states in found.items()}
 
     def _by_effect(self, paths: Paths, hits: Mapping[int, ServiceHit]) -> dict[str, float]:
         found = dict.fromkeys(EFFECTS, 0.0)
@@ -133,10 +136,10 @@ class ImpactModel:
             if hit.because:
                 for effect, degree in rules[hit.because[0].number].effects:
                     found[effect] += criticality.get(service, 0) * hit.likelihood / PPM * degree
-        for service in sorted(paths.rules.services.intersection(paths.reached_assets())):
-            for state in sorted(paths.states_of(service)):
+        for service, states in sorted(self._service_states(paths).items()):
+            for state in states:
                 label = paths.best(state)
-                if paths.numbers[label] >= 0 and state % THREATS != UNAVAILABLE:
+                if paths.numbers[label] >= 0:
                     for effect, degree in rules[paths.numbers[label]].effects:
                         found[effect] += criticality.get(service, 0) * paths.likelihood(state) / PPM * degree
         return {effect: round(loss, 6) for effect, loss in found.items() if loss}

@@ -24,10 +24,11 @@ from itertools import pairwise
 from math import exp, isqrt, log1p
 from typing import Final
 
-from correlator.impact.conditions import NOTHING, Conditions, Protections, weight
-from correlator.impact.graph import THREAT_NUMBER, THREATS, Link, RuleTable
+from correlator.impact.conditions import NOTHING, Conditions
+from correlator.impact.graph import THREAT_NUMBER, THREATS
 from correlator.impact.rules import PPM
 from correlator.impact.settings import ImpactSettings
+from correlator.impact.table import Link, RuleTable
 
 _SCALE: Final = 1 << 40  # units of one nat
 _CERTAIN: Final = 40 * _SCALE  # -ln(1 - 1), large enough that nothing is left of it in ppm
@@ -55,12 +56,12 @@ class Paths:
     Per state: `labels_of`. `ends`: labels that stop a service, service -> [(label, ppm of the step,
     number of the rule)].
 
-    visited   states looked at by the last `revise`; refused: paths not followed because a bound was met
+    visited   states whose paths the last `revise` looked at; all others keep their likelihood
+    refused   paths not followed because a bound was met
     """
 
-    def __init__(self, rules: RuleTable, protections: Protections, settings: ImpactSettings) -> None:
+    def __init__(self, rules: RuleTable, settings: ImpactSettings) -> None:
         self.rules = rules
-        self.protections = protections
         self.settings = settings
         self.epoch = -1
         self.conditions = NOTHING
@@ -74,9 +75,7 @@ class Paths:
         self.ends: dict[int, list[tuple[int, int, int]]] = {}
         self.refused = 0
         self.visited: set[int] = set()
-        self.changed: set[int] = set()
-        self._children: dict[int, list[int]] = {}
-        self._assets: dict[int, set[int]] = {}  # asset -> its states that have labels
+        self._children: dict[int, list[int]] | None = None  # made when a path is first taken away
         self._links: dict[int, tuple[Link, ...]] = {}
         self._touched: frozenset[int] = frozenset()
         self._dead = 0
@@ -89,14 +88,6 @@ class Paths:
     def reached(self) -> Iterable[int]:
         """Every state that some path reaches, without the unavailability of services."""
         return self.labels_of
-
-    def reached_assets(self) -> Iterable[int]:
-        """Every asset with a state that some path reaches."""
-        return self._assets
-
-    def states_of(self, asset: int) -> Iterable[int]:
-        """The states of an asset that paths reach."""
-        return self._assets.get(asset, ())
 
     def likelihood(self, state: int) -> int:
         """The likelihood of a state in ppm, 0 if no path reaches it (services: see `Services`)."""
@@ -115,28 +106,37 @@ class Paths:
         under: given that this label has come off; labels that do not follow from it are left out.
         """
         parents, steps = self.parents, self.steps
-        logs: dict[int, int] = {}
+        value: dict[int, int] = {}  # label -> chance of what was seen below it, ppm
+        logs: dict[int, int] = {}  # the same as a logarithm, where several things are below
+        queue: list[int] = []
         for label, ppm in ends:
-            logs[label] = logs.get(label, 0) + log_missed(ppm)
-        queue = [-label for label in logs]
+            if label not in value:
+                value[label] = ppm
+                queue.append(-label)
+            else:
+                logs[label] = logs.get(label, log_missed(value[label])) + log_missed(ppm)
         heapq.heapify(queue)
         total = 0
         while queue:
             label = -heapq.heappop(queue)
-            log = logs[label]
-            if label == under:
-                return from_log(log)
-            if label < under:
-                continue
-            passed = log_missed(from_log(log) * steps[label] // PPM)
-            parent = parents[label]
-            if parent == ROOT:
-                total += passed
-            elif parent in logs:
-                logs[parent] += passed
-            else:
-                logs[parent] = passed
-                heapq.heappush(queue, -parent)
+            chance = from_log(logs[label]) if label in logs else value[label]
+            # Along a stretch without branches nothing has to be put back into the queue.
+            while True:
+                if label == under:
+                    return chance
+                chance = chance * steps[label] // PPM
+                parent = parents[label]
+                if parent == ROOT:
+                    total += log_missed(chance)
+                    break
+                if parent in value:
+                    logs[parent] = logs.get(parent, log_missed(value[parent])) + log_missed(chance)
+                    break
+                if queue and parent < -queue[0]:
+                    value[parent] = chance
+                    heapq.heappush(queue, -parent)
+                    break
+                label = parent
         return from_log(total) if under == ROOT else 0
 
     def path(self, label: int) -> list[int]:
@@ -171,10 +171,9 @@ class Paths:
     def revise(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int) -> None:
         """Becomes what follows from these seeds (state -> ppm) under these conditions; costs what changes.
 
-        Afterwards `changed` holds the states whose paths changed: those whose likelihood may differ.
+        Afterwards `visited` holds the states whose paths changed: those whose likelihood may differ.
         """
         self.visited = set()
-        self.changed = set()
         if epoch != self.epoch or self.refused or self._dead > len(self.states) // 2 + 1_000:
             self._anew(seeds, conditions, epoch)
         else:
@@ -183,15 +182,16 @@ class Paths:
             self._reseed(seeds)
             if self.refused:
                 self._anew(seeds, conditions, epoch)
-        for state in self.changed:
+        for state in self.visited:
             self._likelihood.pop(state, None)
 
     def _anew(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int) -> None:
-        self.changed.update(self.labels_of)
+        self.visited.update(self.labels_of)
         for column in (self.states, self.parents, self.steps, self.products, self.numbers):
             column.clear()
-        for table in (self.labels_of, self.ends, self._children, self._assets, self._links):
+        for table in (self.labels_of, self.ends, self._links):
             table.clear()
+        self._children = None
         self.refused = self._dead = 0
         self.seeds = {}
         self.conditions, self.epoch = conditions, epoch
@@ -220,41 +220,31 @@ class Paths:
         labels = self.labels_of.get(state)
         if labels is None:
             self.labels_of[state] = [label]
-            asset = state // THREATS
-            here = self._assets.get(asset)
-            if here is None:
-                self._assets[asset] = {state}
-            else:
-                here.add(state)
         else:
             labels.append(label)
-        if parent != ROOT:
-            siblings = self._children.get(parent)
-            if siblings is None:
-                self._children[parent] = [label]
-            else:
-                siblings.append(label)
+        if self._children is not None and parent != ROOT:
+            self._children.setdefault(parent, []).append(label)
         self.visited.add(state)
-        self.changed.add(state)
         return label
 
     def _grow(self, start: int) -> None:
         """Follows every path on from a label."""
         stack = [start]
         states, products, parents, cutoff = self.states, self.products, self.parents, self._cutoff
-        services = self.rules.services
+        services, all_links, labels_of = self.rules.services, self._links, self.labels_of
+        steps, numbers, visited, children = self.steps, self.numbers, self.visited, self._children
         most = self.settings.max_paths + self._dead
         while stack:
             label = stack.pop()
             state, product = states[label], products[label]
             own = state // THREATS
-            left = None
-            for to, step, number in self._links.get(state) or self.links(state):
+            left: set[int] | None = None
+            for to, step, number in all_links.get(state) or self.links(state):
                 sent = product * step // PPM
                 if sent < cutoff:
                     continue
-                asset, threat = divmod(to, THREATS)
-                if threat == UNAVAILABLE and asset in services:
+                asset = to // THREATS
+                if asset in services and to % THREATS == UNAVAILABLE:
                     if own not in services or state % THREATS != UNAVAILABLE:  # that is for `services_hit`
                         self._end(asset, label, step, number)
                     continue
@@ -266,10 +256,25 @@ class Paths:
                         before = parents[before]
                 if asset in left and (asset != own or self._was_there(label, to)):
                     continue
-                if len(states) >= most:
+                new = len(states)
+                if new >= most:
                     self.refused += 1
                     return
-                stack.append(self._add(label, to, step, sent, number))
+                # As `_add`, written out: this runs for every step of every path.
+                states.append(to)
+                parents.append(label)
+                steps.append(step)
+                products.append(sent)
+                numbers.append(number)
+                labels = labels_of.get(to)
+                if labels is None:
+                    labels_of[to] = [new]
+                else:
+                    labels.append(new)
+                if children is not None:
+                    children.setdefault(label, []).append(new)
+                visited.add(to)
+                stack.append(new)
 
     def _was_there(self, label: int, state: int) -> bool:
         while label != ROOT:
@@ -280,45 +285,49 @@ class Paths:
 
     def _end(self, service: int, label: int, step: int, number: int) -> None:
         self.ends.setdefault(service, []).append((label, step, number))
-        self.changed.add(service * THREATS + UNAVAILABLE)
         self.visited.add(service * THREATS + UNAVAILABLE)
 
     def _remove(self, start: int) -> None:
         """Takes a label and all paths through it away."""
-        parent = self.parents[start]
+        parent, children = self.parents[start], self._all_children()
         if parent != ROOT:
-            self._children[parent].remove(start)
+            children[parent].remove(start)
         stack, gone = [start], set()
         while stack:
             label = stack.pop()
             gone.add(label)
-            stack += self._children.pop(label, ())
+            stack += children.pop(label, ())
             state = self.states[label]
             self.visited.add(state)
-            self.changed.add(state)
             labels = self.labels_of[state]
             labels.remove(label)
             if not labels:
                 del self.labels_of[state]
-                here = self._assets[state // THREATS]
-                here.remove(state)
-                if not here:
-                    del self._assets[state // THREATS]
         self._dead += len(gone)
         for service in [one for one, ends in self.ends.items() if any(end[0] in gone for end in ends)]:
-            self.changed.add(service * THREATS + UNAVAILABLE)
+            self.visited.add(service * THREATS + UNAVAILABLE)
             kept = [end for end in self.ends[service] if end[0] not in gone]
             if kept:
                 self.ends[service] = kept
             else:
                 del self.ends[service]
 
+    def _all_children(self) -> dict[int, list[int]]:
+        if self._children is None:
+            self._children = {}
+            for state in self.labels_of:
+                for label in self.labels_of[state]:
+                    if self.parents[label] != ROOT:
+                        self._children.setdefault(self.parents[label], []).append(label)
+        return self._children
+
     def _likeliest(self, seeds: Mapping[int, int]) -> None:
         """With too many paths: the likeliest ones, as many as the bound allows. The rest is counted."""
         for column in (self.states, self.parents, self.steps, self.products, self.numbers):
             column.clear()
-        for table in (self.labels_of, self.ends, self._children, self._assets):
+        for table in (self.labels_of, self.ends):
             table.clear()
+        self._children = None
         self.refused = self._dead = 0
         heap: list[tuple[int, int, int, int, int]] = []
         for state in sorted(seeds):
@@ -350,24 +359,23 @@ class Paths:
     def _touches(self, conditions: Conditions) -> frozenset[int]:
         touched = set(conditions.eased) | set(conditions.barriers)
         for asset in conditions.dark:
-            touched.update(self.protections.by_giver.get(asset, ()))
+            touched.update(self.rules.protections.by_giver.get(asset, ()))
         return frozenset(touched)
 
     def _change(self, conditions: Conditions) -> None:
         """Takes new conditions and follows anew what their change touches."""
         touched = self._touches(conditions)
-        old, moved = self.conditions, touched | self._touched
-        sources: set[int] = set()
-        for asset in moved:
-            sources.update(self._assets.get(asset, ()))
-            for neighbour in self.rules.graph.neighbours_of(asset):
-                sources.update(self._assets.get(neighbour, ()))
+        near: set[int] = set()
+        for asset in touched | self._touched:
+            near.add(asset)
+            near.update(self.rules.graph.neighbours_of(asset))
+        sources = [state for state in self.labels_of if state // THREATS in near]
         before = {state: self._links.get(state) or self.links(state) for state in sorted(sources)}
         self.conditions, self._touched = conditions, touched
         self._links.clear()
         for state, links in before.items():
             now = self.links(state)
-            if now == links or old == conditions:
+            if now == links:
                 continue
             was = {to: step for to, step, _ in links}
             different = [link for link in now if was.get(link[0]) != link[1]]
@@ -378,14 +386,14 @@ class Paths:
         """These steps from a state became more or less likely: paths over them are taken away and followed anew."""
         targets = {to for to, _, _ in links}
         for label in list(self.labels_of.get(state, ())):
-            for child in [one for one in self._children.get(label, ()) if self.states[one] in targets]:
+            for child in [one for one in self._all_children().get(label, ()) if self.states[one] in targets]:
                 self._remove(child)
             for to, step, number in links:
                 asset, threat = divmod(to, THREATS)
                 if threat == UNAVAILABLE and asset in self.rules.services:
                     kept = [end for end in self.ends.get(asset, ()) if end[0] != label]
                     self.ends[asset] = kept
-                    self.changed.add(to)
+                    self.visited.add(to)
                     if self.products[label] * step // PPM >= self._cutoff:
                         self._end(asset, label, step, number)
                     elif not kept:
@@ -408,15 +416,7 @@ class Paths:
 
     def _find_links(self, state: int) -> tuple[Link, ...]:
         links = self.rules.links(state, self.epoch)
-        touched, guarded = self._touched, self.protections.guarded
-        if not touched and not guarded:
+        touched = self._touched
+        if not touched or (state // THREATS not in touched and not any(to // THREATS in touched for to, _, _ in links)):
             return links
-        if state // THREATS not in touched and not any(
-            to // THREATS in guarded or to // THREATS in touched for to, _, _ in links
-        ):
-            return links
-        rules = self.rules.rules
-        return tuple(
-            (to, weight(ppm, rules[number], state, to, self.conditions, self.protections), number)
-            for to, ppm, number in links
-        )
+        return self.rules.weighted(state, self.epoch, self.conditions)

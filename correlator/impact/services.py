@@ -164,9 +164,10 @@ def _fails_for_any_cause(paths: Paths, group: Group, parts: _Parts) -> int:
         for label in above:
             shared[label] = shared.get(label, 0) + 1
     for label, count in shared.items():
-        if count > 1:
-            together = paths.products[label] * _fails(paths, group, parts, label) // PPM
-            likeliest = max(likeliest, together)
+        product = paths.products[label]
+        # A certain start is no cause of its own, and what is unlikelier than the result cannot raise it.
+        if count > 1 and likeliest < product and (product < PPM or len(paths.seeds) > 1):
+            likeliest = max(likeliest, product * _fails(paths, group, parts, label) // PPM)
     return likeliest
 
 

@@ -1,0 +1,132 @@
+"""Rules compiled onto a site graph: what a threat on an asset leads to, in one step.
+
+Nothing here changes after construction except a cache.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+from correlator.impact.conditions import NOTHING, Conditions, Protections, weight
+from correlator.impact.graph import CLASS_NUMBER, CLASSES, RELATION_NUMBER, THREAT_NUMBER, THREATS, FlatGraph
+from correlator.impact.rules import PPM, Rule
+
+LINKS_KEPT: Final = 200_000  # states whose links are remembered; a full cache is emptied, which changes nothing
+_SERVICE: Final = CLASS_NUMBER["service"]
+
+# One step a rule allows: (state it leads to, likelihood in ppm, number of the rule).
+Link = tuple[int, int, int]
+_Steps = tuple[tuple[int, int, int], ...]  # (threat it becomes, ppm, number of the rule)
+
+
+class RuleTable:
+    """Rules by the class and threat they start from, and the links of a state over a graph."""
+
+    def __init__(self, graph: FlatGraph, rules: Sequence[Rule], protections: Protections) -> None:
+        self.graph = graph
+        self.protections = protections
+        self.rules = tuple(rules)
+        self.services = frozenset(asset for asset, number in enumerate(graph.classes) if number == _SERVICE)
+        self.leaves = {service: group.leaves() for service, group in graph.needs.items()}
+        self._itself: dict[int, _Steps] = {}
+        self._groups: dict[int, dict[int, _Steps]] = {}
+        self._links: dict[tuple[int, int], tuple[Link, ...]] = {}
+        for number, rule in enumerate(self.rules):
+            self._add(number, rule)
+
+    def _add(self, number: int, rule: Rule) -> None:
+        sources = rule.sources or tuple(CLASS_NUMBER)
+        targets = rule.targets or tuple(CLASS_NUMBER)
+        for name in rule.threats:
+            threat = THREAT_NUMBER[name]
+            step = THREAT_NUMBER[rule.threat] if rule.threat else threat
+            for source in sources:
+                key = CLASS_NUMBER[source] * THREATS + threat
+                if not rule.over:
+                    if source in targets and step != threat:
+                        self._itself[key] = (*self._itself.get(key, ()), (step, rule.likelihood[0], number))
+                    continue
+                groups = self._groups.setdefault(key, {})
+                for (relation, way), ppm in zip(rule.over, rule.likelihood, strict=True):
+                    head = (RELATION_NUMBER[relation] * 2 + (way == "against")) * CLASSES
+                    for target in targets:
+                        code = head + CLASS_NUMBER[target]
+                        groups[code] = (*groups.get(code, ()), (step, ppm, number))
+
+    def epoch(self, t_ms: int) -> int:
+        """Which of the spans between validity boundaries a time lies in."""
+        return bisect_right(self.graph.boundaries, t_ms)
+
+    def links(self, state: int, epoch: int) -> tuple[Link, ...]:
+        """What a state leads to in an epoch while every protection works and nothing else stands in the way.
+
+        Of several rules that lead to the same state the likeliest counts: they tell of one cause.
+        """
+        key = (state, epoch)
+        found = self._links.get(key)
+        if found is None:
+            if len(self._links) >= LINKS_KEPT:
+                self._links.clear()
+            found = self._links[key] = self.weighted(state, epoch, NOTHING)
+        return found
+
+    def weighted(self, state: int, epoch: int, conditions: Conditions) -> tuple[Link, ...]:
+        """The same under conditions."""
+        links, protections, rules = self._find(state, epoch), self.protections, self.rules
+        return tuple(
+            (to, weight(ppm, rules[number], state, to, conditions, protections), number) for to, ppm, number in links
+        )
+
+    def _find(self, state: int, epoch: int) -> tuple[Link, ...]:
+        graph = self.graph
+        asset, threat = divmod(state, THREATS)
+        key = graph.classes[asset] * THREATS + threat
+        best: dict[int, tuple[int, int]] = {}
+        base = asset * THREATS
+        for step, ppm, number in self._itself.get(key, ()):
+            if ppm > best.get(base + step, (0, 0))[0]:
+                best[base + step] = ppm, number
+        groups = self._groups.get(key)
+        if groups:
+            codes, starts, neighbours = graph.group_code, graph.group_start, graph.neighbours
+            for group in range(graph.first_group[asset], graph.first_group[asset + 1]):
+                steps = groups.get(codes[group])
+                if steps is None:
+                    continue
+                for neighbour in neighbours[starts[group] : starts[group + 1]]:
+                    factor = self._strength(asset, codes[group], neighbour, epoch) if graph.notes else PPM
+                    if not factor or neighbour == asset:
+                        continue
+                    for step, ppm, number in steps:
+                        weight = ppm * factor // PPM
+                        to = neighbour * THREATS + step
+                        if weight > best.get(to, (0, 0))[0]:
+                            best[to] = weight, number
+        return tuple((to, weight, number) for to, (weight, number) in best.items())
+
+    def _strength(self, asset: int, code: int, neighbour: int, epoch: int) -> int:
+        note = self.graph.notes.get((asset, code // CLASSES, neighbour))
+        if note is None:
+            return PPM
+        if note.span.limited:
+            inside_ms = self.graph.boundaries[epoch - 1] if epoch else self.graph.boundaries[0] - 1
+            if not note.span.holds(inside_ms):
+                return 0
+        return note.strength
+
+    def delay_ms(self, source: int, number: int, target: int) -> tuple[int, int, int]:
+        """p10, p50, p90 of one step; a relation's own delay stands for the rule's, with the same spread."""
+        rule = self.rules[number]
+        low, middle, high = rule.delay_ms
+        if not self.graph.notes:
+            return low, middle, high
+        for relation, way in rule.over:
+            code = RELATION_NUMBER[relation] * 2 + (way == "against")
+            note = self.graph.notes.get((source // THREATS, code, target // THREATS))
+            if note is not None and note.delay_ms is not None:
+                if not middle:
+                    return note.delay_ms, note.delay_ms, note.delay_ms
+                return note.delay_ms * low // middle, note.delay_ms, note.delay_ms * high // middle
+        return low, middle, high

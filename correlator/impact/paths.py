@@ -208,6 +208,57 @@ class Paths:
             self._grow(self._add(ROOT, state, seeds[state], seeds[state], -1))
         self.seeds = dict(seeds)
 
+    # ---- barriers on trial ---------------------------------------------------------------------
+
+    def stricter(self, conditions: Conditions) -> Paths:
+        """Of these paths those that lead to a service, under conditions that only add barriers.
+
+        Exact, because a barrier only lowers likelihoods: no path appears that was not there. The copy can
+        be asked and made stricter again, not revised.
+        """
+        copy = Paths(self.rules, self.settings)
+        copy.epoch, copy.seeds, copy.conditions = self.epoch, self.seeds, conditions
+        copy._touched = copy._touches(conditions)
+        renamed: dict[int, int] = {}
+        steps: dict[int, dict[int, int]] = {}
+        for label in self._leading_to_services():
+            state, parent = self.states[label], self.parents[label]
+            if parent == ROOT:
+                renamed[label] = copy._add(ROOT, state, self.steps[label], self.products[label], -1)
+            elif parent in renamed:
+                step = copy._step_now(self.states[parent], state, self.steps[label], steps)
+                product = copy.products[renamed[parent]] * step // PPM
+                if product >= self._cutoff:
+                    renamed[label] = copy._add(renamed[parent], state, step, product, self.numbers[label])
+        for service, ends in self.ends.items():
+            to = service * THREATS + UNAVAILABLE
+            for label, step, number in ends:
+                if label in renamed:
+                    now = copy._step_now(self.states[label], to, step, steps)
+                    if copy.products[renamed[label]] * now // PPM >= self._cutoff:
+                        copy.ends.setdefault(service, []).append((renamed[label], now, number))
+        return copy
+
+    def _leading_to_services(self) -> list[int]:
+        wanted: set[int] = set()
+        services = self.rules.services
+        tips = [label for ends in self.ends.values() for label, _, _ in ends]
+        for state, labels in self.labels_of.items():
+            if state // THREATS in services:
+                tips += labels
+        for label in tips:
+            while label != ROOT and label not in wanted:
+                wanted.add(label)
+                label = self.parents[label]
+        return sorted(wanted)
+
+    def _step_now(self, source: int, to: int, step: int, known: dict[int, dict[int, int]]) -> int:
+        if source // THREATS not in self._touched and to // THREATS not in self._touched:
+            return step
+        if source not in known:
+            known[source] = {target: ppm for target, ppm, _ in self.links(source)}
+        return known[source][to]
+
     # ---- labels --------------------------------------------------------------------------------
 
     def _add(self, parent: int, state: int, step: int, product: int, number: int) -> int:

@@ -1,0 +1,307 @@
+"""Counter-measures: a catalogue as data, and which of them, up to three together, help care most.
+
+A measure puts a barrier up at an asset. What it saves is found by asking the same paths again with the
+barrier; what it harms by asking what would follow from its own side effect. The set that is advised has
+the least
+
+    expected loss with the barriers and the side effects + cost of the measures
+
+among all sets of up to `advice` measures, measures of the catalogue being tried at every asset where they
+block something that was reached. With more than `max_measures` candidates only the best ones alone are
+combined; `bound` then says what no set of any of them could go below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+from correlator.errors import Fault, FaultyFile
+from correlator.events.threat import Advice
+from correlator.impact.conditions import NOTHING
+from correlator.impact.graph import CLASS_NUMBER, CLASSES, RELATION_NUMBER, THREAT_NUMBER, THREATS
+from correlator.impact.model import ImpactModel
+from correlator.impact.paths import UNAVAILABLE, Paths, from_log, log_missed
+from correlator.impact.reading import Reader
+from correlator.impact.rules import PPM, rule_files
+from correlator.impact.services import services_hit
+from correlator.impact.words import ANY, BARRIERS
+from correlator.marked import MarkedDict, load_file
+from correlator.premises.vocabulary import ASSET_CLASSES, RELATION_TYPES, THREAT_TYPES
+
+SHIPPED_MEASURES: Final = Path(__file__).parent / "measures"
+_KEYS: Final = {
+    "id": True, "says": True, "on": True, "barrier": True, "degree": True, "requires": False, "cost": True,
+    "harms": False, "takes": False, "who": False,
+}  # fmt: skip
+_WAYS: Final = ("along", "against", "either")
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One kind of counter-measure.
+
+    on         classes of assets it can be done at (() = any)
+    degree     ppm of what the barrier blocks that it stops
+    requires   groups of (relation, way, class): a neighbour of each must be there
+    harms      (threat number, ppm): what doing it does to the asset, (-1, 0) for nothing
+    cost       in units of one service of criticality 1 lost for sure
+    """
+
+    id: str
+    says: str
+    on: tuple[str, ...]
+    barrier: str
+    degree: int
+    requires: tuple[frozenset[int], ...]
+    harms: tuple[int, int]
+    cost: float
+    takes_ms: int
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A measure at an asset. saves: expected loss it takes away alone; harms: expected loss it causes."""
+
+    measure: Measure
+    asset: int
+    saves: float
+    harms: float
+
+    @property
+    def net(self) -> float:
+        """What is won by doing this alone."""
+        return self.saves - self.harms - self.measure.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The advised set and how it was found.
+
+    loss, loss_after   expected loss without measures; with the set, its side effects included
+    total              loss_after plus costs: what the set was chosen by
+    bound              no set of up to three of any candidates has a lower total
+    complete           every candidate took part in sets: `total` is the least there is
+    tried              sets that were worked out; others could not be better
+    """
+
+    chosen: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
+    loss: float
+    loss_after: float
+    total: float
+    bound: float
+    complete: bool
+    tried: int
+
+
+# ---- the catalogue --------------------------------------------------------------------------------------
+
+
+def load_measures(paths: Sequence[Path] = ()) -> tuple[Measure, ...]:
+    """Measures of files and folders, the shipped ones without any. Raises FaultyFile with every fault."""
+    measures, faults = check_measures(paths)
+    if faults:
+        raise FaultyFile(faults)
+    return measures
+
+
+def check_measures(paths: Sequence[Path] = ()) -> tuple[tuple[Measure, ...], list[Fault]]:
+    """The measures that can be used, and every fault. Raises UsageError for a path that is not there."""
+    found: dict[str, Measure] = {}
+    faults: list[Fault] = []
+    for path in rule_files(paths or [SHIPPED_MEASURES]):
+        try:
+            documents = load_file(path)
+        except FaultyFile as error:
+            faults += error.faults
+            continue
+        for document in documents:
+            reader = Reader(str(path))
+            if reader.keys(document, "a file of counter-measures", {"measures": True}):
+                for item in reader.maps(document, "measures", "a counter-measure", _KEYS):
+                    _take(reader, item, found)
+            faults += reader.faults
+    return tuple(found.values()), sorted(faults)
+
+
+def _take(reader: Reader, item: MarkedDict, found: dict[str, Measure]) -> None:
+    before = len(reader.faults)
+    on = reader.words(item, "on", [*ASSET_CLASSES, ANY], "asset class")
+    says = reader.text(item, "says")
+    if says and "{asset}" not in says:
+        reader.fault(reader.at(item, "says"), "'says' must name the place as {asset}")
+    measure = Measure(
+        id=reader.text(item, "id"), says=says, on=() if ANY in on else on,
+        barrier=reader.word(item, "barrier", BARRIERS, "barrier"),
+        degree=round((reader.number(item, "degree", 0, 1) or 0) * PPM), requires=_requires(reader, item),
+        harms=_harms(reader, item), cost=reader.number(item, "cost", 0, 1_000) or 0.0,
+        takes_ms=reader.duration(item["takes"], reader.at(item, "takes")) if "takes" in item else 0,
+        who=reader.text(item, "who"),
+    )  # fmt: skip
+    if measure.id in found:
+        reader.fault(reader.at(item, "id"), f"counter-measure {measure.id!r} is given twice")
+    if len(reader.faults) == before:
+        found[measure.id] = measure
+
+
+def _requires(reader: Reader, item: MarkedDict) -> tuple[frozenset[int], ...]:
+    found = []
+    for one in reader.maps(item, "requires", "a precondition", {"over": True, "way": False, "on": True}):
+        relations = reader.words(one, "over", RELATION_TYPES, "relation type")
+        way = reader.word(one, "way", _WAYS, "way") or "along"
+        classes = reader.words(one, "on", ASSET_CLASSES, "asset class")
+        ways = {"along": (0,), "against": (1,), "either": (0, 1)}[way]
+        found.append(frozenset(
+            (RELATION_NUMBER[relation] * 2 + one_way) * CLASSES + CLASS_NUMBER[name]
+            for relation in relations for one_way in ways for name in classes
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def _harms(reader: Reader, item: MarkedDict) -> tuple[int, int]:
+    value: Any = item.get("harms")
+    if value is None or not reader.keys(
+        value, "'harms'", {"threat": True, "likelihood": True}, reader.at(item, "harms")
+    ):
+        return (-1, 0)
+    threat = reader.word(value, "threat", THREAT_TYPES, "threat type")
+    likelihood = reader.number(value, "likelihood", 0, 1) or 0
+    return (THREAT_NUMBER[threat], round(likelihood * PPM)) if threat else (-1, 0)
+
+
+# ---- the best set ---------------------------------------------------------------------------------------
+
+
+class Advisor:
+    """Finds counter-measures for what paths lead to. Side effects are remembered: they hold for the site."""
+
+    def __init__(self, model: ImpactModel, measures: Sequence[Measure]) -> None:
+        self.model = model
+        self.measures = tuple(measures)
+        self._side_effects: dict[tuple[int, int, int], dict[int, int]] = {}
+
+    def plan(self, paths: Paths, epoch: int) -> Plan:
+        """The best set of up to `advice` measures (settings) against these paths."""
+        settings = self.model.settings
+        lean = paths.stricter(paths.conditions)
+        before = self._loss(self._services(lean), ())
+        places = self._places(lean)
+        everything = paths.conditions.with_barriers(
+            (asset, measure.barrier, measure.degree) for measure, asset in places
+        )
+        floor = self._loss(self._services(lean.stricter(everything)), ())
+        candidates = [self._candidate(lean, measure, asset, before, epoch) for measure, asset in places]
+        candidates.sort(key=lambda one: (-one.net, -one.saves, one.measure.id, one.asset))
+        helpful = [one for one in candidates if one.saves > 0]
+        tried_with = candidates[: settings.max_measures]
+        best: tuple[Candidate, ...] = ()
+        best_total, best_after, tried = before, before, 0
+        sets = [chosen for size in range(1, settings.advice + 1) for chosen in combinations(tried_with, size)]
+        for chosen in sets:
+            cost = sum(one.measure.cost for one in chosen)
+            if round(floor + cost, 6) >= best_total:
+                continue  # not even all barriers together would save so much
+            tried += 1
+            conditions = paths.conditions.with_barriers(
+                (one.asset, one.measure.barrier, one.measure.degree) for one in chosen
+            )
+            services = self._services(lean.stricter(conditions))
+            after = self._loss(services, [self._side_effect(one.measure, one.asset, epoch) for one in chosen])
+            total = round(after + cost, 6)
+            if total < best_total:
+                best, best_total, best_after = chosen, total, after
+        if before - best_total < settings.least_saving:
+            best, best_total, best_after = (), before, before
+        cheapest = min((one.measure.cost for one in candidates), default=0.0)
+        return Plan(
+            chosen=best, candidates=tuple(helpful), loss=before, loss_after=best_after, total=best_total,
+            bound=min(before, round(floor + cheapest, 6)), complete=len(candidates) <= settings.max_measures,
+            tried=tried,
+        )  # fmt: skip
+
+    def advice(self, plan: Plan) -> tuple[Advice, ...]:
+        """A plan as it is told: the advised set, then what else would help, the best first."""
+        others = [one for one in plan.candidates if one not in plan.chosen and one.net > 0][
+            : self.model.settings.advice
+        ]
+        found = []
+        for one in (*plan.chosen, *rest[: self.model.settings.advice]):
+            name = self.model.graph.ids[one.asset]
+            place = self.model.describe(name)
+            found.append(Advice(
+                measure=one.measure.id, says=one.measure.says.replace("{asset}", place), asset=name, place_name=place,
+                saves=one.saves, harms=one.harms, cost=one.measure.cost, advised=one in plan.chosen,
+                takes_ms=one.measure.takes_ms, who=one.measure.who,
+            ))  # fmt: skip
+        return tuple(found)
+
+    def _places(self, paths: Paths) -> list[tuple[Measure, int]]:
+        """Every measure at every asset where it blocks a step that was taken."""
+        blocked: set[tuple[int, str]] = set()
+        rules = self.model.table.rules
+        for labels in paths.labels_of.values():
+            for label in labels:
+                if paths.parents[label] >= 0:
+                    ends = paths.states[paths.parents[label]] // THREATS, paths.states[label] // THREATS
+                    blocked.update((asset, kind) for kind in rules[paths.numbers[label]].blocked_by for asset in ends)
+        for service, stops in paths.ends.items():
+            for label, _, number in stops:
+                ends = paths.states[label] // THREATS, service
+                blocked.update((asset, kind) for kind in rules[number].blocked_by for asset in ends)
+        for service in services_hit(paths):
+            for to, _, number in paths.links(service * THREATS + UNAVAILABLE):
+                blocked.update((asset, kind) for kind in rules[number].blocked_by for asset in (service, to // THREATS))
+        found = []
+        classes = self.model.graph.classes
+        for measure in self.measures:
+            on = {CLASS_NUMBER[name] for name in measure.on} or set(CLASS_NUMBER.values())
+            for asset, kind in sorted(blocked):
+                if kind == measure.barrier and classes[asset] in on and self._possible(measure, asset, paths):
+                    found.append((measure, asset))
+        return found
+
+    def _possible(self, measure: Measure, asset: int, paths: Paths) -> bool:
+        """Preconditions hold, and nothing as strong stands there already."""
+        if paths.conditions.barriers.get(asset, {}).get(measure.barrier, 0) >= measure.degree:
+            return False
+        if not measure.requires:
+            return True
+        graph = self.model.graph
+        codes = set(graph.group_code[graph.first_group[asset] : graph.first_group[asset + 1]])
+        return all(codes & wanted for wanted in measure.requires)
+
+    def _candidate(self, paths: Paths, measure: Measure, asset: int, before: float, epoch: int) -> Candidate:
+        conditions = paths.conditions.with_barriers([(asset, measure.barrier, measure.degree)])
+        after = self._loss(self._services(paths.stricter(conditions)), ())
+        harm = self._loss(self._side_effect(measure, asset, epoch), ())
+        return Candidate(measure, asset, round(before - after, 6), harm)
+
+    def _services(self, paths: Paths) -> dict[int, int]:
+        return self.model.hit_services(paths, services_hit(paths))
+
+    def _side_effect(self, measure: Measure, asset: int, epoch: int) -> dict[int, int]:
+        """Services hit by doing the measure where nothing else happens, service -> ppm."""
+        threat, ppm = measure.harms
+        if threat < 0:
+            return {}
+        key = (threat * 1_000_003 + ppm, asset, epoch)
+        found = self._side_effects.get(key)
+        if found is None:
+            paths = Paths(self.model.table, self.model.settings)
+            paths.revise({asset * THREATS + threat: ppm}, NOTHING, epoch)
+            found = self._side_effects[key] = self._services(paths)
+        return found
+
+    def _loss(self, services: Mapping[int, int], side_effects: Sequence[Mapping[int, int]]) -> float:
+        """Expected loss: criticality x the chance that a service is hit by the threat or by what is done."""
+        logs = {service: log_missed(ppm) for service, ppm in services.items()}
+        for effect in side_effects:
+            for service, ppm in effect.items():
+                logs[service] = logs.get(service, 0) + log_missed(ppm)
+        criticality = self.model.graph.criticality
+        return round(sum(criticality.get(service, 0) * from_log(log) for service, log in logs.items()) / PPM, 6)

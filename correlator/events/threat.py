@@ -128,6 +128,7 @@ class Step(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     level: str
     t_ms: int
     joined: str
+    threat_type: str = ""
     expected_absent: tuple[str, ...] = ()
     group: dict[str, Any] = {}
     value: float | int | None = None

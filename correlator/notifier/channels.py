@@ -17,7 +17,7 @@ from correlator.notifier.words import Message
 
 _TIMEOUT_S = 5
 _TYPES = {"critical": apprise.NotifyType.FAILURE, "high": apprise.NotifyType.WARNING}
-_PRIORITIES = {"critical": "max", "high": "high", "medium": "default", "low": "low", "informational": "min"}
+_NTFY_PRIORITIES = {"critical": 5, "high": 4, "medium": 3, "low": 2, "informational": 1}
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])(?:token|pass|key|secret)[^=&\s]*=[^&\s]*", re.IGNORECASE)
 
 
@@ -58,7 +58,7 @@ def _with_options(url: str, severity: str, key: str) -> str:
     scheme = _scheme(url)
     if scheme in ("ntfy", "ntfys"):
         # Without image=no the address of a public icon goes out.
-        options += ["image=no", f"priority={_PRIORITIES.get(severity, 'default')}"]
+        options += ["image=no", f"priority={_NTFY_PRIORITIES.get(severity, 3)}"]
     elif scheme in ("mailto", "mailtos"):
         options += [f"%2BReferences=%3C{_token(key)}%40correlator%3E", "%2BAuto-Submitted=auto-generated"]
     elif scheme in ("json", "jsons"):

@@ -49,7 +49,10 @@ def plan(
     began_ms = min(row.made_ms for row in firsts)
     grade = _grade(threat, one)
     if grade not in {_grade_of(row) for row in told} and _more(grade, told):
-        due_ms = max(now_ms, max(row.made_ms for row in told) + settings.growth_min * MINUTE_MS)
+        due_ms = max(
+            now_ms,
+            max(row.due_ms for row in told if row.occasion in ("first", "grown")) + settings.growth_min * MINUTE_MS,
+        )
         for item in chosen:
             if any(row.receiver == item.receiver for row in firsts):
                 rows.append(_row(settings, threat, item.receiver, "grown", grade, item.why, now_ms, due_ms, zone))

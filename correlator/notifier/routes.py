@@ -12,6 +12,8 @@ from correlator.events.threat import Threat
 from correlator.notifier.settings import DAYS, Match, NotifierSettings, Route, Times
 from correlator.premises import Premises
 
+HIT_LIKELIHOOD = 0.3  # from here on a care service counts as in danger (as for severity)
+
 
 class Situation(Struct, frozen=True):
     """What routes look at: the threat with the zones and care services it concerns."""
@@ -34,8 +36,8 @@ class Chosen(Struct, frozen=True):
 def situation(threat: Threat, places: Premises) -> Situation:
     """The situation of a threat on its site."""
     zones = {zone for asset in threat.assets for zone in places.zones_of(asset, threat.last_ms)}
-    services = {one for one in threat.assets if one in places.site.services}
-    services |= {one for one in getattr(threat, "services", ()) if one in places.site.services}
+    services = {one.asset for one in threat.impact if one.service and one.likelihood >= HIT_LIKELIHOOD}
+    services |= {one for one in threat.assets if one in places.site.services}
     return Situation(
         threat.severity,
         threat.site,

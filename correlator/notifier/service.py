@@ -72,7 +72,12 @@ class Notifier:
         told = []
         for receiver in self.settings.receivers:
             text = frame("test", receiver.language)
-            told.append((receiver.name, self._through(receiver.name, Message(text, text), "low", f"test/{now_ms}")))
+            told.append(
+                (
+                    receiver.name,
+                    self._through(receiver.name, Message(text, text), "low", f"test/{now_ms}/{receiver.name}"),
+                )
+            )
         return told
 
     # ---- planning ------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from msgspec import Struct
 from correlator.clock import MINUTE_MS, local
 from correlator.events.kinds import KINDS
 from correlator.events.threat import Step, Threat
+from correlator.notifier.routes import HIT_LIKELIHOOD
 from correlator.notifier.settings import Language
 from correlator.premises import Premises
 
@@ -157,11 +158,10 @@ def _gravest(threat: Threat) -> Step | None:
 def _what(step: Step | None, threat: Threat, language: Language) -> str:
     if step is None:
         return type_words(threat.threat_types[0] if threat.threat_types else "", language)
-    threat_type = getattr(step, "threat_type", "")
-    if threat_type:
-        return type_words(threat_type, language)
     if language == "en" and step.says:
         return step.says.rstrip(".")
+    if step.threat_type:
+        return type_words(step.threat_type, language)
     return type_words(threat.threat_types[0] if threat.threat_types else "", language)
 
 
@@ -189,11 +189,14 @@ def _happened(threat: Threat, places: Premises, language: Language) -> list[str]
 
 def _danger(threat: Threat, places: Premises, language: Language) -> str:
     """Which care services are in danger, and how soon at the earliest."""
-    impacts = [one for one in getattr(threat, "impact", ()) if one.asset in places.site.services]
+    impacts = [one for one in threat.impact if one.service and one.likelihood >= HIT_LIKELIHOOD]
     if not impacts:
         return ""
-    names = list(dict.fromkeys(places.site.services[one.asset].name for one in impacts))
-    soonest = min(one.p50_ms for one in impacts)
+    services = places.site.services
+    names = list(
+        dict.fromkeys(services[one.asset].name if one.asset in services else one.place_name for one in impacts)
+    )
+    soonest = min(one.from_ms + one.p50_ms for one in impacts) - threat.decided_ms
     listed = ", ".join(names[:5])
     if soonest <= 0:
         return frame("endangers", language, services=listed)

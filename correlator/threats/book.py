@@ -340,6 +340,7 @@ class ThreatBook:
             says=head.said,
             level=finding.level,
             t_ms=finding.t_ms,
+            threat_type=finding.threat_type,
             joined=reason,
             expected_absent=expected_absent(rule, self._rules),
             group=masked(match.group),

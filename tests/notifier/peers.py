@@ -1,0 +1,57 @@
+"""Receivers on loopback that note what arrives, and can refuse, hang or close."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Webhook:
+    """An HTTP receiver. answers: status codes for the next requests, 200 after them; 0 hangs, -1 closes."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                status = outer.answers.pop(0) if outer.answers else 200
+                if status == 0:
+                    time.sleep(8)
+                    return
+                if status == -1:
+                    self.connection.close()
+                    return
+                if status == 200:
+                    outer.got.append((self.path, dict(self.headers), body))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            do_PUT = do_POST  # noqa: N815 - names of http.server
+
+            def log_message(self, *_args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def webhook() -> Iterator[Webhook]:
+    receiver = Webhook()
+    try:
+        yield receiver
+    finally:
+        receiver.close()

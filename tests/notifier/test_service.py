@@ -1,0 +1,162 @@
+"""The notifier at work: a threat becomes a message; people's answers and crashes change what must change."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from correlator.journal.action import Act
+from correlator.journal.feeds import FileFeed
+from correlator.journal.store import SqliteJournal
+from correlator.journal.view import View
+from correlator.notifier.channels import Result
+from correlator.notifier.outbox import Outbox
+from correlator.notifier.service import Notifier
+from tests.notifier.cases import T0, THREATS, made
+from tests.notifier.peers import webhook
+
+M = 60_000
+ROOT = Path(__file__).parents[2]
+
+
+class House:
+    """A notifier on files, with a channel that notes what it is given."""
+
+    def __init__(self, folder: Path, places, **settings) -> None:
+        self.file = folder / "threats.ndjson"
+        self.file.touch()
+        self.journal = SqliteJournal(folder / "journal.db")
+        self.box = Outbox(folder / "outbox.db")
+        self.out: list[tuple[str, str]] = []
+        self.broken: set[str] = set()
+        view = View(folder / "view.db")
+        feed = FileFeed(self.file, self.journal)
+        chosen = made(**settings)
+        self.notifier = Notifier(chosen, feed, view, self.box, self.journal, {"h-test": places}, self._send)
+
+    def _send(self, url, message, severity, key) -> Result:
+        name = key.split("/")[2] if not key.startswith("dead") else key
+        if name in self.broken:
+            return Result(ok=False, error="503")
+        self.out.append((key, message.subject))
+        return Result(ok=True)
+
+    def tell(self, threat) -> None:
+        with self.file.open("ab") as file:
+            file.write(msgspec.json.encode(threat) + b"\n")
+
+    def act(self, verb, at_ms, **args) -> None:
+        self.journal.append(
+            Act(id=f"{verb}{at_ms}", site="h-test", who="p-1", verb=verb, at_ms=at_ms, threat=THREATS["combined"].id,
+                args=args)
+        )  # fmt: skip
+
+    def sent(self) -> list[str]:
+        return [key.split("/", 1)[1] for key, _ in self.out]
+
+
+@pytest.fixture
+def house(tmp_path, places):
+    return House(tmp_path, places, escalation=[{"after_min": 5, "receivers": ["manager"]}])
+
+
+def test_a_threat_becomes_one_message_and_the_journal_knows(house, threat):
+    house.tell(threat)
+    assert house.notifier.step(T0) == 1
+    house.tell(msgspec.structs.replace(threat, revision=9))
+    assert house.notifier.step(T0 + 1_000) == 0
+    assert house.sent() == ["first/desk/0"]
+    assert [act.verb for _, act in house.journal.read(-1)] == ["notified"]
+
+
+def test_an_answer_stops_what_was_not_due_yet(house, threat):
+    house.tell(threat)
+    house.notifier.step(T0)
+    house.notifier.step(T0 + 6_000)
+    house.act("ack", T0 + M)
+    house.notifier.step(T0 + 2 * M)
+    house.notifier.step(T0 + 6 * M)
+    assert house.sent() == ["first/desk/0"]
+    assert {row.occasion: row.state for row in house.box.all()} == {"first": "sent", "escalated": "dropped"}
+
+
+def test_without_an_answer_the_next_one_is_told(house, threat):
+    house.tell(threat)
+    for later_ms in (0, 6_000, 4 * M, 5 * M + 1_000):
+        house.notifier.step(T0 + later_ms)
+    assert house.sent() == ["first/desk/0", "escalated/manager/1"]
+
+
+def test_what_is_taken_and_forgotten_comes_back_to_everybody(house, threat):
+    house.tell(threat)
+    house.notifier.step(T0)
+    house.act("ack", T0 + M)
+    for minute in range(2, 110, 2):
+        house.notifier.step(T0 + minute * M)
+    assert house.sent()[:3] == ["first/desk/0", "reminder/desk/1.1", "reminder/desk/1.2"]
+    assert "escalated/manager/1" in house.sent()
+
+
+def test_a_dead_channel_is_told_through_another(tmp_path, places, threat):
+    receivers = [
+        {"name": "desk", "url": "json://a/", "on_failure": "manager"},
+        {"name": "manager", "url": "json://b/"},
+    ]
+    house = House(tmp_path, places, receivers=receivers, give_up_min=10)
+    house.broken.add("desk")
+    house.tell(threat)
+    for second in range(0, 1_300, 10):
+        house.notifier.step(T0 + second * 1_000)
+    assert [subject for _, subject in house.out] == ["The alert channel of desk is not working."]
+
+
+def test_a_test_message_goes_to_every_receiver_at_once(house):
+    assert [(name, result.ok) for name, result in house.notifier.test_all(T0)] == [
+        ("desk", True), ("manager", True), ("it", True),
+    ]  # fmt: skip
+
+
+def test_a_receiver_gets_no_more_than_its_hours_worth_but_all_that_is_critical(tmp_path, places, threat):
+    house = House(tmp_path, places, receivers=[{"name": "desk", "url": "json://a/", "per_hour": 3}])
+    for n in range(10):
+        severity = "critical" if n > 7 else "high"
+        house.tell(msgspec.structs.replace(threat, id=f"{n:032x}", severity=severity))
+    for _ in range(3):
+        house.notifier.step(T0)
+    assert len(house.out) == 5
+    for minute in range(0, 240, 5):
+        house.notifier.step(T0 + minute * M)
+    assert len(house.out) >= 10
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_any_point_nothing_is_lost_and_a_double_has_the_same_key(tmp_path, seed):
+    """Kills the process while it sends 60 messages to a webhook that refuses some."""
+    dice = random.Random(seed)
+    with webhook() as peer:
+        threats = [msgspec.structs.replace(THREATS["combined"], id=f"{n:032x}") for n in range(60)]
+        (tmp_path / "threats.ndjson").write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in threats))
+        command = [sys.executable, "-m", "tests.notifier.process", str(tmp_path), str(peer.port)]
+        peer.answers = [503 if dice.random() < 0.2 else 200 for _ in range(40)]
+        for kill in (True, True, False):
+            process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+            if kill:
+                got = len(peer.got) + dice.randint(1, 15)
+                end = time.monotonic() + 30
+                while len(peer.got) < got and process.poll() is None and time.monotonic() < end:
+                    time.sleep(0.001)
+                process.send_signal(signal.SIGKILL)
+            process.communicate(timeout=90)
+        keys = [headers["Idempotency-Key"] for _, headers, _ in peer.got]
+    assert set(keys) == {f"{one.id}.first.desk.0" for one in threats}
+    assert len(keys) - len(set(keys)) <= 2  # at most the one in flight at each kill
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert rows == {"sent": 60}

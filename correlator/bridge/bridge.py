@@ -54,6 +54,7 @@ _MARKER_QUIET_S: Final = 2.0  # so long without a message: nothing was queued an
 _MARKER_LIMIT_S: Final = 600.0
 _SHORT_S: Final = 2.0
 _SHORT_CONNECTIONS: Final = 6
+_STALLED_S: Final = 60.0
 _UNAVAILABLE: Final = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: wait and try again
 
 
@@ -105,6 +106,7 @@ class Bridge:
         self._last_connected_ms = _touched_ms(settings.alive_file)
         self._keepalive_s = float(settings.mqtt.keepalive_s)
         self._last_sent = self._last_heard = self._second = 0.0
+        self._turned = time.monotonic()
         self._kafka_away = False
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._bell, False)
@@ -130,6 +132,14 @@ class Bridge:
             self._close()
         if self.failure:
             raise UsageError(self.failure)
+
+    def alive(self) -> bool:
+        """Whether the loop turns, also while a broker is away."""
+        return time.monotonic() - self._turned < _STALLED_S
+
+    def ready(self) -> bool:
+        """Whether messages are read and Kafka takes them."""
+        return self._client.is_connected() and not self._kafka_away and not self._ended()
 
     def _ended(self) -> bool:
         return self.stop.is_set() or bool(self.failure)
@@ -158,6 +168,7 @@ class Bridge:
 
     def _pause(self, attempt: int) -> None:
         """Waits before another try; a stop ends it at once."""
+        self._turned = time.monotonic()
         self.stop.wait(_BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)])
 
     # ---- Kafka -----------------------------------------------------------------------------------
@@ -481,7 +492,7 @@ class Bridge:
             os.read(self._bell, 4096)
 
     def _each_turn(self, sock: socket.socket) -> None:
-        now = time.monotonic()
+        now = self._turned = time.monotonic()
         if now - self._last_sent > self._keepalive_s / 2 and not self._client.want_write():
             self._last_sent = now
             with suppress(OSError, ValueError):  # a dead socket shows at the next read

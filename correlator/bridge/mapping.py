@@ -14,7 +14,19 @@ from msgspec import Struct
 
 from correlator.bridge.settings import STATUS_TOPIC, BridgeSettings, RouteSettings
 from correlator.events.event import RejectReason
-from correlator.ingest.raw import CHANNEL, ORIGIN, RECEIVED_MS, RECEIVER, SITE, TICK_MS, TICK_TOPIC, to_headers
+from correlator.ingest.raw import (
+    DUP,
+    LINE,
+    ORIGIN,
+    RECEIVED_MS,
+    RECEIVER,
+    RETAINED,
+    SITE,
+    TICK_MS,
+    TICK_TOPIC,
+    to_headers,
+)
+from correlator.run.rendering import reject_message
 from correlator.sources import Message, topic_matches
 from correlator.sources.dialect import reject
 
@@ -23,8 +35,6 @@ PROBE_LEVEL: Final = "correlator-probe"  # last level of a topic on which the do
 _PROBE_END: Final = f"/{PROBE_LEVEL}"
 _REMEMBERED: Final = 65_536  # topics whose route is kept; a flood of new ones starts the memory afresh
 _LONGEST_REMEMBERED: Final = 512
-
-_json = msgspec.json.Encoder(order="deterministic")
 
 
 class MqttMessage(Struct, frozen=True, gc=False):
@@ -45,13 +55,17 @@ class MqttMessage(Struct, frozen=True, gc=False):
 
 
 class KafkaRecord(Struct, frozen=True, gc=False):
-    """A record to be written. reason: why it is a reject, "" for a message that is taken."""
+    """A record to be written.
+
+    reason: why it is a reject, "" for a message that is taken; message: what it was made of, None for a promise.
+    """
 
     topic: str
     key: bytes
     value: bytes
     headers: list[tuple[str, bytes]]
     reason: str = ""
+    message: Message | None = None
 
 
 class Mapping:
@@ -71,21 +85,7 @@ class Mapping:
             return ()
         if message.topic == TICK_TOPIC and settings.trust_sender_time:
             return self._promises(message)
-        received_ms, origin, queued_since_ms = message.received_ms, "", message.queued_since_ms
-        if settings.trust_sender_time:
-            said = dict(message.user)
-            received_ms = _number(said.get(RECEIVED_MS, ""), received_ms)
-            origin = said.get(ORIGIN, "")
-            queued_since_ms = 0  # the sender has said when it was received
-        taken = Message(
-            channel=message.topic,
-            payload=message.payload,
-            received_ms=received_ms,
-            retained=message.retained,
-            dup=message.dup,
-            queued_since_ms=queued_since_ms,
-            origin=origin,
-        )
+        taken = self._trusted(message) if settings.trust_sender_time else _taken(message)
         found = self._route(message.topic)
         if isinstance(found, str):
             return [self._reject(taken, UNKNOWN_SITE, "unmapped", found)]
@@ -94,15 +94,26 @@ class Mapping:
             what = f"{len(message.payload)} bytes; at most {settings.max_payload_bytes} are taken"
             return [self._reject(taken, site, "too_large", what)]
         headers = to_headers(taken, site=site, receiver=settings.id, qos=message.qos)
-        return [KafkaRecord(route.to, site.encode(), message.payload, headers)]
+        return [KafkaRecord(route.to, site.encode(), message.payload, headers, message=taken)]
+
+    @staticmethod
+    def _trusted(message: MqttMessage) -> Message:
+        """The message as its sender tells it: how a capture says that it came."""
+        said = dict(message.user)
+        return Message(
+            channel=message.topic,
+            payload=message.payload,
+            received_ms=_number(said.get(RECEIVED_MS, ""), message.received_ms),
+            retained=message.retained or said.get(RETAINED) == "1",
+            dup=message.dup or said.get(DUP) == "1",
+            line=_number(said.get(LINE, ""), 0),
+            origin=said.get(ORIGIN, ""),
+        )
 
     def refused(self, record: KafkaRecord, detail: str) -> KafkaRecord:
         """The reject of a record that Kafka finds too large."""
-        said = dict(record.headers)
-        message = Message(
-            said.get(CHANNEL, b"").decode("utf-8", "replace"), record.value, _number(said[RECEIVED_MS].decode(), 0)
-        )
-        return self._reject(message, record.key.decode(), "too_large", detail)
+        assert record.message is not None
+        return self._reject(record.message, record.key.decode(), "too_large", detail)
 
     def unreadable_topic(self, topic: bytes, payload: bytes, received_ms: int) -> KafkaRecord:
         """The reject of a message whose topic is not UTF-8, which MQTT forbids."""
@@ -151,9 +162,10 @@ class Mapping:
         return "no route of this bridge takes the topic"
 
     def _reject(self, message: Message, site: str, reason: RejectReason, detail: str) -> KafkaRecord:
-        told = reject(site, self.settings.id, "", message, reason, detail)
-        headers = to_headers(message, site=site, receiver=self.settings.id)
-        return KafkaRecord(self.settings.rejects, site.encode(), _json.encode(told), headers, reason)
+        at = f"{self.settings.id}@{message.received_ms}"  # a reject of a bridge has no position in a log
+        told = reject(site, self.settings.id, "", msgspec.structs.replace(message, raw=at), reason, detail)
+        made = reject_message(told)
+        return KafkaRecord(self.settings.rejects, made.key, made.value, list(made.headers), reason, message)
 
 
 def raw_topics(settings: BridgeSettings) -> list[str]:
@@ -172,6 +184,17 @@ def subscriptions(settings: BridgeSettings) -> list[str]:
 def status_topic(settings: BridgeSettings) -> str:
     """The MQTT topic on which a bridge sends itself markers."""
     return STATUS_TOPIC + settings.id
+
+
+def _taken(message: MqttMessage) -> Message:
+    return Message(
+        channel=message.topic,
+        payload=message.payload,
+        received_ms=message.received_ms,
+        retained=message.retained,
+        dup=message.dup,
+        queued_since_ms=message.queued_since_ms,
+    )
 
 
 def _number(text: str, absent: int) -> int:

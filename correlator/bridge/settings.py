@@ -126,6 +126,8 @@ class BridgeSettings(_Settings):
     trust_sender_time: bool = Field(
         default=False, description="take receive times and promises from the sender (simulation only)"
     )
+    health_host: str = Field(default="127.0.0.1", description="address of /live, /ready and /metrics")
+    health_port: int = Field(default=0, ge=0, le=65_535, description="port of /live, /ready and /metrics; 0: off")
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:

@@ -51,16 +51,23 @@ def bridge_run(config: Path, dry_run: bool) -> int:
 def _run(config: Path, dry_run: bool) -> int:
     from correlator.bridge.bridge import Bridge
     from correlator.bridge.dry_run import dry_run as show
+    from correlator.config.load import load
     from correlator.ingest.logs import log_to
+    from correlator.stream.health import Health
 
-    settings = _settings(config)
+    settings = load(config).settings
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     if dry_run:
         return show(settings.bridge, stop, sys.stdout.write)
     log_to(sys.stderr)
-    Bridge(settings.bridge, settings.kafka, stop).run()
+    running = Bridge(settings.bridge, settings.kafka, stop)
+    health = Health(settings.bridge.health_host, settings.bridge.health_port, running.alive, running.ready)
+    try:
+        running.run()
+    finally:
+        health.stop()
     return 0
 
 
@@ -79,16 +86,11 @@ def bridge_doctor(config: Path, listen_s: float) -> int:
 
 def _doctor(config: Path, listen_s: float) -> int:
     from correlator.bridge.doctor import examine, tell
+    from correlator.config.load import load
 
     def write(text: str) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    settings = _settings(config)
+    settings = load(config).settings
     return tell(examine(settings.bridge, settings.kafka, listen_s=listen_s), write)
-
-
-def _settings(config: Path) -> Any:
-    from correlator.bridge.read import read_settings
-
-    return read_settings(config)

@@ -39,7 +39,7 @@ LOOPBACK = "127.0.0.1"
 # Below the range from which the system takes ports of outgoing connections: a stopped broker finds its
 # port free again, and a client that tries it meanwhile cannot be connected to itself.
 _PORTS = range(20_000, 30_000)
-_START_S = 60.0
+_START_S = 120.0
 _STOP_S = 20.0
 _POLL_S = 0.05
 _LOG_TAIL = 15

@@ -242,5 +242,5 @@ def test_a_settings_file_with_faults_lists_them_all(tmp_path, capsys):
     assert f"{file}:2:7: bridge.id" in told
     assert "'a/#/b' is no topic filter" in told
     assert f"{file}:5:7: bridge.routes.1: give site or site_level" in told
-    assert f"{file}:6:10: bridge.speed" in told
+    assert f"{file}:6:3: there is no setting 'speed' here" in told
     assert "4 errors" in told

@@ -359,4 +359,6 @@ class Core:
         if kept is not None or rejected.size != len(rejected.payload):
             return kept
         message = Message(rejected.channel, rejected.payload, rejected.received_ms, origin=rejected.origin)
-        return RawMessage(rejected.source, -1, "" if rejected.site == UNKNOWN_SITE else rejected.site, message)
+        # Of an unmapped message the source is the input it came by.
+        input = self.intake.sources.input_of(rejected.source, rejected.channel) or rejected.source
+        return RawMessage(input, -1, "" if rejected.site == UNKNOWN_SITE else rejected.site, message)

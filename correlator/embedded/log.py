@@ -25,7 +25,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from correlator.errors import StateRefused, UsageError
+from correlator.errors import CorrelatorError, StateRefused, UsageError
 from correlator.ingest.raw import RawMessage, from_headers, to_headers
 from correlator.inputs import FilePosition, Reading
 from correlator.run.evidence import EVIDENCE_BYTES, Wanted
@@ -133,6 +133,9 @@ class EmbeddedLog:
         except sqlite3.Error as error:
             self.close()
             raise UsageError(f"{file}: no usable embedded log: {error}") from error
+        except CorrelatorError:
+            self.close()
+            raise
         self._reading = threading.Lock()
         self.next_raw, self.next_offset, self.next_output = self._numbers()
 
@@ -258,7 +261,7 @@ class EmbeddedLog:
 
     def reject_counts(self) -> list[tuple[str, int]]:
         """(reason, number of rejects kept), the most first."""
-        query = "SELECT reason, count(*) FROM output WHERE reason IS NOT NULL GROUP BY reason ORDER BY count(*) DESC, reason"
+        query = "SELECT reason, count(*) n FROM output WHERE reason IS NOT NULL GROUP BY reason ORDER BY n DESC, reason"
         return list(self._db.execute(query))
 
     def raw(self, number: int) -> RawMessage | None:
@@ -368,7 +371,7 @@ class EmbeddedLog:
             raise UsageError(f"{self.file}: there is no embedded log in this file")
         if self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
             raise UsageError(f"{self.file} is a database of another program")
-        start = "".join(f"INSERT INTO meta VALUES ('{name}', {first});" for name, first in _FIRST)
+        start = "".join(f"INSERT INTO meta VALUES ('{name}', {first});" for name, first in _FIRST)  # noqa: S608 - ours
         self._db.executescript(f"BEGIN; {_SCHEMA} {start} PRAGMA user_version={FORMAT}; COMMIT;")
 
     def _numbers(self) -> tuple[int, int, int]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from correlator.ingest.heartbeat import Heartbeat
+
 
 class EmbeddedSettings(BaseModel):
     """One SQLite file holds the log, the state and what was told. Days count by receive time."""
@@ -25,4 +27,7 @@ class EmbeddedSettings(BaseModel):
     idle_tick_ms: int = Field(
         default=10_000, ge=100, description="how often time is written to the log while nothing waits to be decided"
     )
+    heartbeats: tuple[Heartbeat, ...] = Field(default=(), description="who is told every so often that it still sees")
+    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics")
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535, description="port of /metrics; without it: none")
     turn_messages: int = Field(default=2_000, ge=1, le=100_000, description="most messages in one transaction")

@@ -73,6 +73,15 @@ class SourceTable:
         """Names of the inputs that have a row, sorted."""
         return sorted(self._rows)
 
+    def input_of(self, source: str, channel: str) -> str:
+        """The input on which a source's messages come, "" if no row names the source."""
+        for rows in self._rows.values():
+            for row in rows:
+                fits = not row.topics or any(topic_matches(one, channel) for one in row.topics)
+                if row.context.source == source and fits:
+                    return row.input
+        return ""
+
     def site_of(self, name: str, channel: str) -> str:
         """The site of a message that names none, "" if the table does not say."""
         row = self._row(name, channel)

@@ -98,6 +98,13 @@ class SyslogListener:
             self._socket.close()
             self._socket = None
 
+    def waiting_since_ms(self) -> int:
+        """Receive time of the oldest message that was stamped and not handed to the sink yet; -1 if there is none."""
+        try:
+            return self._queue[0][1]
+        except IndexError:
+            return -1
+
     # ---- connections -----------------------------------------------------------------------------
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,22 +132,23 @@ class SyslogListener:
             writer.close()
 
     async def _keep(self, payloads: Sequence[bytes]) -> None:
-        received_ms = self._stamp()
-        await self._keep_messages([(payload, received_ms) for payload in payloads])
+        # Stamped batch by batch, as they are handed on: none is older than what its input has promised.
+        for at in range(0, len(payloads), BATCH_MESSAGES):
+            received_ms = self._stamp()
+            await self._keep_messages([(payload, received_ms) for payload in payloads[at : at + BATCH_MESSAGES]])
 
     async def _keep_messages(self, arrived: Sequence[tuple[bytes, int]]) -> None:
         name = self.settings.name
-        for at in range(0, len(arrived), BATCH_MESSAGES):
-            messages = []
-            for payload, received_ms in arrived[at : at + BATCH_MESSAGES]:
-                raw = f"{self._channel}:{received_ms}.{self._next}"
-                messages.append(
-                    RawMessage(name, self._next, self.site, Message(self._channel, payload, received_ms, raw=raw))
-                )
-                self._next += 1
-            await self._sink.keep(messages)
-            metrics.received.labels(name).inc(len(messages))
-            metrics.received_bytes.labels(name).inc(sum(len(one.message.payload) for one in messages))
+        messages = []
+        for payload, received_ms in arrived:
+            raw = f"{self._channel}:{received_ms}.{self._next}"
+            messages.append(
+                RawMessage(name, self._next, self.site, Message(self._channel, payload, received_ms, raw=raw))
+            )
+            self._next += 1
+        await self._sink.keep(messages)
+        metrics.received.labels(name).inc(len(messages))
+        metrics.received_bytes.labels(name).inc(sum(len(one.message.payload) for one in messages))
 
     # ---- datagrams -------------------------------------------------------------------------------
 

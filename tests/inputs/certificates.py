@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from cryptography.x509.oid import NameOID
 
 def make(folder: Path, *names: str) -> None:
     """Writes ca.pem, and <name>.pem and <name>.key for each name, to a folder."""
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
-    end = start + datetime.timedelta(days=2)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
+    end = start + dt.timedelta(days=2)
 
     def certificate(name, key, issuer, issuer_key, authority):
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])

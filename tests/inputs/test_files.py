@@ -483,9 +483,8 @@ def test_any_course_of_writing_rotating_compressing_and_restarting_gives_every_l
                 os.utime(log.path, ns=(0, clock[0]))
             elif step == "compress" and os.path.exists(f"{log.path}.1"):
                 changed = os.stat(f"{log.path}.1").st_mtime_ns
-                with gzip.open(f"{log.path}.1.gz", "wb") as file:
-                    with open(f"{log.path}.1", "rb") as plain:
-                        file.write(plain.read())
+                with gzip.open(f"{log.path}.1.gz", "wb") as file, open(f"{log.path}.1", "rb") as plain:
+                    file.write(plain.read())
                 os.utime(f"{log.path}.1.gz", ns=(0, changed))
                 os.unlink(f"{log.path}.1")
         whole_line()

@@ -1,0 +1,72 @@
+"""`correlator run --embedded`: one site in one process, without Kafka."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from correlator.cli.ending import guarded
+
+_PATH: Any = click.Path(path_type=Path)
+_LEVELS = click.Choice(["debug", "info", "warning", "error"])
+
+
+def _examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def embedded_parts(file: Path) -> Any:
+    """What correlator.yaml says about its one site, read and checked. Raises FaultyFile, UsageError."""
+    from correlator.config.load import check, load
+    from correlator.embedded.service import Parts
+    from correlator.errors import UsageError
+    from correlator.ingest.sources import source_rows
+
+    loaded = load(file)
+    settings = loaded.settings
+    bundles = check(loaded)
+    if len(bundles) != 1:
+        raise UsageError(f"{file}: the embedded carrier is for one site; `sites:` names {len(bundles)}")
+    (bundle,) = bundles.values()
+    rows = [
+        replace(row, site=row.site or bundle.site_id) for row in source_rows(settings.ingest.sources, str(loaded.file))
+    ]
+    embedded = settings.embedded.model_copy(update={"file": loaded.folder / settings.embedded.file})
+    return Parts(bundle, rows, settings.ingest, settings.inputs, settings.bridge, embedded)
+
+
+@click.command(
+    epilog=_examples(
+        "correlator run --embedded",
+        "correlator run --embedded -c h1/correlator.yaml",
+        "correlator run --embedded --json | jq .title",
+    )
+)
+@click.option("--embedded", is_flag=True, help="All in this process, with a SQLite log in Kafka's place.")
+@click.option("-c", "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+              help="Settings.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print each revision of a threat as a JSON line.")
+@click.option("--log-level", type=_LEVELS, default="info", show_default=True,
+              help="Least level that is logged (JSON lines on standard error).")  # fmt: skip
+def run(embedded: bool, file: Path, as_json: bool, log_level: str) -> int:
+    """Receive MQTT, files, syslog and HTTP, correlate, and print threats as they appear, until stopped.
+
+    One SQLite file holds everything: what was received, state, and what was told. Killed at any moment,
+    it goes on where it was; with a full disk it waits and says so. On Kafka the same work is done by
+    `correlator bridge`, `ingest` and `worker`.
+    """
+    if not embedded:
+        raise click.UsageError("say --embedded; on Kafka start `correlator bridge run`, `ingest` and `worker`")
+    from correlator.embedded.service import Service
+    from correlator.ingest.logs import log_to
+
+    def work() -> int:
+        parts = embedded_parts(file)
+        log_to(sys.stderr, log_level)
+        return Service(parts, sys.stdout, as_json=as_json).run()
+
+    return guarded(work)

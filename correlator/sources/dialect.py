@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, tzinfo
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -31,7 +31,10 @@ REJECT_KEEPS_BYTES = 65_536
 
 
 INTERNED = 65_536  # entities and states kept for reuse; a hospital has fewer sensors, doors and badges
+_REMEMBERED = 16_384
 _INTERN_CHARS = 256  # longer ids are made anew each time, so that a flood of them cannot fill memory
+
+T = TypeVar("T")
 
 
 def entity(role: str, kind: str, id: str) -> Entity:
@@ -112,7 +115,11 @@ class ClockPolicy:
 
 @dataclass(slots=True)
 class Context:
-    """What a dialect may know besides the message. `settings` is the dialect's own (a map, options)."""
+    """What a dialect may know besides the message. `settings` is the dialect's own (a map, options).
+
+    memory: what a dialect worked out from the settings for a topic, camera or device, kept with
+    `remember`. It follows from the rest and changes no result.
+    """
 
     site: str
     source: str
@@ -122,6 +129,15 @@ class Context:
     zone: tzinfo = UTC
     settings: Any = None
     map_version: str = ""
+    memory: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def remember(self, key: str | tuple[str, ...], value: T) -> T:
+        """The value; kept under the key unless that is long. A flood of keys starts the memory afresh."""
+        if len(key) <= _INTERN_CHARS if type(key) is str else sum(map(len, key)) <= _INTERN_CHARS:
+            if len(self.memory) >= _REMEMBERED:
+                self.memory.clear()
+            self.memory[key] = value
+        return value
 
     def event(
         self,

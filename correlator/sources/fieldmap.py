@@ -20,7 +20,8 @@ from correlator.clock import epoch_ms, parse_iso
 from correlator.events.event import Entity, Event
 from correlator.events.kinds import KINDS, missing_roles
 from correlator.sources.dialect import Context, Message, entity
-from correlator.sources.logparts import Hidden, account_entity, host_entity, ip_entity, mac_entity
+from correlator.sources.hiding import Hidden
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, mac_entity
 from correlator.sources.reading import Unreadable, parse_object
 
 IGNORE: Final = "ignore"  # in a kind table: the message is understood and says nothing

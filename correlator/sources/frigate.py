@@ -20,12 +20,10 @@ shows give an event, because an object is updated several times a second. Settin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
-from functools import lru_cache
 from typing import Any, Final
 
-from correlator.clock import epoch_ms
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity, state
@@ -45,33 +43,40 @@ _NAMES: Final = frozenset({"recognized_license_plate", "name", "plate"})
 
 
 def _decode(message: Message, context: Context) -> list[Event]:
-    settings = context.settings or {}
-    prefix = settings.get("topic_prefix", "frigate")
     topic = message.channel
+    handler, camera, role = context.memory.get(topic) or context.remember(topic, _taken(topic, context))
+    if not message.payload:  # a retained message was deleted
+        return []
+    if handler is _status or handler is _motion:
+        return handler(message, context, camera, role)
+    if handler is _available:
+        return _available(message, context)
+    if handler is None or message.retained:  # published live; a kept copy is a thing of the past
+        return []
+    return handler(message, context)
+
+
+def _prefix(context: Context) -> str:
+    return str((context.settings or {}).get("topic_prefix", "frigate"))
+
+
+def _taken(topic: str, context: Context) -> tuple[Callable[..., list[Event]] | None, str, str]:
+    """(what takes a topic, the camera, its role); None for topics that we do not model."""
+    prefix = _prefix(context)
     if not topic.startswith(prefix + "/"):
         raise Unreadable("not_this_dialect", f"topic is not below {prefix}/")
     rest = topic[len(prefix) + 1 :]
-    if not message.payload:  # a retained message was deleted
-        return []
     if rest == "available":
-        return _available(message, context, prefix, settings)
+        return _available, "", ""
     camera, _, about = rest.partition("/")
     if about.startswith("status/"):
-        return _status(message, context, camera, about[7:], settings)
+        return _status, camera, about[7:]
     if about == "motion":
-        return _motion(message, context, camera, settings)
-    if message.retained:  # these are published live; a kept copy is a thing of the past
-        return []
-    if rest == "events":
-        return _tracked(message, context, settings)
-    if rest == "reviews":
-        return _review(message, context, settings)
-    if rest == "tracked_object_update":
-        return _object_update(message, context, settings)
-    return []
+        return _motion, camera, ""
+    return _LIVE.get(rest), "", ""
 
 
-def _tracked(message: Message, context: Context, settings: dict[str, Any]) -> list[Event]:
+def _tracked(message: Message, context: Context) -> list[Event]:
     data = parse_object(message.payload)
     change = need_text(data, "type")
     after = _part(data, "after")
@@ -82,22 +87,23 @@ def _tracked(message: Message, context: Context, settings: dict[str, Any]) -> li
     label = need_text(after, "label")
     stamp = need_number(after, "frame_time")
     native_id = f"{need_text(after, 'id')}/{change}/{stamp}"
-    if (change, True) not in _SEEN:
+    seen = _SEEN.get((change, label == "person"))
+    if seen is None:
         raise Unreadable("wrong_type", "field 'type' must be new, update or end")
     if after.get("false_positive") is True:
         return []
     kinds = []
     if change != "update" or _zones(after, "entered_zones") != _zones(before, "entered_zones"):
-        kinds.append(_SEEN[change, label == "person"])
+        kinds.append(seen)
     name = _face(after)
     if label == "person" and name and (change == "new" or name != _face(before)):
         kinds.append("face.recognised")
     if not kinds:
         return []
     device_ms, sub_ns = _seconds(stamp, "after.frame_time")
-    entities = _where(settings, camera, _zones(after, "current_zones"))
+    entities = _where(context, camera, _zones(after, "current_zones"))
     person = context.identity.token("person", name) if name else ""
-    _clean(data, context)
+    _clean(message.payload, data, context)
     return [
         context.event(
             message,
@@ -113,7 +119,7 @@ def _tracked(message: Message, context: Context, settings: dict[str, Any]) -> li
     ]
 
 
-def _review(message: Message, context: Context, settings: dict[str, Any]) -> list[Event]:
+def _review(message: Message, context: Context) -> list[Event]:
     data = parse_object(message.payload)
     change = need_text(data, "type")
     after = _part(data, "after")
@@ -129,8 +135,8 @@ def _review(message: Message, context: Context, settings: dict[str, Any]) -> lis
         device_ms, sub_ns = _seconds(need_number(after, "start_time"), "after.start_time")
     found = after.get("data")
     zones = _zones(found, "zones") if type(found) is dict else []
-    entities = _where(settings, camera, zones)
-    _clean(data, context)
+    entities = _where(context, camera, zones)
+    _clean(message.payload, data, context)
     return [
         context.event(
             message,
@@ -144,7 +150,7 @@ def _review(message: Message, context: Context, settings: dict[str, Any]) -> lis
     ]
 
 
-def _object_update(message: Message, context: Context, settings: dict[str, Any]) -> list[Event]:
+def _object_update(message: Message, context: Context) -> list[Event]:
     data = parse_object(message.payload)
     change = need_text(data, "type")
     if change != "face" or not optional_text(data, "name"):
@@ -154,7 +160,7 @@ def _object_update(message: Message, context: Context, settings: dict[str, Any])
     device_ms, sub_ns = _seconds(stamp, "timestamp")
     person = context.identity.token("person", need_text(data, "name"))
     native_id = f"{need_text(data, 'id')}/{change}/{stamp}"
-    _clean(data, context)
+    _clean(message.payload, data, context)
     return [
         context.event(
             message,
@@ -162,16 +168,19 @@ def _object_update(message: Message, context: Context, settings: dict[str, Any])
             device_ms=device_ms,
             sub_ns=sub_ns,
             native_id=native_id,
-            entities=(*_where(settings, camera, []), entity("actor", "person", person)),
+            entities=(*_where(context, camera, []), entity("actor", "person", person)),
             attributes=data,
         )
     ]
 
 
-def _available(message: Message, context: Context, prefix: str, settings: dict[str, Any]) -> list[Event]:
+_LIVE: Final = {"events": _tracked, "reviews": _review, "tracked_object_update": _object_update}
+
+
+def _available(message: Message, context: Context) -> list[Event]:
     word = _word(message, _AVAILABLE)
-    named = settings.get("recorder")
-    kind, id = ("device", named) if named else ("software", prefix)
+    named = (context.settings or {}).get("recorder")
+    kind, id = ("device", named) if named else ("software", _prefix(context))
     # "stopped" is a clean end, but the cameras are as blind as after a crash.
     return [
         context.event(
@@ -185,9 +194,9 @@ def _available(message: Message, context: Context, prefix: str, settings: dict[s
     ]
 
 
-def _status(message: Message, context: Context, camera: str, role: str, settings: dict[str, Any]) -> list[Event]:
+def _status(message: Message, context: Context, camera: str, role: str) -> list[Event]:
     word = _word(message, _STATUS)
-    entities = _where(settings, camera, [])
+    entities = _where(context, camera, [])
     # One value a role: a recording stream may be lost while detection goes on.
     return [
         context.event(
@@ -201,9 +210,9 @@ def _status(message: Message, context: Context, camera: str, role: str, settings
     ]
 
 
-def _motion(message: Message, context: Context, camera: str, settings: dict[str, Any]) -> list[Event]:
+def _motion(message: Message, context: Context, camera: str, _: str) -> list[Event]:
     kind, value = _MOTION[_word(message, _MOTION)]
-    entities = _where(settings, camera, [])
+    entities = _where(context, camera, [])
     return [
         context.event(
             message,
@@ -233,7 +242,7 @@ def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _zones(of: dict[str, Any], name: str) -> list[str]:
     value = of.get(name)
-    if value is None:
+    if not value and (value is None or type(value) is list):
         return []
     if type(value) is not list or not all(type(zone) is str for zone in value):
         raise Unreadable("wrong_type", f"field {name!r} must be a list of texts")
@@ -256,34 +265,52 @@ def _seconds(value: float, name: str) -> tuple[int, int]:
     """Epoch seconds with fraction, as ms and ns below."""
     if not 0 <= value < 1e11:
         raise Unreadable("impossible_time", f"field {name!r} is not in epoch seconds")
-    return epoch_ms(value)
+    microseconds = round(value * 1_000_000)  # as far as a double tells the present
+    return microseconds // 1_000, microseconds % 1_000 * 1_000
 
 
-def _clean(value: Any, context: Context) -> None:
-    """Takes pictures out, and puts tokens where names and plates stand; in place, the value is ours."""
-    if type(value) is list:
-        for item in value:
-            if type(item) is dict or type(item) is list:  # boxes and regions are plain numbers
-                _clean(item, context)
+def _clean(payload: bytes, data: dict[str, Any], context: Context) -> None:
+    """Takes pictures out, and puts tokens where names and plates stand; in place, the values are ours.
+
+    Nearly every message is three objects: itself, `before` and `after`. Where the bytes have another
+    opening brace, names may stand further down, and all of it is looked through.
+    """
+    before, after = data.get("before"), data.get("after")
+    if type(before) is dict and type(after) is dict and payload.count(b"{") == 3:
+        _clean_object(before, context)
+        _clean_object(after, context)
+        _clean_object(data, context)
+    else:
+        _clean_deep(data, context)
+
+
+_NAMING: Final = _PICTURES | _NAMES | {"sub_labels"}
+
+
+def _clean_object(value: dict[str, Any], context: Context) -> None:
+    face = value.get("sub_label")  # null for everybody who is not known
+    if face is not None:
+        value["sub_label"] = _tokens(face, context)
+    if value.keys().isdisjoint(_NAMING):
         return
-    if type(value) is not dict:
-        return
-    if not _PICTURES.isdisjoint(value):
-        for key in [key for key in value if key in _PICTURES]:
-            del value[key]
+    for key in [key for key in value if key in _PICTURES]:
+        del value[key]
     for key, item in value.items():
         if key in _NAMES and type(item) is str and item:
             value[key] = _tokens(item, context)
-        elif key == "sub_label":
-            value[key] = _tokens(item, context)
         elif key == "sub_labels":
             value[key] = [_tokens(one, context) for one in item] if type(item) is list else None
-        elif type(item) is dict:
-            _clean(item, context)
-        elif type(item) is list:
-            for one in item:
-                if type(one) is dict or type(one) is list:
-                    _clean(one, context)
+
+
+def _clean_deep(value: Any, context: Context) -> None:
+    if type(value) is dict:
+        _clean_object(value, context)
+        inner = [item for key, item in value.items() if key not in ("sub_label", "sub_labels")]
+    else:
+        inner = value
+    for item in inner:
+        if type(item) is dict or type(item) is list:
+            _clean_deep(item, context)
 
 
 def _tokens(value: Any, context: Context) -> Any:
@@ -295,11 +322,14 @@ def _tokens(value: Any, context: Context) -> Any:
     return None
 
 
-def _where(settings: dict[str, Any], camera: str, zones: list[str]) -> tuple[Entity, ...]:
+def _where(context: Context, camera: str, zones: list[str]) -> tuple[Entity, ...]:
     """The camera, and the zones of the site that the settings name for it."""
-    about = (settings.get("cameras") or {}).get(camera)
-    if about is None:
-        return (entity("observer", "camera", camera),) if len(camera) > 256 else _unplaced(camera)
+    key = ("", camera, *zones)  # beside the topics in the memory
+    return context.memory.get(key) or context.remember(key, _placed(context.settings or {}, camera, zones))
+
+
+def _placed(settings: dict[str, Any], camera: str, zones: list[str]) -> tuple[Entity, ...]:
+    about = (settings.get("cameras") or {}).get(camera, {})
     made = [entity("observer", "camera", about.get("camera", camera))]
     names = about.get("zones") or {}
     placed = [names[zone] for zone in zones if zone in names]
@@ -307,11 +337,6 @@ def _where(settings: dict[str, Any], camera: str, zones: list[str]) -> tuple[Ent
         placed = [about["zone"]]
     made += [entity("where", "zone", zone) for zone in dict.fromkeys(placed)]
     return tuple(made)
-
-
-@lru_cache(maxsize=4_096)
-def _unplaced(camera: str) -> tuple[Entity, ...]:
-    return (entity("observer", "camera", camera),)
 
 
 def _check(settings: Any, file: str) -> Sequence[Fault]:

@@ -25,6 +25,8 @@ from correlator.sources.dialect import INTERNED, Context, entity
 from correlator.sources.reading import Unreadable
 from correlator.sources.settings import check_tables
 
+_INTERN_CHARS = 256  # of names that are remembered; a flood of longer ones cannot fill memory
+_PAIRS_KEPT = 16_384  # pairs of addresses; a hospital's busy ones are fewer
 # Beyond this a number is no time at all; it keeps every stored time a 64-bit integer.
 _LARGEST_MS = 10**14
 
@@ -33,19 +35,27 @@ _LARGEST_MS = 10**14
 
 
 _SIGNS = ("+", "-")
+# The parts of a clock time as written -> ms. What stands in none of them takes the slow way.
+_MINUTES = {f"{hour:02d}:{minute:02d}": (hour * 60 + minute) * 60_000 for hour in range(24) for minute in range(60)}
+_SECONDS = {f":{second:02d}.": second * 1_000 for second in range(60)}
+_MILLIS = {f"{ms:03d}": ms for ms in range(1_000)}
 
 
-@lru_cache(maxsize=8192)
-def _second_ms(text: str) -> int:
-    """The ms of a whole second with offset; logs hold many lines a second, so this is nearly always cached."""
-    return parse_iso(text)[0]
+@lru_cache(maxsize=1024)
+def _day_ms(text: str) -> int | None:
+    """ms of the midnight of "YYYY-MM-DDT" + offset; None if it is no date."""
+    try:
+        return parse_iso(f"{text[:11]}00:00:00{text[11:]}")[0]
+    except (ValueError, OverflowError):
+        return None
 
 
 def iso_time(text: str) -> tuple[int, int]:
     """(ms, nanoseconds below the ms) of an ISO time that carries an offset: "Z", "+01:00" or "+0100".
 
-    The same answers as `clock.parse_iso`, faster for the layout YYYY-MM-DDThh:mm:ss.f+offset.
-    Raises ValueError if it is no time or has no offset.
+    The same answers as `clock.parse_iso`, faster for the layout YYYY-MM-DDThh:mm:ss.f+offset with three or
+    six digits: a day is read once, and a time of the day is looked up. Raises ValueError if it is no time
+    or has no offset.
     """
     if text[-1:] == "Z":
         end = len(text) - 1
@@ -55,14 +65,12 @@ def iso_time(text: str) -> tuple[int, int]:
         end = len(text) - 6
     else:
         return parse_iso(text)
-    fraction = text[20:end]
-    if text[19:20] != "." or not (fraction.isascii() and fraction.isdigit()):
+    minutes, seconds, ms = _MINUTES.get(text[11:16]), _SECONDS.get(text[16:20]), _MILLIS.get(text[20:23])
+    below = 0 if end == 23 else _MILLIS.get(text[23:end])
+    if minutes is None or seconds is None or ms is None or below is None:
         return parse_iso(text)
-    second = _second_ms(text[:19] + text[end:])
-    if len(fraction) == 6:
-        return second + int(fraction[:3]), int(fraction[3:]) * 1000
-    below = fraction.ljust(9, "0")
-    return second + int(below[:3]), int(below[3:9])
+    day = _day_ms(text[:11] + text[end:])
+    return parse_iso(text) if day is None else (day + minutes + seconds + ms, below * 1_000)
 
 
 def log_time(value: Any, name: str) -> tuple[int, int]:
@@ -87,6 +95,20 @@ def log_time(value: Any, name: str) -> tuple[int, int]:
     return made
 
 
+# ---- fields -------------------------------------------------------------------------------------
+
+
+def part(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """The object in a field; an empty one where there is none."""
+    value = data.get(name)
+    return value if type(value) is dict else {}
+
+
+def word(value: Any) -> str:
+    """The text in a field of any type, "" for everything else."""
+    return value if type(value) is str else ""
+
+
 # ---- entities -----------------------------------------------------------------------------------
 
 
@@ -105,7 +127,27 @@ def _ip_entity(role: str, text: str) -> Entity | None:
 
 def ip_entity(role: str, value: Any) -> Entity | None:
     """The address of a field of any type, None where it names no address of a machine."""
-    return _ip_entity(role, value) if type(value) is str else None
+    if type(value) is not str:
+        return None
+    return _ip_entity(role, value) if len(value) <= _INTERN_CHARS else _ip_entity.__wrapped__(role, value)
+
+
+@lru_cache(maxsize=_PAIRS_KEPT)
+def _ends(origin: str, target: str) -> tuple[tuple[Entity, ...], str]:
+    return present(ip_entity("origin", origin), ip_entity("target", target)), f" from {origin} to {target}"
+
+
+def ends(origin: Any, target: Any) -> tuple[tuple[Entity, ...], str]:
+    """The two ends of a connection, from fields of any type, and the words " from 192.0.2.1 to 192.0.2.2".
+
+    An end that is no address of a machine is left out of the entities; the words are "" unless both
+    fields are texts.
+    """
+    if type(origin) is str and type(target) is str:
+        if len(origin) + len(target) <= _INTERN_CHARS:
+            return _ends(origin, target)
+        return _ends.__wrapped__(origin, target)
+    return present(ip_entity("origin", origin), ip_entity("target", target)), ""
 
 
 @lru_cache(maxsize=INTERNED)
@@ -118,10 +160,11 @@ def _mac_entity(role: str, text: str) -> Entity | None:
 
 def mac_entity(role: str, value: Any) -> Entity | None:
     """The hardware address of a field of any type; None for zeros, broadcast and what is none."""
-    return _mac_entity(role, value) if type(value) is str else None
+    if type(value) is not str:
+        return None
+    return _mac_entity(role, value) if len(value) <= _INTERN_CHARS else _mac_entity.__wrapped__(role, value)
 
 
-@lru_cache(maxsize=INTERNED)
 def host_name(text: str) -> str:
     """The canonical name of a host, "" if the text names none."""
     name = text.strip().strip("\\").rstrip(".").lower()
@@ -136,12 +179,17 @@ def host_name(text: str) -> str:
     return str(address)
 
 
+@lru_cache(maxsize=INTERNED)
+def _host_entity(role: str, text: str) -> Entity | None:
+    name = host_name(text)
+    return entity(role, "host", name) if name else None
+
+
 def host_entity(role: str, value: Any) -> Entity | None:
     """The host a field of any type names, None if it names none."""
     if type(value) is not str:
         return None
-    name = host_name(value)
-    return entity(role, "host", name) if name else None
+    return _host_entity(role, value) if len(value) <= _INTERN_CHARS else _host_entity.__wrapped__(role, value)
 
 
 _NOBODY = re.compile(
@@ -150,9 +198,13 @@ _NOBODY = re.compile(
 )
 
 
-@lru_cache(maxsize=INTERNED)
 def account_name(text: str) -> str:
     """The canonical name of an account, "" where the text names nobody (unset, or the system itself)."""
+    return _account_name(text) if len(text) <= _INTERN_CHARS else _account_name.__wrapped__(text)
+
+
+@lru_cache(maxsize=INTERNED)
+def _account_name(text: str) -> str:
     name = text.strip().rpartition("\\")[2]
     if "@" in name[1:]:
         name = name.rpartition("@")[0]
@@ -181,124 +233,6 @@ def present(*entities: Entity | None) -> tuple[Entity, ...]:
     return tuple([one for one in entities if one is not None])
 
 
-# ---- identities in place ------------------------------------------------------------------------
-
-Path = tuple[str, ...]
-
-
-class IdentityPaths:
-    """`identity_fields` of a declaration, ready to be looked up; flat: a dotted name is one key.
-
-    first  the keys at the top of a message that lead to such a field
-    """
-
-    __slots__ = ("first", "tree")
-
-    def __init__(self, fields: dict[str, str], *, flat: bool = False) -> None:
-        # key -> what lies below it, or (path, kind) where a field ends: a branch that a message does not
-        # have costs one look, however many fields are declared below it.
-        self.tree: dict[str, Any] = {}
-        for name, kind in fields.items():
-            path = (name,) if flat else tuple(name.split("."))
-            at = self.tree
-            for part in path[:-1]:
-                at = at.setdefault(part, {})
-            at[path[-1]] = (path, kind)
-        self.first = frozenset(self.tree)
-
-    def within(self, data: dict[str, Any]) -> list[tuple[Path, str, Any]]:
-        """(path, kind, value) of the fields that a message holds, in the order of the declaration."""
-        found: list[tuple[Path, str, Any]] = []
-        _collect(self.tree, data, found)
-        return found
-
-
-def _collect(tree: dict[str, Any], data: dict[str, Any], found: list[tuple[Path, str, Any]]) -> None:
-    for key, below in tree.items():
-        if key in data:
-            value = data[key]
-            if type(below) is tuple:
-                found.append((below[0], below[1], value))
-            elif type(value) is dict:
-                _collect(below, value, found)
-
-
-class Hidden:
-    """The identifying values of one message and what stands for them in its event.
-
-    `hide` replaces the declared fields of a decoded message in place by their tokens, and every other
-    place of the message that repeats one of the values (a path, a command line, a message text). With
-    an identity whose tokens are the values themselves it changes nothing and costs a look at each field.
-    """
-
-    __slots__ = ("_identity", "_pattern", "_tokens")
-
-    def __init__(self, identity: Identity) -> None:
-        self._identity = identity
-        self._tokens: dict[str, str] = {}
-        self._pattern: re.Pattern[str] | None = None
-
-    def add(self, kind: str, value: str) -> str:
-        """The token of a value; the value and its canonical form are hidden in texts from now on."""
-        token = self._identity.token(kind, value)
-        if token != value.strip():
-            self._tokens[value.strip().lower()] = token
-            if kind == "account":
-                name = account_name(value)
-                if name:
-                    self._tokens.setdefault(name, self._identity.token(kind, name))
-            self._pattern = None
-        return token
-
-    def text(self, text: str) -> str:
-        """A text with every known value replaced, whole words only, in any case."""
-        if not self._tokens:
-            return text
-        if self._pattern is None:
-            words = sorted((w for w in self._tokens if sum(map(str.isalnum, w)) > 1), key=len, reverse=True)
-            if not words:
-                return text
-            either = "|".join(map(re.escape, words))
-            self._pattern = re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", re.IGNORECASE)
-        tokens = self._tokens
-        return self._pattern.sub(lambda found: tokens.get(found[0].lower(), "***"), text)
-
-    def _everywhere(self, value: Any) -> Any:
-        if type(value) is str:
-            return self.text(value)
-        if type(value) is dict:
-            return {key: self._everywhere(item) for key, item in value.items()}
-        if type(value) is list:
-            return [self._everywhere(item) for item in value]
-        return value
-
-    def hide(self, data: dict[str, Any], fields: IdentityPaths) -> None:
-        """Replaces in `data`: first wherever a value is repeated, then the declared fields themselves."""
-        found: list[tuple[Path, Any]] = []
-        if not self._tokens and fields.first.isdisjoint(data):
-            return
-        for path, kind, value in fields.within(data):
-            if type(value) is str and value:
-                token: Any = self._identity.token(kind, value)
-                if token is value:
-                    continue
-                token = self.add(kind, value)
-            elif type(value) is list:
-                token = [self.add(kind, one) if type(one) is str and one else one for one in value]
-            else:
-                continue
-            if token != value:
-                found.append((path, token))
-        if self._tokens:
-            for key, value in data.items():
-                data[key] = self._everywhere(value)
-        for path, token in found:
-            at = data
-            for part in path[:-1]:
-                at = at[part]
-            at[path[-1]] = token
-
-
 # ---- settings -----------------------------------------------------------------------------------
 
 
@@ -311,4 +245,5 @@ def log_host(context: Context) -> Entity:
     """The host of a line that names none: the source's setting `host`, else the source's own name."""
     settings = context.settings
     named = settings.get("host") if isinstance(settings, dict) else None
-    return host_entity("target", named) or entity("target", "host", host_name(context.source) or "unknown")
+    host = host_entity("target", named) if named is not None else None
+    return host or host_entity("target", context.source) or entity("target", "host", "unknown")

@@ -14,54 +14,25 @@ decided by rules; the dialect only names it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
+from correlator.sources.hiding import IdentityPaths, hide
 from correlator.sources.logparts import (
-    Hidden,
-    IdentityPaths,
     account_entity,
+    ends,
     host_entity,
     ip_entity,
     log_time,
     mac_entity,
+    part,
     present,
+    word,
 )
 from correlator.sources.reading import Unreadable, need_text, parse_object
-
-_KINDS: Final[dict[str, str]] = {
-    "alert": "ids.alert",
-    "anomaly": "ids.anomaly",
-    "flow": "network.flow",
-    "netflow": "network.flow",
-    "dns": "dns.query",
-    "mdns": "dns.query",
-    "llmnr": "dns.query",
-    "http": "http.request",
-    "http2": "http.request",
-    "doh2": "http.request",
-    "websocket": "http.request",
-    "tls": "tls.handshake",
-    "quic": "tls.handshake",
-    "ssh": "ssh.connection",
-    "smb": "smb.access",
-    "nfs": "smb.access",
-    "rdp": "rdp.connection",
-    "rfb": "rdp.connection",
-    "smtp": "mail.transferred",
-    "pop3": "mail.transferred",
-    "imap": "mail.transferred",
-    "fileinfo": "file.transferred",
-    "ftp_data": "file.transferred",
-    "tftp": "file.transferred",
-    "arp": "arp.seen",
-    "mqtt": "mqtt.message",
-    "stats": "ids.stats",
-    "engine": "ids.stats",
-}
-# dhcp, krb5, modbus, dnp3 and enip are decided by their content; every other type, also one that a later
-# version adds, is a connection with that protocol.
 
 _LEVEL_OF_SEVERITY: Final = {1: "high", 2: "medium", 3: "low"}
 
@@ -86,142 +57,152 @@ IDENTITY_FIELDS: Final[dict[str, str]] = {
 _IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS)
 
 
-def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
-    value = data.get(name)
-    return value if type(value) is dict else {}
+Fields = dict[str, Any]
 
 
-def _word(value: Any) -> str:
-    return value if type(value) is str else ""
-
-
-def _alert_level(alert: dict[str, Any]) -> str:
+def _alert_level(alert: Fields) -> str:
     severity = alert.get("severity")
     if type(severity) is not int:
         return ""
     level = _LEVEL_OF_SEVERITY.get(severity, "informational" if severity > 3 else "")
-    marks = _part(alert, "metadata").get("signature_severity")
+    marks = part(alert, "metadata").get("signature_severity")
     if marks and "Critical" in (marks if type(marks) is list else [marks]):
         return "high"
     return level
 
 
-def _control_kind(kind: str, data: dict[str, Any]) -> str:
-    """controller.written if a request of this industrial protocol changes something, else controller.read."""
-    record = _part(data, kind)
-    request = _part(record, "request")
-    if kind == "modbus":
-        writes = "Write" in _word(request.get("access_type")) or "write" in request
-    elif kind == "dnp3":
-        application = _part(request, "application") or _part(record, "application")
-        code = application.get("function_code")
-        writes = type(code) is int and code in _DNP3_WRITES
-    else:
-        service = _word(_part(request, "cip").get("service")).lower()
-        writes = service.startswith(_CIP_WRITES) or "_write" in service
+# ---- what the types of records differ in -----------------------------------------------------------
+
+
+def _modbus(data: Fields) -> str:
+    request = part(part(data, "modbus"), "request")
+    return _controller("Write" in word(request.get("access_type")) or "write" in request)
+
+
+def _dnp3(data: Fields) -> str:
+    record = part(data, "dnp3")
+    application = part(part(record, "request"), "application") or part(record, "application")
+    code = application.get("function_code")
+    return _controller(type(code) is int and code in _DNP3_WRITES)
+
+
+def _enip(data: Fields) -> str:
+    service = word(part(part(part(data, "enip"), "request"), "cip").get("service")).lower()
+    return _controller(service.startswith(_CIP_WRITES) or "_write" in service)
+
+
+def _controller(writes: bool) -> str:
     return "controller.written" if writes else "controller.read"
 
 
-def _kind(event_type: str, data: dict[str, Any]) -> str:
-    kind = _KINDS.get(event_type)
-    if kind:
-        return kind
-    if event_type in ("modbus", "dnp3", "enip"):
-        return _control_kind(event_type, data)
-    if event_type == "dhcp":
-        return "dhcp.lease" if _part(data, "dhcp").get("dhcp_type") == "ack" else "network.connection"
-    if event_type == "krb5":
-        krb5 = _part(data, "krb5")
-        failed = krb5.get("msg_type") == "KRB_ERROR" or bool(krb5.get("failed_request"))
-        return "kerberos.failed" if failed else "kerberos.ticket"
-    return "network.connection"
+def _dhcp(data: Fields) -> str:
+    return "dhcp.lease" if part(data, "dhcp").get("dhcp_type") == "ack" else "network.connection"
 
 
-def _native_id(event_type: str, data: dict[str, Any], stamp: str) -> str:
-    """Names one record: several records of one packet differ in signature, anomaly, file or transaction.
+def _krb5(data: Fields) -> str:
+    krb5 = part(data, "krb5")
+    failed = krb5.get("msg_type") == "KRB_ERROR" or bool(krb5.get("failed_request"))
+    return "kerberos.failed" if failed else "kerberos.ticket"
 
-    "" where that is not so (records without flow, statistics, protocols that write several records of
-    one transaction in one packet): such lines are never taken for repetitions.
+
+def _alert_mark(data: Fields) -> tuple[Any, str]:
+    alert = part(data, "alert")
+    return data.get("tx_id"), f"{alert.get('gid')}:{alert.get('signature_id')}"
+
+
+def _anomaly_mark(data: Fields) -> tuple[Any, str]:
+    return data.get("tx_id"), word(part(data, "anomaly").get("event"))
+
+
+def _file_mark(data: Fields) -> tuple[Any, str]:
+    file = part(data, "fileinfo")
+    return file.get("tx_id"), f"{file.get('file_id')}:{file.get('filename')}:{file.get('size')}"
+
+
+def _flow_mark(data: Fields) -> tuple[Any, str]:
+    return data.get("tx_id"), ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    """What records of one `event_type` are. Whatever a type does not say is as for a plain connection.
+
+    kind     the kind of the event, or what decides it
+    mark     (transaction, what tells records of one flow, type and instant apart); None: such records
+             may repeat in one packet (protocols with several records of a transaction, statistics), and
+             are never taken for repetitions
+    account  who acts, as written
     """
-    flow = data.get("flow_id")
-    if type(flow) is not int:
-        return ""
-    tx = data.get("tx_id")
-    if event_type == "alert":
-        alert = _part(data, "alert")
-        mark = f"{alert.get('gid')}:{alert.get('signature_id')}"
-    elif event_type == "anomaly":
-        mark = _word(_part(data, "anomaly").get("event"))
-    elif event_type == "fileinfo":
-        file = _part(data, "fileinfo")
-        tx = file.get("tx_id")
-        mark = f"{file.get('file_id')}:{file.get('filename')}:{file.get('size')}"
-    elif event_type == "flow":
-        mark = ""
-    else:
-        return ""
-    return f"{flow}/{tx}/{event_type}/{stamp}/{mark}"
+
+    kind: str | Callable[[Fields], str] = "network.connection"
+    mark: Callable[[Fields], tuple[Any, str]] | None = None
+    account: Callable[[Fields], Any] | None = None
 
 
-def _entities(event_type: str, data: dict[str, Any], context: Context, account: Any) -> tuple[Entity, ...]:
-    source, target = data.get("src_ip"), data.get("dest_ip")
+_TYPES: Final[dict[str, _Type]] = {
+    "alert": _Type("ids.alert", _alert_mark),
+    "anomaly": _Type("ids.anomaly", _anomaly_mark),
+    "flow": _Type("network.flow", _flow_mark),
+    "netflow": _Type("network.flow"),
+    **dict.fromkeys(("dns", "mdns", "llmnr"), _Type("dns.query")),
+    **dict.fromkeys(("http", "http2", "doh2", "websocket"), _Type("http.request")),
+    **dict.fromkeys(("tls", "quic"), _Type("tls.handshake")),
+    "ssh": _Type("ssh.connection"),
+    "smb": _Type("smb.access", account=lambda data: part(part(data, "smb"), "ntlmssp").get("user")),
+    "nfs": _Type("smb.access"),
+    **dict.fromkeys(("rdp", "rfb"), _Type("rdp.connection")),
+    **dict.fromkeys(("smtp", "pop3", "imap"), _Type("mail.transferred")),
+    "fileinfo": _Type("file.transferred", _file_mark),
+    **dict.fromkeys(("ftp_data", "tftp"), _Type("file.transferred")),
+    "arp": _Type("arp.seen"),
+    "mqtt": _Type("mqtt.message", account=lambda data: part(part(data, "mqtt"), "connect").get("username")),
+    **dict.fromkeys(("stats", "engine"), _Type("ids.stats")),
+    "modbus": _Type(_modbus),
+    "dnp3": _Type(_dnp3),
+    "enip": _Type(_enip),
+    "dhcp": _Type(_dhcp),
+    "krb5": _Type(_krb5, account=lambda data: word(part(data, "krb5").get("cname")).partition("/")[0]),
+}
+_OTHER: Final = _Type()  # also a type that a later version adds
+
+
+def _entities(event_type: str, data: Fields, talk: tuple[Entity, ...]) -> tuple[Entity, ...]:
+    """The entities of a record whose two ends are `talk`, without who acted."""
     if event_type == "arp":
-        arp = _part(data, "arp")
+        arp = part(data, "arp")
         return present(
-            ip_entity("origin", arp.get("src_ip") or source),
+            ip_entity("origin", arp.get("src_ip") or data.get("src_ip")),
             mac_entity("origin", arp.get("src_mac")),
-            ip_entity("target", arp.get("dest_ip") or target),
+            ip_entity("target", arp.get("dest_ip") or data.get("dest_ip")),
         )
     if event_type == "dhcp":
-        dhcp = _part(data, "dhcp")
+        dhcp = part(data, "dhcp")
         return present(
             mac_entity("origin", dhcp.get("client_mac")),
             ip_entity("target", dhcp.get("assigned_ip")),
             host_entity("origin", dhcp.get("hostname")),
         )
-    made = [ip_entity("origin", source), ip_entity("target", target)]
-    ether = data.get("ether")
-    if type(ether) is dict:
-        made.append(mac_entity("origin", ether.get("src_mac")))
-        made.append(mac_entity("target", ether.get("dest_mac")))
-    if account:
-        made.append(account_entity(context.identity, "actor", account))
-    if event_type == "fileinfo":
-        name = _word(_part(data, "fileinfo").get("filename"))
-        if name:
-            made.append(entity("target", "file", name))
-    return present(*made)
+    if "ether" not in data:
+        return talk
+    ether = part(data, "ether")
+    return (*talk, *present(mac_entity("origin", ether.get("src_mac")), mac_entity("target", ether.get("dest_mac"))))
 
 
-def _account(event_type: str, data: dict[str, Any]) -> Any:
-    if event_type == "krb5":
-        return _word(_part(data, "krb5").get("cname")).partition("/")[0]
-    if event_type == "smb":
-        return _part(_part(data, "smb"), "ntlmssp").get("user")
-    if event_type == "mqtt":
-        return _part(_part(data, "mqtt"), "connect").get("username")
-    return None
-
-
-def _summary(event_type: str, data: dict[str, Any]) -> str:
-    way = ""
-    source, target = data.get("src_ip"), data.get("dest_ip")
-    if type(source) is str and type(target) is str:
-        way = f" from {source} to {target}"
+def _summary(event_type: str, data: Fields, way: str) -> str:
     if event_type == "alert":
-        alert = _part(data, "alert")
+        alert = part(data, "alert")
         blocked = " (blocked)" if alert.get("action") == "blocked" else ""
-        return f"{_word(alert.get('signature'))}{way}{blocked}"
+        return f"{word(alert.get('signature'))}{way}{blocked}"
     if event_type == "anomaly":
-        return f"{_word(_part(data, 'anomaly').get('event'))}{way}"
+        return f"{word(part(data, 'anomaly').get('event'))}{way}"
     return f"{event_type}{way}"
 
 
-def _remove_passwords(data: dict[str, Any]) -> None:
-    connect = _part(_part(data, "mqtt"), "connect")
+def _remove_passwords(data: Fields) -> None:
+    connect = part(part(data, "mqtt"), "connect")
     if "password" in connect:
         connect["password"] = "(removed)"  # noqa: S105 - it says that there was one
-    ftp = _part(data, "ftp")
+    ftp = part(data, "ftp")
     if ftp.get("command") == "PASS":
         ftp["command_data"] = "(removed)"
 
@@ -249,21 +230,31 @@ def decode_message(message: Message, context: Context) -> list[Event]:
         level = _alert_level(alert)
     elif event_type in ("mqtt", "ftp"):
         _remove_passwords(data)
-    account = _account(event_type, data)
-    native_id = _native_id(event_type, data, stamp)
-    if not _IDENTITY_PATHS.first.isdisjoint(data):
-        Hidden(context.identity).hide(data, _IDENTITY_PATHS)
+    of = _TYPES.get(event_type, _OTHER)
+    account = of.account(data) if of.account is not None else None
+    native_id = ""
+    flow = data.get("flow_id")
+    if of.mark is not None and type(flow) is int:
+        transaction, mark = of.mark(data)
+        native_id = f"{flow}/{transaction}/{event_type}/{stamp}/{mark}"
+    hide(context.identity, data, _IDENTITY_PATHS)
+    talk, way = ends(data.get("src_ip"), data.get("dest_ip"))
+    entities = _entities(event_type, data, talk)
+    if account:
+        entities += present(account_entity(context.identity, "actor", account))
+    if event_type == "fileinfo" and (name := word(part(data, "fileinfo").get("filename"))):
+        entities += (entity("target", "file", name),)
     return [
         context.event(
             message,
-            _kind(event_type, data),
+            of.kind if isinstance(of.kind, str) else of.kind(data),
             device_ms=device_ms,
             sub_ns=sub_ns,
             native_id=native_id,
-            entities=_entities(event_type, data, context, account),
+            entities=entities,
             attributes=data,
             level=level,
-            summary=_summary(event_type, data),
+            summary=_summary(event_type, data, way),
         )
     ]
 

@@ -35,17 +35,8 @@ from correlator.clock import DAY_MS, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
-from correlator.sources.logparts import (
-    Hidden,
-    IdentityPaths,
-    account_entity,
-    host_entity,
-    ip_entity,
-    iso_time,
-    log_host,
-    mac_entity,
-    present,
-)
+from correlator.sources.hiding import Hidden, IdentityPaths
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, log_host, mac_entity, present
 from correlator.sources.reading import Unreadable
 from correlator.sources.settings import unknown_words, value_fault
 

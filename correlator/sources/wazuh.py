@@ -17,17 +17,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from correlator.events.event import Entity, Event
+from correlator.events.event import Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
-from correlator.sources.logparts import (
-    Hidden,
-    IdentityPaths,
-    account_entity,
-    host_entity,
-    ip_entity,
-    log_time,
-    present,
-)
+from correlator.sources.hiding import IdentityPaths, hide
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, log_time, part, present
 from correlator.sources.reading import Unreadable, parse_object
 
 _LEVELS: Final[tuple[str, ...]] = (
@@ -48,6 +41,7 @@ _GROUP_KINDS: Final[tuple[tuple[str, str], ...]] = (
     ("authentication_success", "host.logon"),
     ("service_availability", "host.note"),
 )
+_GROUP_RANKS: Final = {group: rank for rank, (group, _) in enumerate(_GROUP_KINDS)}
 # Rules of the manager about its agents (0016-wazuh_rules.xml).
 _AGENT_KINDS: Final[dict[str, str]] = {
     "501": "host.discovered",  # new agent connected
@@ -80,44 +74,30 @@ IDENTITY_FIELDS: Final[dict[str, str]] = {
 _IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS)
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    return value if type(value) is dict else {}
-
-
 def _kind(rule: dict[str, Any], groups: list[Any]) -> str:
     if "ossec" in groups or "wazuh" in groups:
         kind = _AGENT_KINDS.get(str(rule.get("id")))
         if kind:
             return kind
-    for group, kind in _GROUP_KINDS:
-        if group in groups:
-            return kind
-    return "host.alert"
+    first = len(_GROUP_KINDS)
+    for group in groups:
+        if type(group) is str:
+            first = min(first, _GROUP_RANKS.get(group, first))
+    return _GROUP_KINDS[first][1] if first < len(_GROUP_KINDS) else "host.alert"
 
 
 def _looks_like_5(data: dict[str, Any]) -> bool:
     return "@timestamp" in data and ("wazuh" in data or "event" in data or "ecs" in data)
 
 
-def _account(data: dict[str, Any]) -> Any:
-    fields = _dict(data.get("data"))
-    eventdata = _dict(_dict(fields.get("win")).get("eventdata"))
+def _account(data: dict[str, Any], fields: dict[str, Any], windows: dict[str, Any]) -> Any:
     return (
         fields.get("dstuser")
         or fields.get("srcuser")
-        or eventdata.get("targetUserName")
-        or eventdata.get("subjectUserName")
-        or _dict(_dict(_dict(data.get("syscheck")).get("audit")).get("user")).get("name")
+        or windows.get("targetUserName")
+        or windows.get("subjectUserName")
+        or ("syscheck" in data and part(part(part(data, "syscheck"), "audit"), "user").get("name"))
     )
-
-
-def _host(data: dict[str, Any], manager: Any) -> Entity:
-    agent = _dict(data.get("agent"))
-    name = manager if agent.get("id") == "000" else agent.get("name")
-    host = host_entity("target", name)
-    if host is None:
-        raise Unreadable("missing_field", "field 'agent.name' (or 'manager.name' for agent 000) names no host")
-    return host
 
 
 def decode_message(message: Message, context: Context) -> list[Event]:
@@ -140,27 +120,30 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     device_ms, sub_ns = log_time(data.get("timestamp"), "timestamp")
     groups = rule.get("groups")
     kind = _kind(rule, groups if type(groups) is list else [])
-    manager = _dict(data.get("manager")).get("name")
-    host = _host(data, manager)
-    account = _account(data)
-    fields = _dict(data.get("data"))
-    origin = fields.get("srcip") or _dict(_dict(fields.get("win")).get("eventdata")).get("ipAddress")
+    manager = part(data, "manager").get("name")
+    agent = part(data, "agent")
+    managers_own = agent.get("id") == "000"
+    host = host_entity("target", manager if managers_own else agent.get("name"))
+    if host is None:
+        raise Unreadable("missing_field", "field 'agent.name' (or 'manager.name' for agent 000) names no host")
+    fields = part(data, "data")
+    windows = part(part(fields, "win"), "eventdata") if "win" in fields else {}
+    account = _account(data, fields, windows)
+    origin = fields.get("srcip") or windows.get("ipAddress")
 
     native = data.get("id")
     native_id = f"{manager}/{native}" if type(native) is str and native else ""
 
-    hidden = Hidden(context.identity)
-    hidden.hide(data, _IDENTITY_PATHS)
-    agent = _dict(data.get("agent"))
-    path = _dict(data.get("syscheck")).get("path")
+    hide(context.identity, data, _IDENTITY_PATHS)
+    path = part(data, "syscheck").get("path")
     entities = present(
         host,
-        ip_entity("target", agent.get("ip")) if agent.get("id") != "000" else None,
+        None if managers_own else ip_entity("target", part(data, "agent").get("ip")),
         account_entity(context.identity, "actor", account) if account else None,
         ip_entity("origin", origin) if origin else None,
         entity("target", "file", path) if type(path) is str and path else None,
     )
-    description = _dict(data.get("rule")).get("description")  # read again: names in it are tokens now
+    description = part(data, "rule").get("description")  # read again: names in it are tokens now
     full_log = data.get("full_log")
     return [
         context.event(

@@ -32,15 +32,8 @@ from typing import Any, Final, NamedTuple
 from correlator.clock import parse_iso
 from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
-from correlator.sources.logparts import (
-    Hidden,
-    IdentityPaths,
-    account_entity,
-    host_entity,
-    ip_entity,
-    iso_time,
-    present,
-)
+from correlator.sources.hiding import Hidden, IdentityPaths
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, present
 from correlator.sources.reading import Unreadable, parse_object
 
 Fields = dict[str, Any]

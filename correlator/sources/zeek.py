@@ -19,16 +19,8 @@ from typing import Any, Final
 
 from correlator.events.event import Entity, Event
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
-from correlator.sources.logparts import (
-    Hidden,
-    IdentityPaths,
-    account_entity,
-    host_entity,
-    ip_entity,
-    log_time,
-    mac_entity,
-    present,
-)
+from correlator.sources.hiding import IdentityPaths, hide
+from correlator.sources.logparts import account_entity, ends, host_entity, ip_entity, log_time, mac_entity, present
 from correlator.sources.reading import Unreadable, parse_object
 
 _KINDS: Final[dict[str, str]] = {
@@ -108,6 +100,8 @@ _KERBEROS_FIELDS: Final = {"client": "account"}
 _IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS, flat=True)
 _KERBEROS_PATHS: Final = IdentityPaths(_KERBEROS_FIELDS, flat=True)
 
+# Logs whose lines may have no connection of their own and then name the ends in other fields.
+_ABOUT_OTHERS: Final = frozenset({"notice", "intel", "signatures", "traceroute", "files"})
 _FILE_NAME: Final = re.compile(r"([a-z][a-z0-9_]*?)(?:[._-]\d[^/\\]*)?(?:\.log)(?:\.gz)?")
 
 
@@ -137,10 +131,8 @@ def _log_and_fields(message: Message) -> tuple[str, dict[str, Any]]:
     return path, data
 
 
-def _kind(path: str, data: dict[str, Any]) -> str:
-    kind = _KINDS.get(path)
-    if kind:
-        return kind
+def _decided_kind(path: str, data: dict[str, Any]) -> str:
+    """The kind of a line of a log that `_KINDS` does not name."""
     if path in _CONTROL:
         for name in _FUNCTION_FIELDS:
             value = data.get(name)
@@ -152,32 +144,24 @@ def _kind(path: str, data: dict[str, Any]) -> str:
     return "log.entry" if path in _ENTRIES else "network.connection"
 
 
-def _entities(path: str, data: dict[str, Any], context: Context, account: Any) -> tuple[Entity, ...]:
-    made = [ip_entity("origin", data.get("id.orig_h")), ip_entity("target", data.get("id.resp_h"))]
+def _entities(path: str, data: dict[str, Any], talk: tuple[Entity, ...]) -> tuple[Entity, ...]:
+    """The entities of a line whose two ends are `talk`, without who acted and which file."""
     if path == "dhcp":
-        made = [
+        return present(
             mac_entity("origin", data.get("mac")),
             ip_entity("target", data.get("assigned_addr") or data.get("client_addr")),
             host_entity("origin", data.get("host_name")),
-        ]
-    elif path in ("notice", "intel", "signatures", "traceroute") and made[0] is None:
-        made = [
-            ip_entity("origin", data.get("src") or data.get("src_addr")),
-            ip_entity("target", data.get("dst") or data.get("dst_addr")),
-        ]
-    elif path.startswith("known_"):
-        made = [ip_entity("target", data.get("host"))]
-    elif path == "files" and made[0] is None:
-        made = [_first_ip("origin", data.get("tx_hosts")), _first_ip("target", data.get("rx_hosts"))]
-    elif "orig_l2_addr" in data:
-        made.append(mac_entity("origin", data.get("orig_l2_addr")))
-        made.append(mac_entity("target", data.get("resp_l2_addr")))
-    if account:
-        made.append(account_entity(context.identity, "actor", account))
-    filename = data.get("filename")
-    if type(filename) is str and filename:
-        made.append(entity("target", "file", filename))
-    return present(*made)
+        )
+    if path.startswith("known_"):
+        return present(ip_entity("target", data.get("host")))
+    if path in _ABOUT_OTHERS and not (talk and talk[0].role == "origin"):
+        if path == "files":
+            return present(_first_ip("origin", data.get("tx_hosts")), _first_ip("target", data.get("rx_hosts")))
+        return ends(data.get("src") or data.get("src_addr"), data.get("dst") or data.get("dst_addr"))[0]
+    if "orig_l2_addr" in data:
+        macs = mac_entity("origin", data.get("orig_l2_addr")), mac_entity("target", data.get("resp_l2_addr"))
+        return (*talk, *present(*macs))
+    return talk
 
 
 def _first_ip(role: str, hosts: Any) -> Entity | None:
@@ -193,13 +177,11 @@ def _account(path: str, data: dict[str, Any]) -> Any:
     return data.get("username") or data.get("user")
 
 
-def _summary(path: str, data: dict[str, Any]) -> str:
+def _summary(path: str, data: dict[str, Any], way: str) -> str:
     if path == "notice":
         text = data.get("msg") or data.get("note")
         if type(text) is str:
             return text
-    origin, target = data.get("id.orig_h"), data.get("id.resp_h")
-    way = f" from {origin} to {target}" if type(origin) is str and type(target) is str else ""
     name = data.get("name") if path == "weird" else None
     return f"{name}{way}" if type(name) is str else f"{path}{way}"
 
@@ -214,37 +196,44 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     if b'"-"' in message.payload or b'"(empty)"' in message.payload:
         for name in [name for name, value in data.items() if value in ("-", "(empty)")]:
             del data[name]
-    if not _PASSWORDS.isdisjoint(data):
+    keys = data.keys()
+    if not keys.isdisjoint(_PASSWORDS):
         for name in sorted(_PASSWORDS.intersection(data)):
             data[name] = "(removed)"
     native_id = ""
     uid = data.get("uid")
     if type(uid) is str and uid:
-        marks = "/".join([str(data[name]) for name in _NATIVE_FIELDS if name in data])
+        marks = "" if keys.isdisjoint(_NATIVE_FIELDS) else _marks(data)
         native_id = f"{path}/{uid}/{device_ms}.{sub_ns}/{marks}"
     account = _account(path, data)
-    if path == "kerberos":
-        Hidden(context.identity).hide(data, _KERBEROS_PATHS)
-    elif not _IDENTITY_PATHS.first.isdisjoint(data):
-        Hidden(context.identity).hide(data, _IDENTITY_PATHS)
+    hide(context.identity, data, _KERBEROS_PATHS if path == "kerberos" else _IDENTITY_PATHS)
+    talk, way = ends(data.get("id.orig_h"), data.get("id.resp_h"))
+    entities = _entities(path, data, talk)
+    if account:
+        entities += present(account_entity(context.identity, "actor", account))
+    filename = data.get("filename")
+    if type(filename) is str and filename:
+        entities += (entity("target", "file", filename),)
     return [
         context.event(
             message,
-            _kind(path, data),
+            _KINDS.get(path) or _decided_kind(path, data),
             device_ms=device_ms,
             sub_ns=sub_ns,
             native_id=native_id,
-            entities=_entities(path, data, context, account),
+            entities=entities,
             attributes=data,
-            summary=_summary(path, data),
-            text=_text(path, data),
+            summary=_summary(path, data, way),
+            text=_text(data) if path == "notice" else "",
         )
     ]
 
 
-def _text(path: str, data: dict[str, Any]) -> str:
-    if path != "notice":
-        return ""
+def _marks(data: dict[str, Any]) -> str:
+    return "/".join([str(data[name]) for name in _NATIVE_FIELDS if name in data])
+
+
+def _text(data: dict[str, Any]) -> str:
     message, sub = data.get("msg"), data.get("sub")
     return " ".join(part for part in (message, sub) if type(part) is str)
 

@@ -156,6 +156,14 @@ class FlatGraph:
         """Relations, each counted once."""
         return len(self.neighbours) // 2
 
+    def related(self, asset: int, relation_and_way: int) -> list[int]:
+        """Numbers of the assets at the other end of one relation type and way (relation * 2, + 1 against)."""
+        found: list[int] = []
+        for group in range(self.first_group[asset], self.first_group[asset + 1]):
+            if self.group_code[group] // CLASSES == relation_and_way:
+                found += self.neighbours[self.group_start[group] : self.group_start[group + 1]]
+        return found
+
     def neighbours_of(self, asset: int) -> Iterable[int]:
         """Numbers of all assets that a relation joins to this one, either way; some may come twice."""
         first, last = self.first_group[asset], self.first_group[asset + 1]

@@ -190,45 +190,61 @@ class Advisor:
         settings = self.model.settings
         lean = paths.stricter(paths.conditions)
         before = self._loss(self._services(lean), ())
-        places = self._places(lean)
-        everything = paths.conditions.with_barriers(
-            (asset, measure.barrier, measure.degree) for measure, asset in places
-        )
-        floor = self._loss(self._services(lean.stricter(everything)), ())
+        places = self._places(lean) if before else []
+        floor = self._with_barriers(lean, places)
         candidates = [self._candidate(lean, measure, asset, before, epoch) for measure, asset in places]
         candidates.sort(key=lambda one: (-one.net, -one.saves, one.measure.id, one.asset))
-        helpful = [one for one in candidates if one.saves > 0]
-        tried_with = candidates[: settings.max_measures]
-        best: tuple[Candidate, ...] = ()
-        best_total, best_after, tried = before, before, 0
-        sets = [chosen for size in range(1, settings.advice + 1) for chosen in combinations(tried_with, size)]
-        for chosen in sets:
-            cost = sum(one.measure.cost for one in chosen)
-            if round(floor + cost, 6) >= best_total:
-                continue  # not even all barriers together would save so much
-            tried += 1
-            conditions = paths.conditions.with_barriers(
-                (one.asset, one.measure.barrier, one.measure.degree) for one in chosen
-            )
-            services = self._services(lean.stricter(conditions))
-            after = self._loss(services, [self._side_effect(one.measure, one.asset, epoch) for one in chosen])
-            total = round(after + cost, 6)
-            if total < best_total:
-                best, best_total, best_after = chosen, total, after
+        pool = candidates[: settings.max_measures]
+        best, best_after, tried = self._search(lean, pool, before, epoch)
+        best_total = round(best_after + sum(one.measure.cost for one in best), 6)
         if before - best_total < settings.least_saving:
             best, best_total, best_after = (), before, before
         cheapest = min((one.measure.cost for one in candidates), default=0.0)
         return Plan(
-            chosen=best, candidates=tuple(helpful), loss=before, loss_after=best_after, total=best_total,
-            bound=min(before, round(floor + cheapest, 6)), complete=len(candidates) <= settings.max_measures,
-            tried=tried,
+            chosen=best, candidates=tuple(one for one in candidates if one.saves > 0), loss=before,
+            loss_after=best_after, total=best_total, bound=min(before, round(floor + cheapest, 6)),
+            complete=len(candidates) <= settings.max_measures, tried=tried,
         )  # fmt: skip
+
+    def _search(
+        self, lean: Paths, pool: Sequence[Candidate], before: float, epoch: int
+    ) -> tuple[tuple[Candidate, ...], float, int]:
+        """(the set of up to `advice` candidates with the least total, the loss it leaves, sets worked out).
+
+        Branch and bound, exact: a set that lacks c leaves at least what all others together leave.
+        """
+        places = [(one.measure, one.asset) for one in pool]
+        lacking = [self._with_barriers(lean, [*places[:at], *places[at + 1 :]]) for at in range(len(places))]
+        worst_first = sorted(range(len(pool)), key=lambda at: -lacking[at])
+        best: tuple[int, ...] = ()
+        best_total, best_after, tried = before, before, 0
+        sets = [chosen for size in range(1, self.model.settings.advice + 1)
+                for chosen in combinations(range(len(pool)), size)]  # fmt: skip
+        # Sets of what helps most alone come first: the sooner a good one is found, the more can be left out.
+        sets.sort(key=lambda chosen: (-sum(pool[at].net for at in chosen), chosen))
+        for chosen in sets:
+            cost = sum(pool[at].measure.cost for at in chosen)
+            least = next((lacking[at] for at in worst_first if at not in chosen), 0.0)
+            if round(least + cost, 6) > best_total:
+                continue
+            tried += 1
+            left = self._with_barriers(lean, [places[at] for at in chosen], epoch)
+            total = round(left + cost, 6)
+            if (total, len(chosen), chosen) < (best_total, len(best), best):
+                best, best_total, best_after = chosen, total, left
+        return tuple(pool[at] for at in best), best_after, tried
+
+    def _with_barriers(self, lean: Paths, places: Sequence[tuple[Measure, int]], epoch: int | None = None) -> float:
+        """Expected loss with these measures; with an epoch their side effects count as well."""
+        conditions = lean.conditions.with_barriers(
+            (asset, measure.barrier, measure.degree) for measure, asset in places
+        )
+        effects = [] if epoch is None else [self._side_effect(measure, asset, epoch) for measure, asset in places]
+        return self._loss(self._services(lean.stricter(conditions)), effects)
 
     def advice(self, plan: Plan) -> tuple[Advice, ...]:
         """A plan as it is told: the advised set, then what else would help, the best first."""
-        others = [one for one in plan.candidates if one not in plan.chosen and one.net > 0][
-            : self.model.settings.advice
-        ]
+        rest = [one for one in plan.candidates if one not in plan.chosen and one.net > 0]
         found = []
         for one in (*plan.chosen, *rest[: self.model.settings.advice]):
             name = self.model.graph.ids[one.asset]
@@ -276,13 +292,12 @@ class Advisor:
         return all(codes & wanted for wanted in measure.requires)
 
     def _candidate(self, paths: Paths, measure: Measure, asset: int, before: float, epoch: int) -> Candidate:
-        conditions = paths.conditions.with_barriers([(asset, measure.barrier, measure.degree)])
-        after = self._loss(self._services(paths.stricter(conditions)), ())
+        after = self._with_barriers(paths, [(measure, asset)])
         harm = self._loss(self._side_effect(measure, asset, epoch), ())
         return Candidate(measure, asset, round(before - after, 6), harm)
 
     def _services(self, paths: Paths) -> dict[int, int]:
-        return self.model.hit_services(paths, services_hit(paths))
+        return self.model.hit_services(paths, services_hit(paths, explain=False))
 
     def _side_effect(self, measure: Measure, asset: int, epoch: int) -> dict[int, int]:
         """Services hit by doing the measure where nothing else happens, service -> ppm."""

@@ -220,13 +220,12 @@ class Paths:
         copy.epoch, copy.seeds, copy.conditions = self.epoch, self.seeds, conditions
         copy._touched = copy._touches(conditions)
         renamed: dict[int, int] = {}
-        steps: dict[int, dict[int, int]] = {}
         for label in self._leading_to_services():
             state, parent = self.states[label], self.parents[label]
             if parent == ROOT:
                 renamed[label] = copy._add(ROOT, state, self.steps[label], self.products[label], -1)
             elif parent in renamed:
-                step = copy._step_now(self.states[parent], state, self.steps[label], steps)
+                step = copy._step_now(self.states[parent], state, self.steps[label])
                 product = copy.products[renamed[parent]] * step // PPM
                 if product >= self._cutoff:
                     renamed[label] = copy._add(renamed[parent], state, step, product, self.numbers[label])
@@ -234,7 +233,7 @@ class Paths:
             to = service * THREATS + UNAVAILABLE
             for label, step, number in ends:
                 if label in renamed:
-                    now = copy._step_now(self.states[label], to, step, steps)
+                    now = copy._step_now(self.states[label], to, step)
                     if copy.products[renamed[label]] * now // PPM >= self._cutoff:
                         copy.ends.setdefault(service, []).append((renamed[label], now, number))
         return copy
@@ -252,12 +251,10 @@ class Paths:
                 label = self.parents[label]
         return sorted(wanted)
 
-    def _step_now(self, source: int, to: int, step: int, known: dict[int, dict[int, int]]) -> int:
+    def _step_now(self, source: int, to: int, step: int) -> int:
         if source // THREATS not in self._touched and to // THREATS not in self._touched:
             return step
-        if source not in known:
-            known[source] = {target: ppm for target, ppm, _ in self.links(source)}
-        return known[source][to]
+        return self.rules.step(source, to, self.epoch, self.conditions)
 
     # ---- labels --------------------------------------------------------------------------------
 

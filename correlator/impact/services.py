@@ -51,8 +51,11 @@ class _Parts:
     seed: int
 
 
-def services_hit(paths: Paths) -> dict[int, ServiceHit]:
-    """Every service that may not be given, by number. Circles of services are cut at their first member."""
+def services_hit(paths: Paths, explain: bool = True) -> dict[int, ServiceHit]:
+    """Every service that may not be given, by number. Circles of services are cut at their first member.
+
+    explain: find the likeliest causes as well.
+    """
     parts: dict[int, _Parts] = {}
     for service, ends in paths.ends.items():
         by_asset: dict[int, list[End]] = {}
@@ -68,7 +71,7 @@ def services_hit(paths: Paths) -> dict[int, ServiceHit]:
         mine = parts.get(service)
         if mine is None:
             continue
-        hit = hits[service] = _hit(paths, service, mine)
+        hit = hits[service] = _hit(paths, service, mine, explain)
         for to, step, number in paths.links(service * THREATS + UNAVAILABLE):
             other, threat = divmod(to, THREATS)
             sent = hit.likelihood * step // PPM
@@ -100,7 +103,7 @@ def _in_order(paths: Paths, starts: Sequence[int]) -> list[int]:
     return list(done)[::-1]
 
 
-def _hit(paths: Paths, service: int, parts: _Parts) -> ServiceHit:
+def _hit(paths: Paths, service: int, parts: _Parts, explain: bool) -> ServiceHit:
     group = paths.rules.graph.needs.get(service)
     log = log_missed(parts.seed)
     because: tuple[Cause, ...] = ()
@@ -109,12 +112,14 @@ def _hit(paths: Paths, service: int, parts: _Parts) -> ServiceHit:
         needed = paths.rules.leaves[service]
         if needed & parts.ends.keys() or needed & parts.services.keys():
             log += log_missed(_fails_for_any_cause(paths, group, parts))
-            because = _likeliest(paths, group, parts)
+            because = _likeliest(paths, group, parts) if explain else ()
     others = [end for asset, ends in parts.ends.items() if asset not in needed for end in ends]
     if others:
         log += log_missed(paths.union([(label, step) for label, step, _ in others]))
     for other in sorted(parts.services.keys() - needed):
         log += log_missed(parts.services[other][0])
+    if not explain:
+        return ServiceHit(service, from_log(log), (), 0)
     single = [_cause(paths, end) for end in others]
     single += [_from_service(other, parts) for other in sorted(parts.services.keys() - needed)]
     best = _product(because)

@@ -33,6 +33,7 @@ class RuleTable:
         self._itself: dict[int, _Steps] = {}
         self._groups: dict[int, dict[int, _Steps]] = {}
         self._links: dict[tuple[int, int], tuple[Link, ...]] = {}
+        self._raw: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
         for number, rule in enumerate(self.rules):
             self._add(number, rule)
 
@@ -78,6 +79,17 @@ class RuleTable:
         return tuple(
             (to, weight(ppm, rules[number], state, to, conditions, protections), number) for to, ppm, number in links
         )
+
+    def step(self, state: int, to: int, epoch: int, conditions: Conditions) -> int:
+        """The likelihood in ppm of one of a state's links under conditions."""
+        key = (state, epoch)
+        found = self._raw.get(key)
+        if found is None:
+            if len(self._raw) >= LINKS_KEPT:
+                self._raw.clear()
+            found = self._raw[key] = {target: (ppm, number) for target, ppm, number in self._find(state, epoch)}
+        ppm, number = found[to]
+        return weight(ppm, self.rules[number], state, to, conditions, self.protections)
 
     def _find(self, state: int, epoch: int) -> tuple[Link, ...]:
         graph = self.graph

@@ -18,10 +18,12 @@ from datetime import UTC, tzinfo
 from operator import itemgetter
 from typing import Any
 
+from correlator.impact.live import LiveImpact
 from correlator.linking.api import Linker
 from correlator.linking.shared import SharedEvidenceLinker
 from correlator.matching import Engine, EngineSettings, Outputs, Record
 from correlator.matching.carry import carried_over
+from correlator.premises import Premises
 from correlator.rules.syntax import RuleSet
 from correlator.threats.book import ThreatBook
 
@@ -45,7 +47,9 @@ class Pipeline:
     ) -> None:
         self.places = places
         told = rules if retired is None else _with_retired(rules, retired)
-        self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places)
+        # What threats lead to can only be said where there is a site model.
+        impact = LiveImpact(places) if isinstance(places, Premises) else None
+        self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places, impact)
         self.engine = Engine(site, rules, places, settings, zone, sink=self.book)
         self._book_told: dict[str, bytes] = {}  # the book's entries as `changes` last told them
 

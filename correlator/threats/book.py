@@ -17,7 +17,8 @@ from correlator.clock import DAY_MS, SECOND_MS
 from correlator.errors import StateRefused
 from correlator.events.event import LEVEL_RANK, Event
 from correlator.events.kinds import KINDS
-from correlator.events.threat import EnrichedEvent, Evidence, Finding, Match, Step, Threat
+from correlator.events.threat import Advice, EnrichedEvent, Evidence, Finding, Match, Step, Threat
+from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
 from correlator.threats.words import condition_words, expected_absent, masked, said
@@ -25,6 +26,11 @@ from correlator.threats.words import condition_words, expected_absent, masked, s
 GROWTH_MS: Final = 10 * SECOND_MS
 IDLE_MS: Final = DAY_MS
 EVIDENCE_MS: Final = 2 * DAY_MS  # how long an event is kept for a threat that may still take it in
+# Kinds that move live state on which impact depends: doors, and the health of cameras, sensors and readers.
+STATE_KINDS: Final = frozenset(
+    name for name in KINDS
+    if name.partition(".")[0] in ("door", "contact", "camera", "sensor", "reader", "recorder", "protection", "badge")
+)  # fmt: skip
 MAX_MEMBERS: Final = 1_000  # member events a threat message lists: about 300 KB, under the 512 KB bound
 
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -46,16 +52,21 @@ class OpenThreat(msgspec.Struct, gc=False):
     told_ms: int = 0
     dirty: bool = False
     decided_ms: int = 0
+    severity: str = ""
+    told_services: str = ""
 
 
 class ThreatBook:
-    """Threats of one site. places: the site model, or None."""
+    """Threats of one site. places: the site model, or None; impact: what threats may lead to, or None."""
 
-    def __init__(self, site: str, rules: RuleSet, linker: Linker, places: Any = None) -> None:
+    def __init__(
+        self, site: str, rules: RuleSet, linker: Linker, places: Any = None, impact: LiveImpact | None = None
+    ) -> None:
         self.site = site
         self.linker = linker
         self._rules: dict[str, CorrelationRule | DetectionRule] = {**rules.detections, **rules.correlations}
         self._places = places
+        self._impact = impact
         self._evidence: dict[str, EnrichedEvent] = {}
         self._evidence_sweep_ms = -1
         self._matches: dict[str, Match] = {}
@@ -77,6 +88,16 @@ class ThreatBook:
                 self._evidence_sweep_ms = event.time_ms + EVIDENCE_MS
             elif event.time_ms > self._evidence_sweep_ms:
                 self._forget_evidence(event.time_ms)
+            if self._impact is not None and event.kind in STATE_KINDS and self._open:
+                self._look_again(self._impact, enriched)
+
+    def _look_again(self, impact: LiveImpact, enriched: EnrichedEvent) -> None:
+        """What a door or device tells may change what a threat leads to: looked at once it stands in live state."""
+        assets = [asset for _, asset in enriched.assets]
+        due_ms = self._now_ms
+        for threat_id in self._open:
+            if impact.watches(threat_id, assets) and (due_ms, "impact", threat_id) not in self._deadlines:
+                heappush(self._deadlines, (due_ms, "impact", threat_id))
 
     def told(self, match: Match) -> None:
         """A match opened, grew into its final form, or was decided at once."""
@@ -104,6 +125,8 @@ class ThreatBook:
             if what == "grow":
                 if threat.dirty:
                     self._tell(threat)
+            elif what == "impact":
+                self._revise(threat)
             elif threat.last_ms + IDLE_MS <= due_ms:
                 self._close(threat)
             else:
@@ -209,14 +232,27 @@ class ThreatBook:
 
     def _revise(self, threat: OpenThreat) -> None:
         """Tells a change that matters at once; growth waits for its timer."""
-        if self._key(threat) != threat.told_key:
+        if self._key(threat) != threat.told_key or self._services_text(threat) != threat.told_services:
             self._tell(threat)
+            return
+        if not threat.dirty:
             return
         due_ms = threat.told_ms + GROWTH_MS
         if due_ms <= self._now_ms:
             self._tell(threat)
         elif (due_ms, "grow", threat.id) not in self._deadlines:
             heappush(self._deadlines, (due_ms, "grow", threat.id))
+
+    def _outlook(self, threat: OpenThreat) -> Outlook | None:
+        if self._impact is None:
+            return None
+        findings = [self._findings[one] for one in threat.findings]
+        return self._impact.revise(threat.id, findings, self._now_ms)
+
+    def _services_text(self, threat: OpenThreat) -> str:
+        """The care services likely to be hit, for comparing with what was told."""
+        outlook = self._outlook(threat)
+        return " ".join(f"{service}={level}" for service, level in outlook.services) if outlook is not None else ""
 
     def _merge(self, source: str, into: OpenThreat) -> None:
         other = self._open.pop(source, None)
@@ -229,12 +265,16 @@ class ThreatBook:
         into.opened_ms = min(into.opened_ms, other.opened_ms)
         other.phase = "merged"
         self._tell(other, merged_into=into.id)
+        if self._impact is not None:
+            self._impact.forget(source)
 
     def _close(self, threat: OpenThreat) -> None:
         threat.phase = "quiet"
         self._tell(threat)
         del self._open[threat.id]
         self.linker.close(threat.id)
+        if self._impact is not None:
+            self._impact.forget(threat.id)
         for finding in threat.findings:
             self._findings.pop(finding, None)
             self._matches.pop(finding, None)
@@ -261,6 +301,7 @@ class ThreatBook:
     def _tell(self, threat: OpenThreat, merged_into: str = "") -> None:
         threat.revision += 1
         threat.told_key = self._key(threat)
+        threat.told_services = self._services_text(threat)
         threat.told_ms = self._now_ms
         threat.dirty = False
         self.out.append(self._message(threat, merged_into))
@@ -284,13 +325,21 @@ class ThreatBook:
         named = list(dict.fromkeys([self._describe(one.asset) for one in findings if one.asset] + places))
         first_ms = min([one.event.time_ms for one in ordered] + [one.t_ms for one in findings])
         last_ms = max([one.event.time_ms for one in ordered] + [one.t_ms for one in findings])
+        outlook = self._outlook(threat)
+        levels = [worst.level, threat.severity, outlook.severity if outlook is not None else ""]
+        threat.severity = max((level for level in levels if level), key=LEVEL_RANK.__getitem__)
+        impact = outlook.assessment if outlook is not None else None
+        advice: tuple[Advice, ...] = ()
+        advised = 0.0
+        if impact is not None and self._impact is not None and threat.phase not in ("merged", "quiet"):
+            advice, advised = self._impact.advise(threat.id)
         return Threat(
             id=threat.id,
             site=self.site,
             title=self._title(worst, findings),
             phase=threat.phase,  # type: ignore[arg-type]
             revision=threat.revision,
-            severity=worst.level,
+            severity=threat.severity,
             first_ms=first_ms,
             last_ms=last_ms,
             opened_ms=threat.opened_ms,
@@ -305,6 +354,11 @@ class ThreatBook:
             windows=tuple(sorted({window for finding in findings for window in finding.windows})),
             merged_into=merged_into,
             truncated=max(0, len(ordered) - MAX_MEMBERS),
+            impact=impact.impacts if impact is not None else (),
+            impact_truncated=impact.more if impact is not None else 0,
+            expected_loss=impact.loss if impact is not None else 0.0,
+            expected_loss_advised=advised,
+            advice=advice,
         )
 
     def _title(self, worst: Finding, findings: list[Finding]) -> str:

@@ -17,10 +17,12 @@ from correlator import __version__
 from correlator.cli import config as _config
 from correlator.cli import stream as _stream
 from correlator.cli.bridge import bridge as _bridge
+from correlator.cli.embedded import run as _embedded
 from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
 from correlator.cli.link import link as _link
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
+from correlator.cli.secure import secure as _secure
 from correlator.cli.notifier import notifier as _notifier
 from correlator.cli.outputs import outputs as _outputs
 from correlator.clock import duration_ms
@@ -388,11 +390,13 @@ def init(directory: Path) -> int:
 # ---- commands of other modules ------------------------------------------------------------------------
 
 app.add_command(_link)
+app.add_command(_embedded)
 app.add_command(_bridge)
 app.add_command(_notifier)
 app.add_command(_outputs)
 app.add_command(_simulate)
 app.add_command(_live)
+app.add_command(_secure)
 for _command in (_config.config, _stream.ingest, _stream.worker, _stream.topics, _stream.rejects, _stream.inputs):
     app.add_command(_command)
 

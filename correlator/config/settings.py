@@ -14,10 +14,13 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from correlator.bridge.settings import BridgeSettings
 from correlator.clock import DAY_MS, SECOND_MS
+from correlator.delivery.settings import OutputSettings
+from correlator.embedded.settings import EmbeddedSettings
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.settings import IngestSettings
 from correlator.inputs.settings import InputsSettings
 from correlator.matching import EngineSettings
+from correlator.notifier.settings import NotifierSettings
 from correlator.stream.settings import IngestProcessSettings, TopicSettings, WorkerSettings
 
 ENVIRONMENT = "CORRELATOR_"
@@ -82,7 +85,10 @@ class Settings(BaseSettings):
     bridge: BridgeSettings = Field(default_factory=BridgeSettings, description="MQTT to Kafka")
     inputs: InputsSettings = Field(default_factory=InputsSettings, description="files, syslog, HTTP")
     ingest: IngestSection = Field(default_factory=IngestSection, description="messages to records of the log")
+    embedded: EmbeddedSettings = Field(default_factory=EmbeddedSettings, description="one site without Kafka")
     worker: WorkerSettings = Field(default_factory=WorkerSettings, description="the engine on Kafka")
+    outputs: tuple[OutputSettings, ...] = Field(default=(), description="threats to other systems")
+    notifier: NotifierSettings | None = Field(default=None, description="alerts for people")
 
     @model_validator(mode="after")
     def _secured(self) -> Settings:

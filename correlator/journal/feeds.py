@@ -43,8 +43,11 @@ class KafkaFeed:
     are no threat or action; they are passed over.
     """
 
-    def __init__(self, client: Mapping[str, Any], view: View) -> None:
+    def __init__(
+        self, client: Mapping[str, Any], view: View, threats: str = THREATS, actions: str = kafka.TOPIC
+    ) -> None:
         self.unreadable = 0
+        self._threats = threats
         self._ends: dict[tuple[str, int], int] = {}
         settings = {**client, "group.id": "correlator-view", "enable.auto.commit": False, "enable.partition.eof": True,
                     "isolation.level": "read_committed"}  # fmt: skip
@@ -54,7 +57,7 @@ class KafkaFeed:
             topics = self._consumer.list_topics(timeout=10.0).topics
         except KafkaException as error:
             raise JournalAway(str(error)) from error
-        for topic in (THREATS, kafka.TOPIC):
+        for topic in (threats, actions):
             if topic not in topics:
                 raise JournalAway(f"topic {topic} does not exist; `correlator topics create` makes it")
             for partition in topics[topic].partitions:
@@ -92,7 +95,7 @@ class KafkaFeed:
 
     def _take(self, view: View, topic: str, offset: int, value: bytes) -> set[str]:
         try:
-            if topic == THREATS:
+            if topic == self._threats:
                 threat = _threat(value)
                 return {threat.id} if view.add_threat(threat) else set()
             act = from_bytes(value)

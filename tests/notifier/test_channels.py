@@ -55,7 +55,7 @@ def test_ntfy_gets_the_priority_and_no_address_of_a_public_picture():
         ((_, headers, body),) = peer.got
     said = {**{key.lower(): value for key, value in headers.items()}, **json.loads(body)}
     assert (said["topic"], said["title"]) == ("pharmacy", TOLD.subject)
-    assert str(said["priority"]) == "5"
+    assert said["x-priority"] == "max"
     assert "http" not in body.decode()
 
 

@@ -1,0 +1,110 @@
+"""`correlator outputs`: threats to other systems."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from correlator.cli.ending import guarded
+from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
+
+_PATH: Any = click.Path(path_type=Path)
+
+
+@click.group(epilog=_examples("correlator outputs list", "correlator outputs try ocsf out/threats.ndjson"))
+def outputs() -> None:
+    """Deliver threats to other systems: OCSF, IDMEFv2, ECS, CEF, LEEF, STIX, Alertmanager."""
+
+
+@outputs.command("list")
+def list_formats() -> int:
+    """The formats, each with the document it follows."""
+
+    def work() -> int:
+        from correlator.outputs.formats import FORMATS
+
+        for form in FORMATS.values():
+            click.echo(f"{form.name:14}{form.document}")
+        return 0
+
+    return guarded(work)
+
+
+@outputs.command("try", epilog=_examples("correlator outputs try cef out/threats.ndjson --link https://siem.example/"))
+@click.argument("name", metavar="FORMAT")
+@click.argument("file", type=_PATH)
+@click.option("--link", default="", help="Address of a threat's page; its id follows.")
+def try_format(name: str, file: Path, link: str) -> int:
+    """Print what would be sent for each threat of a file (JSON lines, as `replay --out` writes them)."""
+
+    def work() -> int:
+        import msgspec
+
+        from correlator import __version__
+        from correlator.errors import UsageError
+        from correlator.events.threat import Threat
+        from correlator.outputs.format import About
+        from correlator.outputs.formats import FORMATS
+        from correlator.sources.settings import nearest
+
+        form = FORMATS.get(name)
+        if form is None:
+            raise UsageError(f"there is no format {name!r}: {nearest(name, FORMATS)}")
+        about = About(version=__version__, link=link)
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                try:
+                    threat = msgspec.json.decode(line, type=Threat)
+                except msgspec.DecodeError as error:
+                    raise UsageError(f"{file}:{number}: not a threat: {error}") from error
+                click.echo(form.render(threat, about).decode())
+        return 0
+
+    return guarded(work)
+
+
+@outputs.command(epilog=_examples("correlator outputs run", "correlator outputs run --config h1/correlator.yaml"))
+@_file
+@_level
+def run(file: Path, log_level: str) -> int:
+    """Deliver threats from Kafka to all outputs of correlator.yaml, until stopped (SIGTERM).
+
+    Each output goes on where it stood. One that cannot deliver waits and tries again; what the other
+    side will never take goes to the topic rejects.
+    """
+
+    def work() -> int:
+        import signal
+        import threading
+
+        from correlator.delivery.process import run as deliver_all
+        from correlator.ingest.logs import log_to
+
+        loaded = _load(file)
+        log_to(sys.stderr, log_level)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop)
+        return 0
+
+    return _unreachable(work)
+
+
+@outputs.command()
+@_file
+def status(file: Path) -> int:
+    """How far each output is: threats done, threats waiting."""
+
+    def work() -> int:
+        from correlator.delivery.process import status as statuses
+
+        loaded = _load(file)
+        for name, done, waiting in statuses(loaded.settings.outputs, loaded.settings.kafka):
+            click.echo(f"{name:20}{done:>10} done{waiting:>10} waiting")
+        return 0
+
+    return _unreachable(work)

@@ -7,7 +7,7 @@ from datetime import UTC
 from typing import Final, TextIO
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from correlator.clock import local
 from correlator.errors import UsageError
@@ -15,6 +15,7 @@ from correlator.events.event import Reject
 from correlator.ingest.kafka import KafkaSettings
 from correlator.run.log import LogRecord, encode
 from correlator.stream.settings import TopicSettings
+from correlator.stream.state import messages_of
 from correlator.stream.topics import EVENTS, REJECTS, create, plan
 
 _reject: Final = msgspec.json.Decoder(Reject).decode
@@ -127,15 +128,8 @@ def _read_rejects(kafka: KafkaSettings) -> Iterator[tuple[str, Reject]]:
         for partition in sorted(known.partitions):
             _, end = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)
             reader.assign([TopicPartition(topic, partition, 0)])
-            ended = end == 0
-            while not ended:
-                for message in reader.consume(5_000, timeout=15):
-                    error = message.error()
-                    if error is not None:
-                        if error.code() == KafkaError._PARTITION_EOF:
-                            ended = True
-                            continue
-                        raise KafkaException(error)
+            if end:
+                for message in messages_of(reader, topic):
                     yield f"{partition}:{message.offset()}", _reject(message.value() or b"")
     except KafkaException as error:
         raise UsageError(f"{topic} cannot be read: {error.args[0].str()}") from error

@@ -29,7 +29,7 @@ from correlator.run.bodies import Chunks
 from correlator.run.partition import PartitionEngine
 from correlator.run.rendering import Rendered
 from correlator.stream.settings import WorkerSettings
-from correlator.stream.state import READ_TIMEOUT_S, StateWriter, read_topic, whole
+from correlator.stream.state import READ_TIMEOUT_S, StateWriter, messages_of, read_topic, whole
 from correlator.stream.topics import CONFIG, EVENTS, STATE
 
 _log: Final = Log("worker")
@@ -190,25 +190,21 @@ class Feeder:
             return
         consumer = self._consumer()
         consumer.assign([TopicPartition(self._events, partition, engine.applied + 1)])
+        batch: list[tuple[int, bytes]] = []
         try:
-            while engine.applied + 1 < end:
-                batch: list[tuple[int, bytes]] = []
-                messages = consumer.consume(self.settings.batch_records, timeout=READ_TIMEOUT_S)
-                if not messages:
-                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {self._events}/{partition}"))
-                for message in messages:
-                    error, offset = message.error(), message.offset()
-                    if error is not None:
-                        raise KafkaException(error)
-                    if offset is None or offset >= end:
-                        continue
-                    if offset > engine.applied + 1 + len(batch):
-                        self._write(opened, batch)
-                        batch = []
-                        _log.critical("log_gap", partition=partition, from_offset=engine.applied + 1, to_offset=offset)
-                        engine.hole(offset)
-                    batch.append((offset, message.value() or b""))
-                self._write(opened, batch)
+            for message in messages_of(consumer, f"{self._events}/{partition}", end):
+                offset = message.offset()
+                assert offset is not None
+                if offset > engine.applied + 1 + len(batch):
+                    self._write(opened, batch)
+                    batch = []
+                    _log.critical("log_gap", partition=partition, from_offset=engine.applied + 1, to_offset=offset)
+                    engine.hole(offset)
+                batch.append((offset, message.value() or b""))
+                if len(batch) >= self.settings.batch_records:
+                    self._write(opened, batch)
+                    batch = []
+            self._write(opened, batch)
         finally:
             consumer.unassign()
 

@@ -78,7 +78,7 @@ class IngestProcess:
         self.intake = Intake(self._table, ingest, lambda site: partition_of(site, self._partitions[EVENTS]))
         self._producer = Producer(
             kafka.client(
-                enable__idempotence=True, acks="all", message__timeout__ms=0, linger__ms=0, compression__type="lz4",
+                enable__idempotence=True, acks="all", message__timeout__ms=0, linger__ms=0,
                 partitioner="murmur2_random", queue__buffering__max__messages=200_000,
             )
         )  # fmt: skip
@@ -142,7 +142,7 @@ class IngestProcess:
     def start(self) -> None:
         """Reads what is in force, then asks for partitions."""
         self._config.assign([TopicPartition(self.kafka.topic(CONFIG), 0, 0)])
-        while not self._read_config(1.0):
+        while not self._read_config(0.1):
             pass
         topics = [self.kafka.topic(name) for name in self.raw]
         if self._relay:

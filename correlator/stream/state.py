@@ -10,10 +10,11 @@ An entry larger than a record may be is written in parts: the entry's own key th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from correlator.ingest.kafka import KafkaSettings
 from correlator.run.rendering import Rendered
@@ -25,6 +26,7 @@ _WHOLE: Final = b"\x00"
 _PARTED: Final = b"\x01"
 TRANSACTION_MS: Final = 60_000
 READ_TIMEOUT_S: Final = 30.0
+_TURN_S: Final = 0.05
 
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -63,6 +65,34 @@ def whole(records: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
     return entries, parted
 
 
+def messages_of(consumer: Consumer, what: str, end: int = -1) -> Iterator[Message]:
+    """Messages of the assigned partition up to its end, or up to before offset `end`.
+
+    Without `end` the consumer must tell the end (enable.partition.eof). Raises KafkaException, also when
+    nothing comes for 30 s; `what` is named then.
+    """
+    heard_s = time.monotonic()
+    while True:
+        # It waits for all that it is asked for, so it is asked for little time.
+        for message in consumer.consume(10_000, timeout=_TURN_S):
+            heard_s = time.monotonic()
+            error = message.error()
+            if error is None:
+                offset = message.offset()
+                if end >= 0 and offset is not None and offset >= end:
+                    return
+                yield message
+                if end >= 0 and offset == end - 1:
+                    return
+            elif error.code() == KafkaError._PARTITION_EOF:
+                if end < 0:
+                    return
+            else:
+                raise KafkaException(error)
+        if time.monotonic() - heard_s > READ_TIMEOUT_S:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {what}"))
+
+
 def read_topic(kafka: KafkaSettings, name: str, partition: int) -> dict[str, bytes]:
     """Last value of each key of a partition of a compacted topic, committed records only."""
     consumer = Consumer(
@@ -74,21 +104,13 @@ def read_topic(kafka: KafkaSettings, name: str, partition: int) -> dict[str, byt
     found: dict[str, bytes] = {}
     try:
         consumer.assign([TopicPartition(kafka.topic(name), partition, 0)])
-        while True:
-            batch = consumer.consume(10_000, timeout=READ_TIMEOUT_S)
-            if not batch:
-                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"reading {name}/{partition}"))
-            for message in batch:
-                error = message.error()
-                if error is not None:
-                    if error.code() == KafkaError._PARTITION_EOF:
-                        return found
-                    raise KafkaException(error)
-                key, value = (message.key() or b"").decode(), message.value()
-                if value is None:
-                    found.pop(key, None)
-                else:
-                    found[key] = value
+        for message in messages_of(consumer, f"{name}/{partition}"):
+            key, value = (message.key() or b"").decode(), message.value()
+            if value is None:
+                found.pop(key, None)
+            else:
+                found[key] = value
+        return found
     finally:
         consumer.close()
 

@@ -131,7 +131,8 @@ def create(kafka: KafkaSettings, steps: list[Step]) -> None:
     wanted = [step.do for step in steps if step.do is not None]
     if not wanted:
         return
-    for name, future in AdminClient(kafka.client()).create_topics(wanted).items():
+    admin = AdminClient(kafka.client())  # kept: its answers end with it
+    for name, future in admin.create_topics(wanted).items():
         try:
             future.result(30)
         except KafkaException as error:

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from typing import Any
 
 from correlator.clock import duration_text, local
+from correlator.impact.tell import account_lines
 
 _PROOFS_A_STEP = 8
 
@@ -32,6 +33,7 @@ def account(threat: Mapping[str, Any], zone: tzinfo) -> list[str]:
     if threat.get("windows"):
         lines.append(f"  windows  {', '.join(threat['windows'])}")
     lines.append("")
+    lines += account_lines(threat)
     told: set[str] = set()
     for number, step in enumerate(threat.get("steps", ()), 1):
         lines += _step(number, step, members, told, zone)

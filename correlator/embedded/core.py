@@ -52,6 +52,7 @@ HANDOVER_MS = 50  # a message stamped this long ago has reached the queue: it is
 FULL_WAIT_S = 1.0
 CATCH_UP_RECORDS = 200
 RETRY_LOOK_S = 1.0
+DELIVERIES_REMEMBERED = 100_000  # names of HTTP deliveries, the newest; older repeats are taken again
 
 _log = Log("embedded")
 
@@ -62,11 +63,16 @@ class _Stopped(Exception):
 
 @dataclass(slots=True)
 class Submission:
-    """What a receiver hands over at once. done: called when it is kept, in the deciding thread."""
+    """What a receiver hands over at once.
+
+    key: the sender's name for it; what is kept under that name already is not kept again. done: called
+    when it is kept, in the deciding thread.
+    """
 
     messages: Sequence[RawMessage] = ()
     reading: Reading | None = None
     rejects: Sequence[Rendered] = ()
+    key: str = ""
     done: Callable[[], None] = field(default=lambda: None)
 
 
@@ -106,6 +112,7 @@ class Core:
         self._engine = PartitionEngine(0, self._bodies)
         self._checkpoint_at = self._ticked_at = self._looked_at = 0.0
         self._unsaved = False
+        self._keys = dict.fromkeys(log.deliveries(DELIVERIES_REMEMBERED))
         self._meter = Meter(bundle.site_id)
         self._retention = Retention(log, settings, clock)
 
@@ -176,6 +183,13 @@ class Core:
 
     def _take(self, submission: Submission, turn: Turn, now: int) -> None:
         """Numbers a submission's messages and gives them to intake."""
+        if submission.key:
+            if submission.key in self._keys:
+                return  # committed with an earlier turn, or in this one
+            self._keys[submission.key] = None
+            turn.keys.append(submission.key)
+            if len(self._keys) > DELIVERIES_REMEMBERED:
+                del self._keys[next(iter(self._keys))]
         for one in submission.messages:
             message = numbered(one, turn.next_raw)
             turn.next_raw += 1

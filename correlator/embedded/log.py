@@ -4,6 +4,7 @@
     events     records of the log, the same bytes as on the Kafka topic `events`, by offset
     state      state entries; output: what was told, the same bytes as on Kafka topics
     evidence   raw messages of matches and notable events, kept longer than `raw`
+    delivery   names that senders gave to what was kept, so that a repeat is known
     position   how far followed files were read; body: bodies of the configuration by sha-256
 
 Everything that belongs together is written by `write` in one transaction with synchronous=FULL, so that
@@ -66,6 +67,8 @@ CREATE TABLE head (
     input TEXT NOT NULL, channel TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (input, channel)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE body (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE delivery (id INTEGER PRIMARY KEY, name TEXT NOT NULL, at_ms INTEGER NOT NULL) STRICT;
+CREATE INDEX delivery_at ON delivery (at_ms);
 CREATE TABLE retry (output INTEGER PRIMARY KEY) STRICT;
 """
 
@@ -87,6 +90,7 @@ class Turn:
     entries: list[tuple[str, bytes | None]] = field(default_factory=list)
     wanted: list[Wanted] = field(default_factory=list)
     bodies: dict[str, bytes] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
     retried: list[int] = field(default_factory=list)
     taken: list[LogRecord] = field(default_factory=list)  # the records, not yet encoded, for metrics
     at_ms: int = 0
@@ -94,7 +98,7 @@ class Turn:
 
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        parts = (self.raw, self.readings, self.records, self.outputs, self.entries, self.bodies, self.retried)
+        parts = (self.raw, self.readings, self.records, self.outputs, self.entries, self.bodies, self.keys, self.retried)
         return not any(parts)
 
 
@@ -182,6 +186,7 @@ class EmbeddedLog:
             for wanted in turn.wanted:
                 self._keep(wanted, turn.at_ms)
             db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", turn.bodies.items())
+            db.executemany("INSERT INTO delivery (name, at_ms) VALUES (?, ?)", ((one, turn.at_ms) for one in turn.keys))
             db.executemany("DELETE FROM retry WHERE output = ?", ((one,) for one in turn.retried))
             next_raw = max(turn.next_raw, self.next_raw)
             next_offset = turn.records[-1][0] + 1 if turn.records else self.next_offset
@@ -280,6 +285,11 @@ class EmbeddedLog:
     def heads(self) -> list[tuple[str, str, bytes]]:
         """(input, channel, first line) of followed files, for dialects whose first line names the columns."""
         return list(self._db.execute("SELECT input, channel, raw FROM head"))
+
+    def deliveries(self, limit: int) -> list[str]:
+        """Names of the newest deliveries, oldest first."""
+        query = "SELECT name FROM (SELECT id, name FROM delivery ORDER BY id DESC LIMIT ?) ORDER BY id"
+        return [name for (name,) in self._db.execute(query, (limit,))]
 
     def retries(self) -> list[int]:
         """Numbers of rejects that somebody wants taken again."""
@@ -386,6 +396,7 @@ _AGES: Final = {
     "events": ("at_ms", "offset"),
     "output": ("at_ms", "id"),
     "evidence": ("at_ms", "event"),
+    "delivery": ("at_ms", "id"),
 }
 
 

@@ -19,6 +19,7 @@ from correlator.ingest.logs import Log
 from correlator.inputs.sink import Clock
 
 ROWS: Final = 2_000  # at once, so that no turn waits long
+DELIVERY_DAYS: Final = 2.0  # senders repeat a delivery for hours, not for days
 BY_SIZE: Final = ("raw", "events", "output", "evidence")
 
 _log = Log("embedded")
@@ -60,6 +61,7 @@ class Retention:
             ("events", settings.keep_events_days),
             ("output", settings.keep_told_days),
             ("evidence", settings.keep_evidence_days),
+            ("delivery", DELIVERY_DAYS),
         )
         for table, days in ages:
             count = self._log_file.trim(table, now - int(days * DAY_MS), ROWS, self._kept_from(applied))

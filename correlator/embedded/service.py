@@ -70,7 +70,7 @@ class LogSink:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    async def keep(self, messages: Sequence[RawMessage], reading: Reading | None = None) -> None:
+    async def keep(self, messages: Sequence[RawMessage], reading: Reading | None = None, key: str = "") -> None:
         """Returns once all messages and the position of a followed file are committed."""
         loop = asyncio.get_running_loop()
         kept: asyncio.Future[None] = loop.create_future()
@@ -82,7 +82,7 @@ class LogSink:
         def done() -> None:
             loop.call_soon_threadsafe(answer)
 
-        self._core.submit(Submission(messages=messages, reading=reading, done=done))
+        self._core.submit(Submission(messages=messages, reading=reading, key=key, done=done))
         await kept
 
     def congestion(self) -> str:

@@ -7,7 +7,8 @@
 
 A body is taken as it is: whether it is a message is ingest's business, and a broken one is a reject that
 can be looked up. `application/x-ndjson` (or jsonl, or json-seq) is split into lines, anything else is one
-message. With `trust_sender_time` the headers of `correlator.ingest.raw` are honoured: receive time,
+message. A sender that repeats a request after a lost answer names it (Idempotency-Key, or GitHub's
+X-GitHub-Delivery): what is kept already is answered 202 and not kept again. With `trust_sender_time` the headers of `correlator.ingest.raw` are honoured: receive time,
 channel, origin, line, site, and a promise instead of a body.
 """
 
@@ -29,6 +30,9 @@ from correlator.inputs.tls import server_context
 
 RETRY_AFTER_S = 5
 SPLIT_TYPES = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/json-seq"})
+# IETF draft "The Idempotency-Key HTTP Header Field", and GitHub's webhooks.
+DELIVERY_HEADERS = ("Idempotency-Key", "X-GitHub-Delivery")
+_LONGEST_KEY = 200
 
 _log = Log("inputs")
 
@@ -101,7 +105,7 @@ class HttpListener:
         self._waiting_bytes += len(body)
         metrics.input_waiting.labels(name).set(self._waiting_bytes)
         try:
-            keeping = asyncio.ensure_future(self._sink.keep(messages))
+            keeping = asyncio.ensure_future(self._sink.keep(messages, key=_delivery(request)))
             await asyncio.wait_for(asyncio.shield(keeping), self._server.keep_timeout_s)
         except TimeoutError:
             metrics.input_refused.labels(name, "timeout").inc()
@@ -165,6 +169,15 @@ class _Endpoint:
         """The next message's number."""
         self._next += 1
         return self._next - 1
+
+
+def _delivery(request: web.Request) -> str:
+    """The sender's name for the delivery, "" if it gives none; long ones are not remembered."""
+    for name in DELIVERY_HEADERS:
+        key = request.headers.get(name, "")
+        if key:
+            return f"{request.match_info['input']}/{key}" if len(key) <= _LONGEST_KEY else ""
+    return ""
 
 
 def _token_of(settings: HttpInput) -> str:

@@ -29,10 +29,11 @@ def now_ms() -> int:
 class Sink(Protocol):
     """Keeps raw messages of any number of inputs; messages of one input keep their order."""
 
-    async def keep(self, messages: Sequence[RawMessage], reading: Reading | None = None) -> None:
+    async def keep(self, messages: Sequence[RawMessage], reading: Reading | None = None, key: str = "") -> None:
         """Returns once all messages, and the position of a followed file, are kept for good.
 
-        Raises ValueError for a message that can never be kept (larger than the carrier takes).
+        key: the sender's name for this delivery; one that is kept already is not kept again. Raises
+        ValueError for a message that can never be kept (larger than the carrier takes).
         """
         ...
 

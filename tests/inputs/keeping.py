@@ -17,12 +17,14 @@ class Kept:
         self.positions: dict[tuple[str, str], FilePosition] = {}
         self.open: dict[tuple[str, str], Reading] = {}
         self.readings: list[Reading] = []
+        self.keys: list[str] = []
         self._free = asyncio.Event()
         self._free.set()
         self._why = ""
 
-    async def keep(self, messages: Sequence[RawMessage], reading: Reading | None = None) -> None:
+    async def keep(self, messages: Sequence[RawMessage], reading: Reading | None = None, key: str = "") -> None:
         await self._free.wait()
+        self.keys.append(key)
         self.messages += messages
         if reading is not None:
             self.readings.append(reading)

@@ -139,6 +139,19 @@ def test_a_body_that_is_not_kept_in_time_is_answered_503():
     asyncio.run(scenario())
 
 
+def test_a_senders_name_of_the_delivery_goes_to_the_sink_with_the_input_before_it():
+    async def scenario():
+        kept = Kept()
+        async with listening(kept) as post:
+            await post(b"{}", Idempotency_Key="a1")
+            await post(b"{}", X_GitHub_Delivery="b2")
+            await post(b"{}", Idempotency_Key="c" * 201)
+            await post(b"{}")
+        assert kept.keys == ["nvr/a1", "nvr/b2", "", ""]
+
+    asyncio.run(scenario())
+
+
 HEADERS = {
     "correlator-received-ms": "1616046000000",
     "correlator-channel": "inputs/eve.json",

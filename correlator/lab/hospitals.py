@@ -25,12 +25,12 @@ _HOURS: Final = (3, 2, 2, 2, 2, 3, 5, 8, 9, 9, 9, 9, 8, 8, 9, 9, 8, 7, 6, 5, 5, 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """A chain or its twin: finding ids in order, their domains, the longest step in ms."""
+    """A chain or its twin: finding ids in order, their domains, ms from the first to the last."""
 
     name: str
     ids: tuple[str, ...]
     domains: tuple[str, ...]
-    longest_ms: int
+    span_ms: int
     twin: bool
 
 
@@ -451,7 +451,9 @@ def _ransomware(plan: _Plan, dice: Random) -> Steps:
 
 
 def _air(plan: _Plan, dice: Random) -> Steps:
-    pairs = [(one["from"], one["to"]) for one in plan.relations if one["type"] == "controls" and one["to"].startswith("z-")]
+    pairs = [
+        (one["from"], one["to"]) for one in plan.relations if one["type"] == "controls" and one["to"].startswith("z-")
+    ]
     if not pairs:
         return []
     machine, zone = dice.choice(pairs)
@@ -571,7 +573,7 @@ def _plant(
             out.append(finding)
             ids.append(finding["id"])
             domains.append(finding["domain"])
-        planted.append(Planted(name, tuple(ids), tuple(domains), max(waits), twin))
+        planted.append(Planted(name, tuple(ids), tuple(domains), sum(waits), twin))
 
 
 def _elsewhere(plan: _Plan, dice: Random, cls: str, used: set[str]) -> str:

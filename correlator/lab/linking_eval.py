@@ -31,7 +31,7 @@ ASIDE: Final = range(1001, 1041)
 
 @dataclass(slots=True)
 class Score:
-    """Counts over hospitals; quick: chains whose steps are within two hours of each other."""
+    """Counts over hospitals; quick: chains whose steps are all within two hours."""
 
     chains: int = 0
     found: int = 0
@@ -86,7 +86,7 @@ def judge(one: Hospital, threats: Iterable[dict[str, Any]]) -> Score:
             score.twins += 1
             score.twins_reported += best
             continue
-        quick = planted.longest_ms <= 2 * HOUR_MS
+        quick = planted.span_ms <= 2 * HOUR_MS
         score.chains += 1
         score.found += best
         score.clean += clean

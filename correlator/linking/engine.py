@@ -27,6 +27,9 @@ CRITICAL: Final = 12.0
 ROOT_CAP: Final = 8.0
 WARM_SHARE: Final = 0.1  # a continuing episode keeps its asset active for this part of its mean recurrence
 WARM_MAX_MS: Final = 2 * HOUR_MS
+NOVEL: Final = 1.5  # a new kind's first two findings are no detector switched on
+MAX_SHARES: Final = 100_000  # shares kept; a full cache is emptied, which costs time and changes nothing
+UNHEARD: Final = 0.2  # weight in a share of a class of which nothing was ever heard: it may have no detector
 COMPANION: Final = 0.5  # how far a companion is itself a member
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 
@@ -39,6 +42,7 @@ class ReachLike(Protocol):
     """What the engine needs of a reach: asset -> ln of its share."""
 
     log_share: dict[str, float]
+    weights: dict[str, float]
 
 
 class Ground(Protocol):
@@ -113,17 +117,21 @@ class Link(NamedTuple):
 
 
 class Touch:
-    """The latest member on an asset of a threat, and where it can lead."""
+    """The latest member on an asset of a threat, and where it can lead.
 
-    __slots__ = ("asset", "episode", "expected", "log_resp", "log_share")
+    since: when the asset was first touched, and how many classes had been heard of by then.
+    """
+
+    __slots__ = ("asset", "episode", "expected", "log_resp", "log_share", "since")
 
     def __init__(self, asset: str, episode: Episode, log_resp: float, log_share: dict[str, float],
-                 expected: dict[str, float]) -> None:  # fmt: skip
+                 expected: dict[str, float], since: tuple[int, int]) -> None:  # fmt: skip
         self.asset = asset
         self.episode = episode
         self.log_resp = log_resp
         self.log_share = log_share
         self.expected = expected
+        self.since = since
 
     def active_ms(self) -> int:
         """Last activity on the asset; noise that never stops cannot keep it active for long."""
@@ -196,8 +204,13 @@ class LinkEngine:
         self._recent: dict[str, list[Episode]] = {}
         self._near: dict[str, dict[str, dict[str, Touch]]] = {}  # asset -> threat -> touched asset -> touch
         self._due: list[tuple[int, str]] = []
-        self._expected = tables.expected(settings.predicted)
+        self._expected = tables.expected(settings.predicted, settings.expected_cap)
         self._types: dict[str, str] = {}
+        self._shares: dict[tuple[str, int], tuple[ReachLike, dict[str, float]]] = {}
+        self.changed_kinds = self.rates.changed_kinds
+        self.changed_assets: set[str] = set()
+        self.changed_threats: set[str] = set()
+        self._log_span = math.log(1 + settings.horizon_ms / settings.core_ms)
         self._norm = math.log(math.log(1 + settings.horizon_ms / settings.core_ms))
         self._log_triggered = math.log(settings.triggered)
 
@@ -219,6 +232,7 @@ class LinkEngine:
         if level == "critical" and episode.evidence < CRITICAL:
             return False
         episode.size += 1
+        self.changed_assets.add(asset)
         if t_ms > episode.last_ms:
             episode.last_ms = t_ms
         if t_ms - episode.counted_ms >= self._gap_ms:
@@ -244,7 +258,8 @@ class LinkEngine:
         rate, surprise = rates.rate(place, item.kind, t_ms)
         episode.bin = bin_ = rates.bin_of(surprise)
         site, asset = rates.tail_rates(place, bin_, t_ms)
-        episode.chance, episode.root_chance = math.log(asset), math.log(site)
+        surge = rates.surge(place, item.kind, t_ms) if settings.surge_half_life_ms else 0.0
+        episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * len(rates.assets))
         episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
         if t_ms >= self.from_ms or episode.evidence >= CRITICAL:  # type: ignore[operator]
             placed = self._join_or_open(episode, item)
@@ -252,8 +267,13 @@ class LinkEngine:
             placed = Placed(None, False, (), episode)
         rates.count(place, item.kind, t_ms)
         rates.count_burst(place, item.kind, bin_, t_ms)
-        self._episodes[item.asset][item.kind] = episode
+        latest = self._episodes[item.asset]
+        before = latest.get(item.kind)
+        if before is not None and before.threat in self.threats:
+            self.changed_threats.add(before.threat)
+        latest[item.kind] = episode
         self._remember(episode)
+        self.changed_assets.add(item.asset)
         return placed
 
     def _type_of(self, kind: str) -> str:
@@ -266,6 +286,8 @@ class LinkEngine:
         recent = self._recent.setdefault(episode.place.asset, [])
         recent.append(episode)
         if len(recent) > self.settings.max_recent:
+            if recent[0].threat in self.threats:
+                self.changed_threats.add(recent[0].threat)
             del recent[0]
 
     # ---- links ------------------------------------------------------------------------------------
@@ -278,6 +300,7 @@ class LinkEngine:
         t_ms, type_, chance = episode.t_ms, episode.type, episode.chance
         best = None
         best_x = NEVER
+        total = 0.0
         for touch in touches.values():
             source = touch.episode
             active_ms = touch.active_ms()
@@ -296,13 +319,21 @@ class LinkEngine:
                 if habit > 0:
                     log_bg = math.log(math.exp(chance) + habit * 1000 / settings.burst_ms)
             x = plain - log_bg
+            if x > -20:
+                total += math.exp(x)
             if x > best_x:
                 best_x = x
                 terms = (expected, self._log_triggered, touch.log_resp, share, delay, -log_bg)
                 best = (x, plain - chance, touch, terms, d_ms)
-        return best
+        if best is None or not settings.company or best_x < -20:
+            return best
+        x, x0, touch, terms, d_ms = best
+        more = math.log(total) - x
+        return x + more, x0 + more, touch, (*terms[:2], terms[2] + more, *terms[3:]), d_ms
 
-    def _candidates(self, episode: Episode, item: Item) -> dict[str, tuple[float, float, Touch, tuple[float, ...], int]]:
+    def _candidates(
+        self, episode: Episode, item: Item
+    ) -> dict[str, tuple[float, float, Touch, tuple[float, ...], int]]:
         """Threat id -> its best link, over all anchors of the finding."""
         found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]] = {}
         anchors = (item.asset, *item.anchors) if self.settings.anchors else (item.asset,)
@@ -325,12 +356,13 @@ class LinkEngine:
         for threat_id, (x, x0, touch, _, d_ms) in found.items():
             threat = self.threats[threat_id]
             rank = x + min(0.0, threat.score - settings.watch) / 4
-            if x > settings.join:
+            if x > self._cost(d_ms):
                 joins.append((rank, threat.score, threat_id))
-            elif x0 > settings.join and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
+            elif x0 > self._cost(d_ms) and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
                 companions.append((rank, threat.score, threat_id))
-            elif threat.score >= settings.watch and x >= settings.parent and (parent is None or x > parent[0]):
-                parent = x, threat_id
+            elif threat.score >= settings.watch and x >= settings.parent:
+                if parent is None or (-x, threat_id) < (-parent[0], parent[1]):
+                    parent = x, threat_id
         if joins:
             return self._join(episode, joins, found)
         if companions:
@@ -351,6 +383,14 @@ class LinkEngine:
             threat.parent = parent[1], link
         return Placed(threat, True, (), episode)
 
+    def _cost(self, d_ms: int) -> float:
+        """What a link pays for the followers that were expected by then and did not come."""
+        settings = self.settings
+        if settings.join is not None:
+            return settings.join
+        passed = math.log(1 + d_ms / settings.core_ms) / self._log_span
+        return settings.cost_floor + settings.cost_slope * passed
+
     def _plain_root(self, episode: Episode) -> float:
         return -episode.root_chance - math.log(self.settings.prior_ms / 1000) + episode.evidence
 
@@ -359,7 +399,7 @@ class LinkEngine:
         if episode.evidence >= EVIDENCE["high"] or not self.new_kind_ms:
             return False
         known = self.rates.kinds.get(episode.kind)
-        return known is None or episode.t_ms - known.first_ms < self.new_kind_ms
+        return known is not None and episode.t_ms - known.first_ms < self.new_kind_ms and known.count[0] > NOVEL
 
     def _first(self, ranked: list[tuple[float, float, str]]) -> str:
         """The best by (rank, score), then the older threat."""
@@ -399,9 +439,10 @@ class LinkEngine:
         others.sort(key=lambda one: (-one[0], -one[1], self.threats[one[2]].first_ms, one[2]))
         for _, _, other_id in others:
             x, _, touch, terms, d_ms = found[other_id]
-            if x >= settings.merge and self.threats[other_id].score >= -4:
-                note = _link(touch.episode.id, episode.id, x, terms, d_ms, "merge")
-                chosen, gone = self._merge(chosen, self.threats[other_id], note)
+            other = self.threats[other_id]
+            note = _link(touch.episode.id, episode.id, x, terms, d_ms, "merge")
+            if x >= settings.merge and self._merge_gain(chosen, other, note) >= 0:
+                chosen, gone = self._merge(chosen, other, note)
                 merged.append(gone)
         chosen, adopted = self._adopt(chosen)
         merged += adopted
@@ -448,11 +489,12 @@ class LinkEngine:
         else:
             capped = min(x, settings.link_cap)
             divisor = (1 + same) * math.sqrt(1 + burst[1]) * (1 + crowd / CROWD)
-            plain = capped - settings.join
+            cost = self._cost(d_ms)
+            plain = capped - cost
             tactic = settings.new_tactic if any(one not in threat.tactics for one in episode.tactics) else 0.0
             domain = settings.new_domain if episode.domain not in threat.domains else 0.0
             evidence = episode.evidence if not same or episode.evidence >= CRITICAL else 0.0
-            extra = (-settings.join, capped - x, plain / divisor - plain, tactic, domain, evidence, 0.0, 0.0)
+            extra = (-cost, capped - x, plain / divisor - plain, tactic, domain, evidence, 0.0, 0.0)
         all_terms = terms + extra
         gain = math.fsum(all_terms)
         link = Link(touch.episode.id, episode.id, x, gain, all_terms, d_ms, how)
@@ -469,6 +511,7 @@ class LinkEngine:
 
     def _book(self, threat: ThreatState, episode: Episode, link: Link) -> None:
         """Writes a member down, within the bounds: a flood on one asset cannot push others out."""
+        self.changed_threats.add(threat.id)
         settings, asset = self.settings, episode.place.asset
         threat.kinds[episode.kind] = threat.kinds.get(episode.kind, 0) + 1
         here = threat.crowd[asset] = threat.crowd.get(asset, 0) + 1
@@ -490,9 +533,29 @@ class LinkEngine:
         if touch is not None:
             touch.episode, touch.log_resp, touch.expected = episode, log_resp, expected
             return
-        share = self.ground.reach(asset, episode.t_ms).log_share
-        touch = threat.touches[asset] = Touch(asset, episode, log_resp, share, expected)
+        heard = len(self.rates.heard)
+        share = self._share(asset, episode.t_ms, heard)
+        touch = threat.touches[asset] = Touch(asset, episode, log_resp, share, expected, (episode.t_ms, heard))
         self._near_by(threat.id, touch)
+
+    def _share(self, asset: str, t_ms: int, heard: int) -> dict[str, float]:
+        """ln of each asset's share of a reach; less for classes not among the first `heard` ever heard of."""
+        reach = self.ground.reach(asset, t_ms)
+        known = self._shares.get((asset, heard))
+        if known is not None and known[0] is reach:
+            return known[1]
+        classes = frozenset(self.rates.heard[:heard])
+        place_of = self.ground.place_of
+        kept = {
+            name: weight if place_of(name)[0] in classes else weight * UNHEARD
+            for name, weight in reach.weights.items()
+        }
+        log_total = math.log(math.fsum(kept.values()))
+        share = {name: math.log(weight) - log_total for name, weight in kept.items()}
+        if len(self._shares) >= MAX_SHARES:
+            self._shares.clear()
+        self._shares[asset, heard] = reach, share
+        return share
 
     def _near_by(self, threat_id: str, touch: Touch) -> None:
         for other in touch.log_share:
@@ -552,18 +615,42 @@ class LinkEngine:
                     continue
                 expected = self._expected.get(episode.type, _NOTHING).get(member.type, 0.0)
                 delay = -math.log((d_ms + settings.core_ms) / 1000) - self._norm
-                terms = (expected, self._log_triggered, resp, share, delay, -episode.chance)
+                log_bg = episode.chance
+                if other == asset and d_ms <= settings.burst_ms:
+                    habit = max(self.rates.habit(episode.kind, member.kind, member.t_ms),
+                                self.rates.habit(member.kind, episode.kind, member.t_ms))  # fmt: skip
+                    if habit > 0:
+                        log_bg = math.log(math.exp(log_bg) + habit * 1000 / settings.burst_ms)
+                terms = (expected, self._log_triggered, resp, share, delay, -log_bg)
                 x = math.fsum(terms)
-                if x > limit and (best is None or (-x, episode.t_ms, episode.id) < (-best[0], best[1].t_ms, best[1].id)):
+                if x > limit and (
+                    best is None or (-x, episode.t_ms, episode.id) < (-best[0], best[1].t_ms, best[1].id)
+                ):
                     best = x, episode, terms, d_ms
         if best is None:
             return None
         x, episode, terms, d_ms = best
-        touch = Touch(asset, member, 0.0, {}, {})
+        touch = Touch(asset, member, 0.0, {}, {}, (member.t_ms, 0))
         self._add(threat, episode, x, touch, terms, d_ms, "earlier", touched=episode.place.asset not in threat.touches)
         return episode
 
     # ---- merging and ending -----------------------------------------------------------------------
+
+    def _merge_gain(self, one: ThreatState, other: ThreatState, link: Link) -> float:
+        """What the better of two threats gains by the other: its gains, and a second root that needs a reason.
+
+        A root is a chance of its own. The link that joins the two explains the lesser one as far as it goes.
+        """
+        assert one.root is not None and other.root is not None
+        lesser = min(one.root.gain, other.root.gain)
+        weaker = one if one.score < other.score else other
+        assert weaker.root is not None
+        better_root = max(one.root.gain, other.root.gain) - (one if weaker is other else other).root.gain  # type: ignore[union-attr]
+        return weaker.score - weaker.root.gain + self._root_debt(lesser, link) + better_root
+
+    @staticmethod
+    def _root_debt(root_gain: float, link: Link) -> float:
+        return min(0.0, root_gain + max(0.0, link.x))
 
     def _merge(self, one: ThreatState, other: ThreatState, link: Link) -> tuple[ThreatState, str]:
         """Makes two threats one: gains add, the higher root is kept, the older one's id stays."""
@@ -574,12 +661,14 @@ class LinkEngine:
             kept, lesser = source.root, into.root
         else:
             kept, lesser = into.root, source.root
+        debt = 0.0 if link.how == "adopted" else self._root_debt(lesser.gain, link)
         self._leave(source)
         del self.threats[source.id]
+        self.changed_threats.update((source.id, into.id))
         into.root = kept
-        into.score = kept.gain + gains
+        into.score = kept.gain + gains + debt
         members = {**into.members, **source.members}
-        members[lesser.target] = lesser._replace(gain=0.0, terms=(*lesser.terms[:12], -lesser.gain, lesser.terms[13]))
+        members[lesser.target] = lesser._replace(gain=debt, terms=(*lesser.terms[:12], debt - lesser.gain, lesser.terms[13]))
         into.members = members
         into.episodes.update(source.episodes)
         for episode in source.episodes.values():
@@ -613,6 +702,7 @@ class LinkEngine:
         return into, source.id
 
     def _mark(self, threat: ThreatState) -> None:
+        self.changed_threats.add(threat.id)
         if threat.score >= self.settings.watch and threat.root is not None and len(threat.members) == 1:
             threat.reported = True  # a critical finding by itself
 
@@ -638,6 +728,7 @@ class LinkEngine:
 
     def end(self, threat: ThreatState) -> None:
         """The threat no longer grows."""
+        self.changed_threats.add(threat.id)
         self._leave(threat)
         del self.threats[threat.id]
         self.closed.append(threat)
@@ -650,6 +741,31 @@ class LinkEngine:
             self.end(min(open_, key=lambda one: (one.score, one.last_ms, one.id)))
         else:
             self.end(min(self.threats.values(), key=lambda one: (one.last_ms, one.id)))
+
+    # ---- for state.py -----------------------------------------------------------------------------
+
+    def latest(self, asset: str) -> dict[str, Episode]:
+        """The latest episode of each kind on an asset."""
+        return self._episodes.get(asset, {})
+
+    def recent(self, asset: str) -> list[Episode]:
+        """Latest episodes on an asset, oldest first."""
+        return self._recent.get(asset, [])
+
+    def keep(self, asset: str, latest: dict[str, Episode], recent: list[Episode]) -> None:
+        """Takes back what `latest` and `recent` gave."""
+        self._episodes[asset] = latest
+        self._recent[asset] = recent
+
+    def readmit(self, threat: ThreatState, touches: list[tuple[str, Episode, float, tuple[int, int]]]) -> None:
+        """Takes an open threat back with what it touched: (asset, episode, ln resp, since)."""
+        for asset, episode, log_resp, since in touches:
+            share = self._share(asset, *since)
+            expected = self._expected.get(episode.type, _NOTHING)
+            threat.touches[asset] = Touch(asset, episode, log_resp, share, expected, since)
+            self._near_by(threat.id, threat.touches[asset])
+        self.threats[threat.id] = threat
+        self._await(threat)
 
     def all_threats(self) -> Iterator[ThreatState]:
         """Ended and open ones, by first finding."""

@@ -14,6 +14,7 @@ class SiteGround:
         self.premises = premises
         self.timezone = premises.timezone
         self.table = ReachTable(premises.graph, settings.reach_cut)
+        self._places: dict[str, tuple[str, str]] = {}
 
     def reach(self, asset: str, t_ms: int) -> Reach:
         """Where a cause at an asset can lead."""
@@ -21,7 +22,9 @@ class SiteGround:
 
     def place_of(self, asset: str) -> tuple[str, str]:
         """(class, floor) of an asset; ("unknown", "") for what the site does not know."""
-        node = self.premises.assets.get(asset)
-        if node is None:
-            return "unknown", ""
-        return node.asset_class, self.premises.graph.floor_of(asset, 0)
+        place = self._places.get(asset)
+        if place is None:
+            node = self.premises.assets.get(asset)
+            place = ("unknown", "") if node is None else (node.asset_class, self.premises.graph.floor_of(asset, 0))
+            self._places[asset] = place
+        return place

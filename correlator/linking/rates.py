@@ -27,7 +27,7 @@ Count = list[float]  # [value, time ms]
 class KindState:
     """What is known of a kind: its count, its day, counts by class and floor, what comes along with it."""
 
-    __slots__ = ("count", "first_ms", "groups", "hours", "pairs")
+    __slots__ = ("count", "first_ms", "groups", "hours", "pairs", "recent")
 
     def __init__(self, first_ms: int) -> None:
         self.first_ms = first_ms
@@ -35,12 +35,13 @@ class KindState:
         self.hours: list[float] = [0.0] * 24
         self.groups: dict[str, Count] = {}
         self.pairs: dict[str, Count] = {}
+        self.recent: dict[str, Count] = {}
 
 
 class AssetState:
     """What is known of an asset: counts by kind, its tail, its present burst."""
 
-    __slots__ = ("asset", "burst_bin", "burst_kinds", "burst_ms", "burst_weight", "cls", "floor", "rates", "tail",
+    __slots__ = ("asset", "burst_bin", "burst_kinds", "burst_ms", "cls", "floor", "rates", "tail",
                  "tail_ms")  # fmt: skip
 
     def __init__(self, asset: str, cls: str, floor: str) -> None:
@@ -52,7 +53,6 @@ class AssetState:
         self.tail_ms = 0
         self.burst_ms = -(1 << 60)
         self.burst_bin = -1
-        self.burst_weight = 0.0
         self.burst_kinds: list[str] = []
 
 
@@ -64,15 +64,19 @@ class Rates:
         self.zone = timezone
         self.tau_ms = settings.rate_half_life_ms / math.log(2)
         self.tail_tau_ms = settings.tail_half_life_ms / math.log(2)
+        self.surge_tau_ms = (settings.surge_half_life_ms or HOUR_MS) / math.log(2)
         self.rho = settings.rate_pseudo_ms / 1000
         self.tail_rho = settings.tail_pseudo_ms / 1000
         self.start_ms = -1
+        self.heard: list[str] = []  # classes in the order in which something was first heard of one
+        self.changed_kinds: set[str] = set()
         self.kinds: dict[str, KindState] = {}
         self.assets: dict[str, AssetState] = {}
         self.of_class: dict[str, int] = {}
         self.pairs_kept = 0
         self.dropped = 0
         self.tail: list[float] = [0.0] * BINS
+        self.class_tail: dict[str, list[float]] = {}
         self.tail_ms = 0
         self.hours: list[float] = [0.0] * 24
         self._hour_at: dict[int, int] = {}
@@ -99,11 +103,20 @@ class Rates:
                 hour = self.hour_factor(known, t_ms)
         own = state.rates.get(kind)
         n_own = own[0] * math.exp((own[1] - t_ms) / tau_ms) if own is not None else 0.0
-        rate = (n_kind + rho / ((time + rho) * assets)) / (time * assets + rho)
-        rate = (n_class + rate * rho) / (time * self.of_class[state.cls] + rho)
-        if self.settings.floors:
-            rate = (n_floor + rate * rho) / (time * self.of_class[state.floor] + rho)
-        rate = (n_own + rate * rho) / (time + rho) * hour
+        shape = self.settings.rate_shape
+        if shape:
+            rate = (n_kind + 0.5) / (time * assets + rho)
+            n = self.of_class[state.cls]
+            rate = (n_class + shape) / (time * n + shape / rate)
+            n = self.of_class[state.floor]
+            rate = (n_floor + 2.0) / (time * n + 2.0 / rate) if self.settings.floors else rate
+            rate = (n_own + shape) / (time + shape / rate) * hour
+        else:
+            rate = (n_kind + rho / ((time + rho) * assets)) / (time * assets + rho)
+            rate = (n_class + rate * rho) / (time * self.of_class[state.cls] + rho)
+            if self.settings.floors:
+                rate = (n_floor + rate * rho) / (time * self.of_class[state.floor] + rho)
+            rate = (n_own + rate * rho) / (time + rho) * hour
         return rate, min(-math.log(rate * (time + rho)), self.settings.surprise_cap)
 
     def hour_factor(self, kind: KindState, t_ms: int) -> float:
@@ -148,8 +161,37 @@ class Rates:
         if state.tail:
             above = math.fsum([n for at, n in state.tail.items() if at >= bin_])
             above *= math.exp((state.tail_ms - t_ms) / tau_ms)
-        asset = (above + site * rho / assets) / time
-        return site, max(asset, 1 / (assets * time))
+        shape = self.settings.tail_shape
+        if not shape:
+            asset = (above + site * rho / assets) / time
+            return site, max(asset, 1 / (assets * time))
+        mean = site / assets
+        if self.settings.tail_class:
+            group = self.class_tail.get(state.cls)
+            if group is not None:
+                n = self.of_class[state.cls]
+                of_class = math.fsum(group[bin_:]) * math.exp((self.tail_ms - t_ms) / tau_ms)
+                k = self.settings.tail_class
+                mean = (of_class + k) / ((time - rho) * n + k / mean)
+        return site, (above + shape) / (time - rho + shape / mean)
+
+    def surge(self, state: AssetState, kind: str, t_ms: int) -> float:
+        """Rate per second and asset by which a kind is in spate on this class and floor right now.
+
+        A drill or a detector's bad day makes one kind come everywhere; then one more proves little. The
+        first two of a kind are no spate.
+        """
+        known = self.kinds.get(kind)
+        if known is None:
+            return 0.0
+        most = 0.0
+        for group in (state.cls, state.floor):
+            count = known.recent.get(group)
+            if count is not None:
+                n = count[0] * math.exp((count[1] - t_ms) / self.surge_tau_ms) - 1.0
+                if n > 0:
+                    most = max(most, n / (self.of_class[group] * self.surge_tau_ms / 1000))
+        return most
 
     def habit(self, first: str, then: str, t_ms: int) -> float:
         """How often `then` came in one burst after `first`, of the times that `first` came."""
@@ -167,6 +209,8 @@ class Rates:
     def asset(self, asset: str, cls: str, floor: str) -> AssetState:
         """A new asset's state; it counts as seen from now on."""
         state = self.assets[asset] = AssetState(asset, cls, f"{cls}@{floor}")
+        if cls not in self.of_class:
+            self.heard.append(cls)
         self.of_class[cls] = self.of_class.get(cls, 0) + 1
         self.of_class[state.floor] = self.of_class.get(state.floor, 0) + 1
         return state
@@ -174,11 +218,17 @@ class Rates:
     def count(self, state: AssetState, kind: str, t_ms: int) -> None:
         """Counts an episode, at its onset and once more per gap that it goes on."""
         tau_ms = self.tau_ms
+        self.changed_kinds.add(kind)
         known = self.kinds.get(kind)
         if known is None:
             known = self.kinds[kind] = KindState(t_ms)
         _add(known.count, 1.0, t_ms, tau_ms)
         for group in (state.cls, state.floor):
+            recent = known.recent.get(group)
+            if recent is None:
+                known.recent[group] = [1.0, float(t_ms)]
+            else:
+                _add(recent, 1.0, t_ms, self.surge_tau_ms)
             count = known.groups.get(group)
             if count is None:
                 known.groups[group] = [1.0, float(t_ms)]
@@ -211,6 +261,7 @@ class Rates:
 
     def pair(self, first: str, then: str, t_ms: int, times: float) -> None:
         """Counts an ordered pair of kinds as a habit."""
+        self.changed_kinds.add(first)
         pairs = self.kinds[first].pairs
         count = pairs.get(then)
         if count is None:
@@ -223,8 +274,14 @@ class Rates:
         if (t_ms - self.tail_ms) / tau_ms > REBASE:
             factor = math.exp((self.tail_ms - t_ms) / tau_ms)
             self.tail = [n * factor for n in self.tail]
+            self.class_tail = {cls: [n * factor for n in tail] for cls, tail in self.class_tail.items()}
             self.tail_ms = t_ms
-        self.tail[bin_] = max(0.0, self.tail[bin_] + times * math.exp((t_ms - self.tail_ms) / tau_ms))
+        weight = times * math.exp((t_ms - self.tail_ms) / tau_ms)
+        self.tail[bin_] = max(0.0, self.tail[bin_] + weight)
+        group = self.class_tail.get(state.cls)
+        if group is None:
+            group = self.class_tail[state.cls] = [0.0] * BINS
+        group[bin_] = max(0.0, group[bin_] + weight)
         if (t_ms - state.tail_ms) / tau_ms > REBASE:
             factor = math.exp((state.tail_ms - t_ms) / tau_ms)
             state.tail = {at: n * factor for at, n in state.tail.items()}

@@ -18,6 +18,15 @@ class LinkingSettings(BaseModel):
     tail_half_life_ms: int = Field(default=2 * DAY_MS, gt=0, description="half-life of the tail of surprises")
     rate_pseudo_ms: int = Field(default=DAY_MS, gt=0, description="pseudo time of base rates")
     tail_pseudo_ms: int = Field(default=6 * HOUR_MS, gt=0, description="pseudo time of the tail")
+    rate_shape: float = Field(default=0.5, ge=0, description="the same for rates of a kind")
+    company: bool = True
+    emitting: bool = True
+    tail_shape: float = Field(
+        default=0.5, ge=0, description="how alike assets are in their tails (shape of a gamma prior)"
+    )
+    tail_class: float = Field(default=2.0, ge=0, description="the same for assets of one class; 0: classes are alike")
+    expected_cap: float = Field(default=1.5, ge=0, description="most that typed rules add")
+    surge_half_life_ms: int = Field(default=30 * MINUTE_MS, ge=0, description="memory of a kind's spate; 0: off")
     surprise_cap: float = Field(default=6.0, gt=0, description="all first-evers share one class")
     hours: bool = Field(default=True, description="rates follow the time of day, by the wall clock of the site")
     floors: bool = Field(default=True, description="rates are shared within a class on one floor before the class")
@@ -27,12 +36,14 @@ class LinkingSettings(BaseModel):
     reach_cut: float = Field(default=0.01, gt=0, lt=1, description="smallest product of weights that is still a path")
     triggered: float = Field(default=3.0, gt=0, description="further moments a real step is expected to trigger")
     predicted: float = Field(default=0.7, ge=0, lt=1, description="part of the consequences that typed rules predict")
-    join: float = Field(default=1.5, description="a link joins above this; also its cost")
+    join: float | None = Field(default=None, description="fixed cost")
+    cost_floor: float = 0.5
+    cost_slope: float = 2.5
     link_cap: float = Field(default=8.0, gt=0, description="most that one link is worth")
     merge: float = Field(default=2.0, description="a second threat within this of a finding is merged")
     adopt: float = Field(default=2.0, description="a young threat with this much of its own follows its parent")
     parent: float = Field(default=-4.0, description="weakest link to a reported threat that is remembered as parent")
-    open_from: float = Field(default=-7.0, description="weakest root that opens a threat")
+    open_from: float = Field(default=-14.0, description="weakest root that opens a threat")
     prior_ms: int = Field(default=30 * DAY_MS, gt=0, description="one composite threat in this time is the prior")
     watch: float = Field(default=4.0, description="reported from this score")
     threat: float = Field(default=8.0, description="alerted from this score")

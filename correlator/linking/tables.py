@@ -37,13 +37,13 @@ class LinkTables:
             return threat_type
         return self.type_of.get(kind) or self.type_of.get(kind.replace("-", ".").replace("_", ".", 1), "")
 
-    def expected(self, predicted: float) -> dict[str, dict[str, float]]:
+    def expected(self, predicted: float, cap: float) -> dict[str, dict[str, float]]:
         """threat type f -> threat type g -> nats that g is more expected after f than without it."""
         typed = list(self.type_of.values())
         table: dict[str, dict[str, float]] = {}
         for first, following in self.leads_to.items():
             size = sum(one in following for one in typed)
-            hit = math.log(predicted * len(typed) / size + 1 - predicted) if size else 0.0
+            hit = min(cap, math.log(predicted * len(typed) / size + 1 - predicted)) if size else 0.0
             never = self.never.get(first, frozenset())
             table[first] = {
                 then: NEVER if then in never else hit if then in following else math.log(1 - predicted)

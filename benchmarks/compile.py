@@ -28,6 +28,10 @@ MODULES = (
     "correlator/matching/sorter.py",
     "correlator/matching/edges.py",
     "correlator/matching/select.py",
+    "correlator/matching/plan.py",
+    "correlator/matching/deadlines.py",
+    "correlator/matching/episodes.py",
+    "correlator/matching/general.py",
     "correlator/matching/matcher.py",
 )
 MARK = "compiled-from"

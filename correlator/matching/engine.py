@@ -21,6 +21,7 @@ from correlator.matching.edges import EdgeStage
 from correlator.matching.matcher import Matcher
 from correlator.matching.plan import compile_rules
 from correlator.matching.records import EngineSettings, Outputs, Record
+from correlator.matching.snapshot import Written
 from correlator.matching.sorter import Sorter
 from correlator.rules.syntax import RuleSet
 
@@ -80,7 +81,7 @@ class Engine:
         self.outputs = Outputs()
         self.folded = 0
         self.repeated_records = 0
-        self.written_episodes: set[str] = set()  # what `changes` has told so far
+        self.written: Written | None = None  # what `changes` has told so far
         # What folding failed at three times, by FoldFailed.at: such an event is rejected, not folded.
         self.poisoned: frozenset[str] = frozenset()
         if self.settings.track_changes:
@@ -167,7 +168,7 @@ class Engine:
             "state_unchanged": self.edges.unchanged,
             "groups_dropped": sum(keyspace.dropped for keyspace in keyspaces),
             "groups_refused": sum(keyspace.refused for keyspace in keyspaces),
-            "window_events_dropped": self.matcher.dropped_window_events,
+            "window_events_dropped": self.matcher.episodes.dropped_window_events,
         }
 
     # ---- deciding ------------------------------------------------------------------------------
@@ -175,12 +176,13 @@ class Engine:
     def _decide(self, before_ms: int, last: bool = False) -> None:
         """Folds waiting events and deadlines in order of time, up to a time."""
         sorter, matcher = self.sorter, self.matcher
-        while sorter.times and sorter.times[0] < before_ms:
-            order_ms = sorter.times[0]
-            if (matcher.timers and matcher.timers[0][0] < order_ms) or self.sink is not None:
+        times, poisoned = sorter.times, self.poisoned
+        while times and times[0] < before_ms:
+            order_ms = times[0]
+            if self.sink is not None or -1 < matcher.next_deadline_ms() < order_ms:
                 self._deadlines(order_ms)
             for event in sorter.pop():
-                if self.poisoned and event.id in self.poisoned:
+                if poisoned and event.id in poisoned:
                     self.outputs.rejects.append(engine_error(event))
                     continue
                 try:
@@ -192,7 +194,7 @@ class Engine:
                 matcher.end_of_input()
                 self._hand_out()
             else:
-                matcher.ending = True
+                matcher.general.ending = True
                 self._deadlines(before_ms)
         else:
             self._deadlines(before_ms)
@@ -241,13 +243,13 @@ class Engine:
                     self.sink.seen(event, enriched)
                 if notable or settings.enriched == "all" or hits:
                     self.outputs.enriched.append(enriched)
-        if self.matcher.out:
+        if self.matcher.episodes.out:
             self._hand_out()
         if self.places is not None:
             self.places.observe(event)
 
     def _hand_out(self) -> None:
-        out = self.matcher.out
+        out = self.matcher.episodes.out
         if not out:
             return
         self.outputs.matches.extend(out)
@@ -267,7 +269,7 @@ class Engine:
         if kinds is not None and event.kind not in kinds and "kind" not in event.attributes:
             return
         for number in self.plan.critical.hits(event):
-            self.outputs.matches.append(self.matcher.single(number, event, early=True))
+            self.outputs.matches.append(self.matcher.episodes.single(number, event, early=True))
 
     def _enrich(self, event: Event, hits: list[int]) -> EnrichedEvent:
         rules = tuple([self.plan.producers[number].key for number in hits])

@@ -47,13 +47,14 @@ class Slot:
         self.producers = producers
         self.capture = capture
         self.horizon = 0  # positions older than this behind the newest are of no use
-        self.counts: list[tuple[int, int, int, Rule]] = []  # (k, span, rule index, rule), smallest k first
-        self.distincts: list[Rule] = []
-        self.pairs: list[tuple[int, int, int, Rule]] = []  # (span, the other slot, rule index, rule)
-        self.alls: list[tuple[int, Callable[[list[int]], tuple[int, ...]], int, Rule]] = []  # picks the other slots
-        # (span, slot of the first step, slots of the steps before this one going back, rule index, rule)
-        self.ordered_last: list[tuple[int, int, tuple[int, ...], int, Rule]] = []
-        self.ordered_rest: list[Rule] = []
+        # Each with the rule's place in `Cell.dues` first, its span second.
+        self.counts: list[tuple[int, int, int, Rule]] = []  # k
+        self.distincts: list[tuple[int, int, int, Rule]] = []  # k
+        self.pairs: list[tuple[int, int, int, Rule]] = []  # the other slot
+        self.alls: list[tuple[int, int, Callable[[list[int]], tuple[int, ...]], Rule]] = []  # picks the other slots
+        self.ordered_last: list[tuple[int, int, int, Rule]] = []  # slot of the first step
+        self.ordered_rest: list[tuple[int, int, int, Rule]] = []  # slot of the first step
+        self.inline: set[int] = set()  # indexes of the rules above
         self.general: list[Rule] = []
         self.lean = True  # a first entry alone can decide nothing
 
@@ -66,11 +67,13 @@ class Keyspace:
         self.index = index
         self.names = names
         self.slots: list[Slot] = []
+        self.no_dues: list[int] = []  # `Cell.dues` of a group without episodes, never written to
         self.cells: dict[str, Any] = {}
         self.horizon = 0
         self.idle_rules = False  # some rule keeps its groups until group_idle
         self.dropped = 0
         self.refused = 0
+        self.dirty: set[str] | None = None  # groups that changed since the last look, None if nobody looks
         self.sweep_at_ms = -1
         self.id = ""
 
@@ -110,6 +113,7 @@ class Rule:
 
     def __init__(self, index: int, rule: CorrelationRule, keyspace: Keyspace) -> None:
         self.index = index
+        self.place = -1  # in `Cell.dues`, of a rule decided inline
         self.key = rule.head.key
         self.rule = rule
         self.keyspace = keyspace
@@ -118,6 +122,7 @@ class Rule:
         self.slots: list[Slot] = []  # one per listed rule (counts: one pooled), in order
         self.steps: list[int] = []  # per step of the chain: how `where` operands count it
         self.seq: list[int] = []  # per step of the chain: slot index
+        self.back: tuple[int, ...] = ()  # slot indexes of the steps before the last, going back
         self.slot_steps: dict[int, list[int]] = {}  # slot index -> the steps its events can stand at
         self.negative_steps: list[int] = []  # per negative rule: its step
         self.step_count = 0
@@ -390,39 +395,39 @@ def _slot(keyspace: Keyspace, producers: frozenset[str], capture: Capture, horiz
 def _register(compiled: Rule) -> None:
     """Enters a rule where its slots look for it, by the way it is decided."""
     slots = [compiled.keyspace.slots[index] for index in compiled.slot_set]
+    if compiled.form == "general":
+        for slot in slots:
+            slot.general.append(compiled)
+            slot.lean = False
+        return
+    place, span = len(compiled.keyspace.no_dues), compiled.span
+    compiled.place = place
+    compiled.keyspace.no_dues.append(-1)
+    for slot in slots:
+        slot.inline.add(compiled.index)
+    alone_decides = len(compiled.seq or slots) < 2
     if compiled.form == "count":
-        slots[0].counts.append((compiled.k, compiled.span, compiled.index, compiled))
-        slots[0].counts.sort(key=lambda one: (one[0], one[2]))
-        if compiled.k < 2:
-            slots[0].lean = False
+        slots[0].counts.append((place, span, compiled.k, compiled))
+        slots[0].counts.sort(key=lambda one: (one[2], one[0]))
+        alone_decides = compiled.k < 2
     elif compiled.form == "distinct":
-        slots[0].distincts.append(compiled)
-        slots[0].lean = False
+        slots[0].distincts.append((place, span, compiled.k, compiled))
     elif compiled.form == "all":
         for slot in slots:
             others = [other.index for other in slots if other is not slot]
             if len(others) == 1:
-                slot.pairs.append((compiled.span, others[0], compiled.index, compiled))
+                slot.pairs.append((place, span, others[0], compiled))
             else:
                 # Alone, a slot looks at itself twice: its newest entry is the one that just came.
-                picked = others or [slot.index, slot.index]
-                slot.alls.append((compiled.span, itemgetter(*picked), compiled.index, compiled))
-            if not others:
-                slot.lean = False
-    elif compiled.form == "ordered":
-        last = compiled.seq[-1]
-        for slot in slots:
-            if slot.index == last:
-                back = tuple(reversed(compiled.seq[:-1]))
-                slot.ordered_last.append((compiled.span, compiled.seq[0], back, compiled.index, compiled))
-            else:
-                slot.ordered_rest.append(compiled)
-            if len(compiled.seq) < 2:
-                slot.lean = False
+                slot.alls.append((place, span, itemgetter(*(others or [slot.index] * 2)), compiled))
     else:
+        first = compiled.seq[0]
+        compiled.back = tuple(reversed(compiled.seq[:-1]))
         for slot in slots:
-            slot.general.append(compiled)
-            slot.lean = False
+            into = slot.ordered_last if slot.index == compiled.seq[-1] else slot.ordered_rest
+            into.append((place, span, first, compiled))
+    if alone_decides:
+        slots[0].lean = False
 
 
 def _slots_of(tree: Any, rules: tuple[str, ...]) -> Any:

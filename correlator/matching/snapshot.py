@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from correlator.errors import StateRefused
-from correlator.matching.matcher import ANCHOR, CLOSE, WINDOW_END, held_ms
+from correlator.matching.deadlines import ANCHOR, WINDOW_END
+from correlator.matching.episodes import FOREVER, floor_of, held_ms
 from correlator.matching.shapes import Metric
 from correlator.matching.state import Anchor, Cell, Episode, Tumble, Window
 
 if TYPE_CHECKING:
     from correlator.matching.engine import Engine
-    from correlator.matching.plan import Keyspace
+    from correlator.matching.plan import Keyspace, Rule
 
 VERSION: Final = "1"
 
@@ -30,18 +31,41 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder().decode
 
 
+class Written:
+    """What `changes` has told so far of groups and episodes: who refers to which episodes.
+
+    users: episode id -> how many told groups and episodes refer to it. At none its entry is deleted.
+    """
+
+    def __init__(self) -> None:
+        self.cells: dict[tuple[int, str], frozenset[str]] = {}
+        self.episodes: dict[str, frozenset[str]] = {}
+        self.users: dict[str, int] = {}
+
+    def refer(self, before: frozenset[str], now: frozenset[str], unused: list[str]) -> None:
+        """References of one group or episode changed; ids that nobody refers to go to `unused`."""
+        for one in now - before:
+            self.users[one] = self.users.get(one, 0) + 1
+        for one in before - now:
+            left = self.users[one] - 1
+            self.users[one] = left
+            if not left:
+                unused.append(one)
+
+
 def track(engine: Engine) -> None:
     """Starts to note what changes."""
     engine.sorter.dirty = set()
     engine.edges.dirty = set()
     engine.early_edges.dirty = set()
-    engine.matcher.dirty_cells = set()
-    engine.written_episodes = set()
+    for keyspace in engine.plan.keyspaces:
+        keyspace.dirty = set()
+    engine.matcher.episodes.dirty = set()
+    engine.written = Written()
 
 
 def entries(engine: Engine) -> list[tuple[str, bytes]]:
     """All entries, sorted by key."""
-    _identified(engine)
     found: dict[str, bytes] = {f"{VERSION}/engine": _engine_entry(engine)}
     for key in engine.sorter.entry_keys():
         value = engine.sorter.entry(key)
@@ -55,18 +79,24 @@ def entries(engine: Engine) -> list[tuple[str, bytes]]:
     episodes: dict[str, Episode] = {}
     for keyspace in engine.plan.keyspaces:
         for key, cell in keyspace.cells.items():
-            found[_cell_key(keyspace, key)] = _cell_entry(cell, episodes)
-    for episode_id, value in _episode_entries(engine, episodes).items():
-        found[f"{VERSION}/episode/{episode_id}"] = value
+            episodes.update(_cell_episodes(engine, cell))
+            found[_cell_key(keyspace, key)] = _cell_entry(cell)
+    todo = list(episodes.values())
+    while todo:
+        episode = todo.pop()
+        found[_episode_key(episode.id)] = _episode_entry(engine, episode)
+        for one in _episode_refers(episode):
+            if one.id not in episodes:
+                episodes[one.id] = one
+                todo.append(one)
     return sorted(found.items())
 
 
 def changes(engine: Engine) -> list[tuple[str, bytes | None]]:
-    """Entries changed since the last call, sorted by key; None deletes."""
-    matcher, sorter = engine.matcher, engine.sorter
-    if matcher.dirty_cells is None or sorter.dirty is None:
+    """Entries changed since the last call, sorted by key; None deletes. It costs what changed, not what is kept."""
+    sorter = engine.sorter
+    if engine.written is None or sorter.dirty is None:
         raise ValueError("changes() needs the setting track_changes")
-    _identified(engine)
     found: dict[str, bytes | None] = {f"{VERSION}/engine": _engine_entry(engine)}
     for key in sorter.dirty:
         found[f"{VERSION}/{key}"] = sorter.entry(key)
@@ -76,30 +106,46 @@ def changes(engine: Engine) -> list[tuple[str, bytes | None]]:
         for key in stage.dirty:
             found[f"{VERSION}/{name}/{key}"] = stage.entry(key)
         stage.dirty.clear()
-    keyspaces = engine.plan.keyspaces
-    for index, key in matcher.dirty_cells:
-        keyspace = keyspaces[index]
-        cell = keyspace.cells.get(key)
-        found[_cell_key(keyspace, key)] = None if cell is None else _cell_entry(cell, {})
-    touched = {(keyspaces[index], key) for index, key in matcher.dirty_cells}
-    matcher.dirty_cells.clear()
-    # Episodes: those of touched groups are written; those nobody needs any more are deleted.
-    alive: dict[str, Episode] = {}
-    for keyspace in keyspaces:
-        for cell in keyspace.cells.values():
-            _cell_episodes(cell, alive)
-    every = _with_inner(engine, alive)
-    fresh: dict[str, Episode] = {}
-    for keyspace, key in touched:
-        _cell_episodes(keyspace.cells.get(key), fresh)
-    written = engine.written_episodes
-    for episode_id in written - every.keys():
-        found[f"{VERSION}/episode/{episode_id}"] = None
-    for episode_id, episode in every.items():
-        if episode_id in fresh or episode_id not in written or episode.waiting or not episode.open:
-            found[f"{VERSION}/episode/{episode_id}"] = _episode_entry(episode)
-    engine.written_episodes = set(every)
+    _changed_groups(engine, engine.written, found)
     return sorted(found.items())
+
+
+def _changed_groups(engine: Engine, written: Written, found: dict[str, bytes | None]) -> None:
+    """Groups that changed; episodes that changed or that a group or episode newly refers to; what nobody needs."""
+    unused: list[str] = []
+    todo: dict[str, Episode] = {}
+    for keyspace in engine.plan.keyspaces:
+        assert keyspace.dirty is not None
+        for key in keyspace.dirty:
+            cell = keyspace.cells.get(key)
+            episodes = _cell_episodes(engine, cell)
+            found[_cell_key(keyspace, key)] = None if cell is None else _cell_entry(cell)
+            place = (keyspace.index, key)
+            now = frozenset(episodes)
+            written.refer(written.cells.pop(place, NOBODY), now, unused)
+            if now:
+                written.cells[place] = now
+                todo.update((name, one) for name, one in episodes.items() if name not in written.episodes)
+        keyspace.dirty.clear()
+    dirty = engine.matcher.episodes.dirty
+    assert dirty is not None
+    todo.update((one.id, one) for one in dirty if written.users.get(one.id) or one.id in written.episodes)
+    dirty.clear()
+    while todo:
+        _, episode = todo.popitem()
+        found[_episode_key(episode.id)] = _episode_entry(engine, episode)
+        refers = {one.id: one for one in _episode_refers(episode)}
+        now = frozenset(refers)
+        before = written.episodes.get(episode.id, NOBODY)
+        written.episodes[episode.id] = now
+        written.refer(before, now, unused)
+        todo.update((name, one) for name, one in refers.items() if name not in written.episodes)
+    while unused:
+        name = unused.pop()
+        if written.users.get(name) == 0:
+            del written.users[name]
+            found[_episode_key(name)] = None
+            written.refer(written.episodes.pop(name), NOBODY, unused)
 
 
 def restore(engine: Engine, given: list[tuple[str, bytes]]) -> None:
@@ -136,26 +182,39 @@ def restore(engine: Engine, given: list[tuple[str, bytes]]) -> None:
         episode = episodes[raw[0]]
         episode.inner = [episodes[one] for one in raw[-2]]
         episode.waiting = [episodes[one] for one in raw[-1]]
-    timers: list[tuple[int, int, int, Any]] = []
     cells.sort(key=lambda one: one[2][0])
     for keyspace, group, raw in cells:
-        keyspace.cells[group] = _read_cell(engine, keyspace, group, raw, episodes, timers)
-    engine.matcher.restore_timers(timers)
-    engine.written_episodes = set(episodes)
+        cell = keyspace.cells[group] = _read_cell(engine, keyspace, group, raw, episodes)
+        if engine.written is not None:
+            now = frozenset(_cell_episodes(engine, cell))
+            if now:
+                engine.written.cells[(keyspace.index, group)] = now
+                engine.written.refer(NOBODY, now, [])
+    if engine.written is not None:
+        for episode in episodes.values():
+            now = engine.written.episodes[episode.id] = frozenset(one.id for one in _episode_refers(episode))
+            engine.written.refer(NOBODY, now, [])
+
+
+NOBODY: Final[frozenset[str]] = frozenset()
 
 
 def _cell_key(keyspace: Keyspace, key: str) -> str:
     return f"{VERSION}/cell/{keyspace.id}/{key}"
 
 
+def _episode_key(episode_id: str) -> str:
+    return f"{VERSION}/episode/{episode_id}"
+
+
 def _engine_entry(engine: Engine) -> bytes:
-    matcher, sorter = engine.matcher, engine.sorter
+    matcher, sorter, deadlines = engine.matcher, engine.sorter, engine.matcher.deadlines
     return _pack([
-        engine.plan.hash, matcher.now_ms, matcher.now_n, matcher.serial, matcher.started,
+        engine.plan.hash, deadlines.now_ms, deadlines.now_n, deadlines.serial, matcher.started,
         sorted(engine.promised.items()), sorted(engine.spans.items()),
         [sorter.released_ms, sorter.forget_at_ms, sorter.duplicates, sorter.numbered, sorter.late, sorter.too_late,
          sorter.clock_regress, engine.edges.seeded, engine.edges.unchanged, engine.folded, engine.repeated_records,
-         matcher.dropped_window_events],
+         matcher.episodes.dropped_window_events],
         [[keyspace.id, keyspace.dropped, keyspace.refused] for keyspace in engine.plan.keyspaces],
     ])  # fmt: skip
 
@@ -164,13 +223,13 @@ def _restore_engine(engine: Engine, raw: list[Any]) -> None:
     plan_hash, now_ms, now_n, serial, started, promised, spans, counts, keyspaces = raw
     if plan_hash != engine.plan.hash:
         raise StateRefused("this state was written under other rules; start from the log, or restore with those rules")
-    matcher, sorter = engine.matcher, engine.sorter
-    matcher.now_ms, matcher.now_n, matcher.serial, matcher.started = now_ms, now_n, serial, started
+    matcher, sorter, deadlines = engine.matcher, engine.sorter, engine.matcher.deadlines
+    deadlines.now_ms, deadlines.now_n, deadlines.serial, matcher.started = now_ms, now_n, serial, started
     engine.promised = dict(promised)
     engine.spans = dict(spans)
     (sorter.released_ms, sorter.forget_at_ms, sorter.duplicates, sorter.numbered, sorter.late, sorter.too_late,
      sorter.clock_regress, engine.edges.seeded, engine.edges.unchanged, engine.folded, engine.repeated_records,
-     matcher.dropped_window_events) = counts  # fmt: skip
+     matcher.episodes.dropped_window_events) = counts  # fmt: skip
     counted = {keyspace_id: (dropped, refused) for keyspace_id, dropped, refused in keyspaces}
     for keyspace in engine.plan.keyspaces:
         keyspace.dropped, keyspace.refused = counted.get(keyspace.id, (0, 0))
@@ -179,20 +238,9 @@ def _restore_engine(engine: Engine, raw: list[Any]) -> None:
 # ---- groups ------------------------------------------------------------------------------------
 
 
-def _identified(engine: Engine) -> None:
-    """Episodes get their ids when they are first told; state tells them all."""
-    matcher = engine.matcher
-    for keyspace in engine.plan.keyspaces:
-        for cell in keyspace.cells.values():
-            if type(cell) is Cell and cell.eps is not None:
-                for index, episode in cell.eps.items():
-                    matcher.identify(episode, engine.plan.rules[index], cell)
-
-
-def _cell_entry(cell: Any, episodes: dict[str, Episode]) -> bytes:
+def _cell_entry(cell: Any) -> bytes:
     if type(cell) is tuple:
         return _pack([cell[1], list(cell)])
-    _cell_episodes(cell, episodes)
     windows = [
         None if window is None else [
             window.pos, window.ids, _vals(window), window.base, window.last, window.prune_at,
@@ -226,15 +274,12 @@ def _vals(window: Window) -> Any:
     return [[value, None if inner is None else inner.id, taken] for value, inner, taken in window.vals]
 
 
-def _read_cell(
-    engine: Engine, keyspace: Keyspace, key: str, raw: list[Any], episodes: dict[str, Episode],
-    timers: list[tuple[int, int, int, Any]],
-) -> Any:  # fmt: skip
+def _read_cell(engine: Engine, keyspace: Keyspace, key: str, raw: list[Any], episodes: dict[str, Episode]) -> Any:
     if raw[1] is not None:
         slot, position, event_id = raw[1]
         return (slot, position, event_id)
     born, _, touched, windows, open_ids, extras = raw
-    cell = Cell(len(keyspace.slots), born)
+    cell = Cell(len(keyspace.slots), keyspace.no_dues, born)
     cell.touched = touched
     for index, one in enumerate(windows):
         if one is None:
@@ -252,15 +297,20 @@ def _read_cell(
         window.vals = vals
         cell.wins[index] = window
         cell.lasts[index] = window.last
-    rules = engine.plan.rules
+    rules, deadlines = engine.plan.rules, engine.matcher.deadlines
     if open_ids:
         cell.eps = {}
         for index, episode_id in open_ids.items():
             episode = cell.eps[index] = episodes[episode_id]
             rule = rules[index]
+            if _holding(episode, rule):
+                if cell.dues is keyspace.no_dues:
+                    cell.dues = cell.dues.copy()
+                episode.floor = floor_of(rule, cell, FOREVER)
+                cell.dues[rule.place] = episode.floor + rule.span
             # A metric's end is looked for from the start again: what is known of it changes nothing told.
             due_ms = episode.opened_ms if rule.shape == "metric" and not rule.tumble else held_ms(episode, rule)
-            timers.append((due_ms + rule.span_ms, episode.serial, CLOSE, episode))
+            deadlines.put_end(due_ms + rule.span_ms, episode)
     for index, extra in extras.items():
         if cell.extras is None:
             cell.extras = {}
@@ -275,7 +325,7 @@ def _read_cell(
             tumble.inner = [episodes[one] for one in extra[8]]
             tumble.group, tumble.fields = extra[9], extra[10]
             cell.extras[index] = tumble
-            timers.append((tumble.end_ms, tumble.serial, WINDOW_END, (rule, key)))
+            deadlines.put(tumble.end_ms, tumble.serial, WINDOW_END, (rule, key))
         else:
             pending = cell.extras[index] = []
             for one in extra[1]:
@@ -287,7 +337,7 @@ def _read_cell(
                     None if taken is None else _read_taken(taken) for taken in one[10]
                 ]  # fmt: skip
                 pending.append(anchor)
-                timers.append((anchor.due_ms, anchor.serial, ANCHOR, (rule, key, anchor)))
+                deadlines.put(anchor.due_ms, anchor.serial, ANCHOR, (rule, key, anchor))
     return cell
 
 
@@ -298,12 +348,16 @@ def _read_taken(captured: list[Any]) -> tuple[Any, ...]:
 # ---- episodes ----------------------------------------------------------------------------------
 
 
-def _cell_episodes(cell: Any, found: dict[str, Episode]) -> None:
-    """The episodes that a group refers to."""
+def _cell_episodes(engine: Engine, cell: Any) -> dict[str, Episode]:
+    """The episodes that a group refers to, by id; open ones get their ids when they are first told, here or there."""
+    found: dict[str, Episode] = {}
     if type(cell) is not Cell:
-        return
-    for episode in (cell.eps or {}).values():
-        found[episode.id] = episode
+        return found
+    if cell.eps is not None:
+        for index, episode in cell.eps.items():
+            if not episode.id:
+                engine.matcher.episodes.identify(episode, engine.plan.rules[index], cell)
+            found[episode.id] = episode
     for window in cell.wins:
         if window is not None and window.vals and type(window.vals[0]) is tuple:
             for _, inner, _ in window.vals:
@@ -314,24 +368,17 @@ def _cell_episodes(cell: Any, found: dict[str, Episode]) -> None:
             found.update((inner.id, inner) for inner in extra.inner)
         elif type(extra) is list:
             found.update((inner.id, inner) for one in extra for inner in one.inner)
+    return found
 
 
-def _with_inner(engine: Engine, found: dict[str, Episode]) -> dict[str, Episode]:
-    """With all they refer to: inner episodes, and outer ones that wait for them."""
-    every: dict[str, Episode] = {}
-    todo = list(found.values())
-    while todo:
-        episode = todo.pop()
-        if episode.id in every:
-            continue
-        every[episode.id] = episode
-        todo.extend(episode.inner)
-        todo.extend(episode.waiting)
-    return every
+def _episode_refers(episode: Episode) -> list[Episode]:
+    """What an episode refers to: inner episodes, and outer ones that wait for it."""
+    return [*episode.inner, *episode.waiting]
 
 
-def _episode_entries(engine: Engine, found: dict[str, Episode]) -> dict[str, bytes]:
-    return {episode_id: _episode_entry(episode) for episode_id, episode in _with_inner(engine, found).items()}
+def _holding(episode: Episode, rule: Rule) -> bool:
+    """Whether floor, last_pos and value follow from the windows (`correlator.matching.episodes`)."""
+    return rule.place >= 0 and episode.open and not episode.gap
 
 
 _PLAIN: Final = (
@@ -342,13 +389,20 @@ _PLAIN: Final = (
 )  # fmt: skip
 
 
-def _episode_entry(episode: Episode) -> bytes:
+def _episode_entry(engine: Engine, episode: Episode) -> bytes:
     plain = [getattr(episode, name) for name in _PLAIN]
+    if _holding(episode, engine.plan.rules[episode.rule]):
+        for place in _FOLLOWS:
+            plain[place] = None
     return _pack([*plain, [one.id for one in episode.inner], [one.id for one in episode.waiting]])
+
+
+_FOLLOWS: Final = tuple(_PLAIN.index(name) for name in ("floor", "last_pos", "value"))
 
 
 def _read_episode(raw: list[Any]) -> Episode:
     episode = Episode(raw[1], raw[2], 0, 0)
     for name, value in zip(_PLAIN, raw, strict=False):
-        setattr(episode, name, value)
+        if value is not None:
+            setattr(episode, name, value)
     return episode

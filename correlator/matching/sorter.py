@@ -7,7 +7,7 @@ own), never of how the log was packed or ticked, so equal logs give equal marks.
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Final
 
@@ -171,7 +171,6 @@ class Sorter:
             events = _unpack_events(value)
             self.buckets[at] = events
             heappush(self.times, at)
-            heapify(self.times)
             self.waiting += len(events)
         else:
             pairs = _unpack_seen(value)

@@ -22,8 +22,8 @@ class Window:
     vals     captured values, or the inner episodes of a chained slot; None where nothing is captured
     newest   value -> absolute index of its newest entry, ordered by recency (distinct counts only)
     again    1 where the entry's value was seen again later
-    heads    per distinct-count rule of the slot: absolute index of the first entry in its window, and
-             the number of distinct values from there
+    heads    per distinct-count rule of the slot: absolute index of an entry no later than the first in its
+             window, and the number of distinct values from there
     """
 
     __slots__ = ("again", "base", "heads", "ids", "last", "newest", "pos", "prune_at", "vals")
@@ -39,23 +39,45 @@ class Window:
         self.again: bytearray | None = None
         self.heads: list[int] | None = None
 
+    def drop(self, cut: int) -> None:
+        """Forgets the first entries."""
+        if self.newest is not None and self.again is not None and self.heads is not None and self.vals is not None:
+            heads, again = self.heads, self.again
+            for place in range(0, len(heads), 2):
+                behind = max(heads[place] - self.base, 0)
+                if behind < cut:
+                    heads[place + 1] -= again.count(0, behind, cut)
+                    heads[place] = self.base + cut
+            for place in range(cut):
+                if not again[place]:
+                    del self.newest[self.vals[place]]
+            del again[:cut]
+        del self.pos[:cut]
+        del self.ids[:cut]
+        if self.vals is not None:
+            del self.vals[:cut]
+        self.base += cut
+
 
 @final
 class Cell:
     """One group of a keyspace: a window per slot, its open episodes and the extras of a few rules.
 
     lasts    per slot: position of the newest entry, -1 if there never was one
+    dues     per rule decided inline (`Rule.place`): -1 while it has no episode or one with a gap, else a
+             position up to which it is known to hold; looked up anew only once that has passed
     born     position of its first event
     touched  position of its last event
     eps      rule index -> open episode
     extras   rule index -> running metric, pending anchors or consecutive window
     """
 
-    __slots__ = ("born", "eps", "extras", "lasts", "touched", "wins")
+    __slots__ = ("born", "dues", "eps", "extras", "lasts", "touched", "wins")
 
-    def __init__(self, slots: int, born: int) -> None:
+    def __init__(self, slots: int, dues: list[int], born: int) -> None:
         self.wins: list[Window | None] = [None] * slots
         self.lasts: list[int] = [-1] * slots
+        self.dues = dues  # shared by all groups of the keyspace until the first episode opens
         self.eps: dict[int, Episode] | None = None
         self.extras: dict[int, Any] | None = None
         self.born = born
@@ -69,7 +91,12 @@ class Episode:
     hold_ms   last instant at which the condition is known to hold without further events; for the shapes
               decided inline it follows from `floor`, the position of the event whose expiry ends it
     gap       an event came while the condition did not hold: the next one that holds looks back
-    last_pos  position up to which members have been taken
+    due_ms    when its end is looked for next
+    last_pos  position up to which events are members
+
+    While an episode of a shape decided inline holds, its floor, last_pos and value follow from the windows
+    and are not kept up (`episodes.look`): an event that changes nothing costs nothing.
+
     from_pos  where the stretch of windows begins whose events are members but not listed yet
     taken     slot index -> position up to which that stretch is listed, where a window was pruned meanwhile
     pos, ids  members, in the order taken; inner: the episodes of inner rules that are members
@@ -79,8 +106,8 @@ class Episode:
     """
 
     __slots__ = (
-        "decided_by", "fields", "floor", "from_pos", "gap", "group", "hold_ms", "id", "ids", "inner", "key", "last_pos",
-        "late", "open", "opened_ms", "opened_pos", "pos", "revision", "rule", "serial", "span_first_ms",
+        "decided_by", "due_ms", "fields", "floor", "from_pos", "gap", "group", "hold_ms", "id", "ids", "inner", "key",
+        "last_pos", "late", "open", "opened_ms", "opened_pos", "pos", "revision", "rule", "serial", "span_first_ms",
         "span_last_ms", "taken", "told", "truncated", "value", "waiting",
     )  # fmt: skip
 
@@ -101,6 +128,7 @@ class Episode:
         self.from_pos = -1
         self.taken: dict[int, int] | None = None
         self.floor = -1
+        self.due_ms = -1
         self.gap = False
         self.open = True
         self.late = False

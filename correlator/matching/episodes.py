@@ -1,0 +1,642 @@
+"""The life of an episode: it opens, has gaps, ends, and is told as a match.
+
+Episodes of the shapes decided inline are **lazy**. While their condition holds they are not touched by
+events: their members are the entries of the windows from `from_pos` on, and floor, last_pos and value
+follow from the windows when somebody asks (`catch_up`). Windows keep what an open episode has not
+listed yet.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import product
+from typing import Any, Final, final
+
+from correlator.events.event import Event
+from correlator.events.ids import match_id
+from correlator.events.threat import Match
+from correlator.matching.deadlines import Deadlines
+from correlator.matching.plan import Plan, Rule, Slot
+from correlator.matching.records import EngineSettings
+from correlator.matching.shapes import Chosen
+from correlator.matching.state import NO_EPISODES, SHIFT, TIME, Anchor, Cell, Episode, Tumble, Window
+from correlator.rules.fields import MISSING, keys_of
+
+JOIN: Final = "\x1f"
+FOREVER: Final = 1 << 63  # a position after all others
+
+
+@final
+class Episodes:
+    """Opens, ends and tells the episodes of one site. `out` collects matches in the order they are decided.
+
+    inner: episodes that just happened for the rules above them. dirty: episodes that changed since the last
+    look, None if nobody looks.
+    """
+
+    def __init__(self, site: str, plan: Plan, settings: EngineSettings) -> None:
+        self.site = site
+        self.plan = plan
+        self.out: list[Match] = []
+        self.deadlines = Deadlines()
+        self.inner: list[tuple[Rule, Episode]] = []
+        self.dirty: set[Episode] | None = None
+        self.dropped_window_events = 0
+        self.max_members = settings.max_members
+        self.max_window_events = settings.max_window_events
+        self.tell_open = settings.tell_open
+
+    # ---- shapes decided inline -----------------------------------------------------------------
+
+    def holds(
+        self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, floor: int
+    ) -> None:  # fmt: skip
+        """The condition of a rule decided inline holds at this event, up to the expiry of what stands at `floor`."""
+        place = rule.place
+        if cell.dues[place] >= 0:
+            cell.dues[place] = floor + rule.span
+            return
+        episode = None if cell.eps is None else cell.eps.get(rule.index)
+        if episode is not None:
+            # It holds again: what came since and is still in the window is taken in too.
+            self.list_members(episode, rule, cell)
+            episode.from_pos = max((position & TIME) - rule.span, episode.last_pos + 1)
+            episode.gap = False
+            cell.dues[place] = floor + rule.span
+            if self.dirty is not None:
+                self.dirty.add(episode)
+            return
+        if cell.dues is rule.keyspace.no_dues:
+            cell.dues = cell.dues.copy()
+        cell.dues[place] = floor + rule.span
+        episode = self._new(rule, key, position, event_id, source)
+        episode.floor = floor
+        episode.last_pos = position
+        episode.value = value_of(rule, cell, position, FOREVER)
+        episode.from_pos = (position & TIME) - rule.span
+        self.begin(episode, rule, cell)
+
+    def lapses(self, rule: Rule, cell: Cell, position: int) -> None:
+        """An event found that a rule decided inline does not hold any more: a gap, from before this event."""
+        assert cell.eps is not None
+        episode = cell.eps[rule.index]
+        catch_up(episode, rule, cell, position)
+        episode.gap = True
+        cell.dues[rule.place] = -1
+        if self.dirty is not None:
+            self.dirty.add(episode)
+
+    def list_members(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        """Lists the members of the stretch that held without a break, up to `last_pos`, in total order."""
+        first, last = episode.from_pos, episode.last_pos
+        if first < 0 or last < first:
+            return
+        taken = episode.taken
+        members: dict[int, str] = {}
+        for index in rule.slot_set:
+            window = cell.wins[index]
+            if window is None or window.last < first:
+                continue
+            entries = window.pos
+            start = bisect_left(entries, first if taken is None else taken.get(index, first))
+            end = len(entries) if window.last <= last else bisect_left(entries, last + 1)
+            members.update(zip(entries[start:end], window.ids[start:end], strict=True))
+        if taken is not None:
+            members.update(zip(episode.pos, episode.ids, strict=True))
+            episode.pos, episode.ids, episode.taken = [], [], None
+        found = sorted(members)
+        room = self.max_members - len(episode.ids)
+        if len(found) > room:
+            episode.truncated += len(found) - room
+            episode.span_last_ms = max(episode.span_last_ms, found[-1] >> SHIFT)
+            del found[room:]
+        episode.pos += found
+        episode.ids += [members[at] for at in found]
+        episode.from_pos = last + 1
+        if self.dirty is not None:
+            self.dirty.add(episode)
+
+    # ---- windows -------------------------------------------------------------------------------
+
+    def prune(self, cell: Cell, window: Window, slot: Slot, position: int) -> None:
+        """Drops entries that no rule can look at any more and no open episode has still to list.
+
+        Of the latter a window keeps no more than an episode lists; over its own bound, the oldest go.
+        """
+        entries = window.pos
+        cut = bisect_left(entries, (position & TIME) - slot.horizon)
+        bound = False
+        if len(entries) - cut > self.max_window_events:
+            over = len(entries) - self.max_window_events
+            self.dropped_window_events += over - cut
+            cut = over
+            bound = True
+        if cut and cell.eps is not None:
+            first = FOREVER
+            for index, episode in cell.eps.items():
+                if index in slot.inline and episode.from_pos < first:
+                    first = episode.from_pos
+            keep = bisect_left(entries, first, 0, cut)
+            if bound or cut - keep > self.max_members:
+                self._take(cell, window, slot, cut)
+            else:
+                cut = keep
+        if cut:
+            window.drop(cut)
+        window.prune_at = max(32, 2 * len(window.pos))
+
+    def _take(self, cell: Cell, window: Window, slot: Slot, cut: int) -> None:
+        """Lists the members that stand among the first entries of a window, before it forgets them."""
+        edge = window.pos[cut - 1]
+        assert cell.eps is not None
+        for index, episode in cell.eps.items():
+            if index not in slot.inline or episode.from_pos > edge:
+                continue
+            upto = min(edge, episode.last_pos) if episode.gap else edge
+            if episode.taken is None:
+                episode.taken = {}
+            start = episode.taken.get(slot.index, episode.from_pos)
+            if start > upto:
+                continue
+            episode.taken[slot.index] = upto + 1
+            first, last = bisect_left(window.pos, start), bisect_left(window.pos, upto + 1)
+            room = max(self.max_members - len(episode.ids), 0)
+            if last - first > room:
+                episode.truncated += last - first - room
+                episode.span_last_ms = max(episode.span_last_ms, window.pos[last - 1] >> SHIFT)
+                last = first + room
+            episode.pos += window.pos[first:last]
+            episode.ids += window.ids[first:last]
+            if self.dirty is not None:
+                self.dirty.add(episode)
+
+    # ---- every other shape ---------------------------------------------------------------------
+
+    def changed(self, episode: Episode) -> None:
+        """Notes that an episode is not as it was last written."""
+        if self.dirty is not None:
+            self.dirty.add(episode)
+
+    def open(
+        self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, chosen: Chosen,
+        holds_ms: int = -1,
+    ) -> None:  # fmt: skip
+        """Opens an episode (`each`: makes a match) of a rule off the fast path."""
+        episode = self._new(rule, key, position, event_id, source)
+        episode.floor = chosen.floor
+        episode.hold_ms = (chosen.floor >> SHIFT) + rule.span_ms
+        episode.value = chosen.value
+        if chosen.entries is not None:
+            self.add_chosen(episode, chosen)
+        else:
+            self._look_back(episode, rule, cell, position)
+        episode.last_pos = position
+        self.begin(episode, rule, cell, holds_ms)
+
+    def grow(
+        self, episode: Episode, rule: Rule, cell: Cell, hold_ms: int, value: float | int | None, position: int
+    ) -> None:
+        """The condition holds, so the window's new events are members."""
+        episode.hold_ms = hold_ms
+        episode.value = value
+        self._look_back(episode, rule, cell, position)
+        episode.gap = False
+        episode.last_pos = position
+        if self.dirty is not None:
+            self.dirty.add(episode)
+
+    def _look_back(self, episode: Episode, rule: Rule, cell: Cell, position: int) -> None:
+        """Takes in what the windows hold and the episode has not taken yet, in total order."""
+        # An inner match stands at the position of the event that decided it, which may be taken already.
+        taken = episode.last_pos
+        oldest = max((position & TIME) - rule.span, taken)
+        found: list[tuple[int, str, Episode | None]] = []
+        for index in rule.slot_set:
+            window = cell.wins[index]
+            if window is None or window.last < oldest:
+                continue
+            for place in range(bisect_left(window.pos, oldest), len(window.pos)):
+                inner = window.vals[place][1] if rule.chained and window.vals is not None else None
+                found.append((window.pos[place], window.ids[place], inner))
+        found.sort(key=by_place)
+        for at, one, inner in found:
+            if inner is None:
+                if at > taken:
+                    self._member(episode, at, one)
+            else:
+                episode.add_inner(inner)
+
+    def add_chosen(self, episode: Episode, chosen: Chosen) -> None:
+        """Takes in the chosen events of conditions between events, each once."""
+        assert chosen.entries is not None
+        have = set(episode.ids)
+        for at, one, inner in chosen.entries:
+            if inner is not None:
+                episode.add_inner(inner)
+            elif one not in have:
+                self._member(episode, at, one)
+
+    def add_anchor(self, episode: Episode, anchor: Anchor) -> None:
+        """Takes in what stood in the window of an absence's anchor, each once."""
+        have = set(episode.ids)
+        for at, one in zip(anchor.members, anchor.ids, strict=True):
+            if one not in have:
+                self._member(episode, at, one)
+        for inner in anchor.inner:
+            episode.add_inner(inner)
+
+    def add_window(self, episode: Episode, tumble: Tumble) -> None:
+        """Takes in the entries of a consecutive window."""
+        for at, one in zip(tumble.pos, tumble.ids, strict=True):
+            if one:
+                self._member(episode, at, one)
+        for inner in tumble.inner:
+            episode.add_inner(inner)
+
+    def _member(self, episode: Episode, at: int, event_id: str) -> None:
+        if len(episode.ids) < self.max_members:
+            episode.pos.append(at)
+            episode.ids.append(event_id)
+        else:
+            episode.truncated += 1
+            episode.span_last_ms = at >> SHIFT
+
+    # ---- opening and ending --------------------------------------------------------------------
+
+    def _new(self, rule: Rule, key: str, position: int, event_id: str, source: Event) -> Episode:
+        episode = Episode(rule.index, key, position >> SHIFT, position)
+        episode.group = group_of(rule, key, source)
+        if rule.producer is not None:
+            episode.fields = fields_of(rule, episode.group, source)
+        episode.decided_by = event_id
+        return episode
+
+    def begin(self, episode: Episode, rule: Rule, cell: Cell, holds_ms: int = -1) -> None:
+        """A new episode: its place in the group, its first report, the rules above it.
+
+        holds_ms: up to when it is known to hold, where that does not follow from the episode.
+        """
+        if rule.each:
+            episode.open = False
+            if not rule.quiet:
+                self._final(episode, rule, cell)
+        else:
+            if cell.eps is None:
+                cell.eps = {}
+            cell.eps[rule.index] = episode
+            if self.dirty is not None:
+                self.dirty.add(episode)
+            if holds_ms < 0:
+                holds_ms = held_ms(episode, rule)
+            self.deadlines.arm_end(holds_ms + rule.span_ms, episode)
+            if self.tell_open and not rule.quiet:
+                self.list_members(episode, rule, cell)
+                self.identify(episode, rule, cell)
+                episode.told = True
+                self.out.append(self.told(episode, rule, "open"))
+        if rule.producer is not None:
+            self.identify(episode, rule, cell)
+            self.inner.append((rule, episode))
+
+    def identify(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        """Gives an episode its id, which derives from site, rule, group, first evidence and opening time.
+
+        Match by match (`each`) several share their first evidence: there the deciding event tells them apart.
+        """
+        if episode.id:
+            return
+        if rule.each and episode.decided_by:
+            evidence = episode.decided_by
+        elif episode.ids:
+            evidence = episode.ids[episode.pos.index(min(episode.pos))]
+        elif episode.from_pos >= 0:
+            evidence = _first_evidence(rule, cell, episode.from_pos)
+        elif episode.inner:
+            evidence = episode.inner[0].id
+        else:
+            evidence = episode.decided_by or f"window {episode.span_first_ms}"
+        group = (episode.key,) if rule.keyspace.names else ()
+        episode.id = match_id(self.site, rule.key, group, evidence, episode.opened_ms)
+
+    def last_chance_ms(self, episode: Episode, rule: Rule, cell: Cell) -> int:
+        """Up to when something can still prolong an episode if nothing more comes."""
+        if rule.place >= 0 and cell.dues[rule.place] >= 0:
+            episode.floor = max(episode.floor, floor_of(rule, cell, FOREVER))
+        return held_ms(episode, rule) + rule.span_ms
+
+    def close(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+        """Ends an episode; it is reported once every inner match has its final form."""
+        assert cell.eps is not None
+        if rule.place >= 0:
+            if cell.dues[rule.place] >= 0:
+                catch_up(episode, rule, cell, FOREVER)
+                cell.dues[rule.place] = -1
+            self.list_members(episode, rule, cell)
+        self.identify(episode, rule, cell)
+        episode.open = False
+        del cell.eps[rule.index]
+        if not cell.eps:
+            cell.eps = None
+        dirty = rule.keyspace.dirty
+        if dirty is not None:
+            dirty.add(episode.key)
+        self._end(episode, rule)
+
+    def _end(self, episode: Episode, rule: Rule) -> None:
+        if self.dirty is not None:
+            self.dirty.add(episode)
+        running = next((inner for inner in _all_inner(episode) if inner.open), None) if episode.inner else None
+        if running is not None:
+            running.waiting = [*running.waiting, episode]
+            if self.dirty is not None:
+                self.dirty.add(running)
+            return
+        if not rule.quiet:
+            self._final(episode, rule, None)
+        waiting, episode.waiting = episode.waiting, NO_EPISODES
+        for outer in waiting:
+            self._end(outer, self.plan.rules[outer.rule])
+
+    def _final(self, episode: Episode, rule: Rule, cell: Cell | None) -> None:
+        if cell is not None:
+            self.identify(episode, rule, cell)
+        if episode.told:
+            episode.revision += 1
+        episode.told = True
+        self.out.append(self.told(episode, rule, "final"))
+
+    # ---- matches -------------------------------------------------------------------------------
+
+    def told(self, episode: Episode, rule: Rule, state: str) -> Match:
+        """The match message of an episode as it stands, its members listed."""
+        truncated = episode.truncated
+        if rule.place >= 0:
+            pos, ids = episode.pos, tuple(episode.ids)
+        else:
+            pairs = _flat(episode)
+            if len(pairs) > self.max_members:
+                truncated += len(pairs) - self.max_members
+                pairs = pairs[: self.max_members]
+            pos = [at for at, _ in pairs]
+            ids = tuple([one for _, one in pairs])
+        head = rule.rule.head
+        last_ms = pos[-1] >> SHIFT if pos else episode.span_last_ms
+        if episode.truncated:
+            last_ms = max(last_ms, episode.span_last_ms)
+        value = episode.value
+        return Match(
+            id=episode.id,
+            site=self.site,
+            rule=rule.key,
+            title=head.title,
+            level=head.level,
+            group=episode.group,
+            first_ms=pos[0] >> SHIFT if pos else episode.span_first_ms,
+            last_ms=last_ms,
+            opened_ms=episode.opened_ms,
+            decided_by=episode.decided_by,
+            value=round(value, 6) if type(value) is float else value,
+            events=ids,
+            inner=tuple([inner.id for inner in episode.inner]) if episode.inner else (),
+            state=state,  # type: ignore[arg-type]
+            revision=episode.revision,
+            truncated=truncated,
+            threat_type=head.threat_type,
+            asset=head.asset,
+            tags=head.tags,
+        )
+
+    def single(self, number: int, event: Event, early: bool = False) -> Match:
+        """The match of a detection that stands alone: one episode an event."""
+        head = self.plan.detections[number].head
+        return Match(
+            id=match_id(self.site, head.key, (), event.id, event.time_ms),
+            site=self.site,
+            rule=head.key,
+            title=head.title,
+            level=head.level,
+            first_ms=event.time_ms,
+            last_ms=event.time_ms,
+            opened_ms=event.time_ms,
+            decided_by=event.id,
+            events=(event.id,),
+            state="final",
+            early=early,
+            late=event.late_ms > 0,
+            threat_type=head.threat_type,
+            asset=head.asset,
+            tags=head.tags,
+        )
+
+    def open_matches(self) -> list[Match]:
+        """What is still open, as it stands, in the order it was opened.
+
+        An episode that has ended but waits for the final form of an inner one is open too.
+        """
+        found: dict[str, Episode] = {}
+        todo: list[Episode] = []
+        rules = self.plan.rules
+        for keyspace in self.plan.keyspaces:
+            for cell in keyspace.cells.values():
+                if type(cell) is not Cell or cell.eps is None:
+                    continue
+                for index, episode in cell.eps.items():
+                    rule = rules[index]
+                    if rule.place >= 0:
+                        if not episode.gap:
+                            catch_up(episode, rule, cell, FOREVER)
+                        self.list_members(episode, rule, cell)
+                    self.identify(episode, rule, cell)
+                    todo.append(episode)
+        while todo:
+            episode = todo.pop()
+            found[episode.id] = episode
+            todo.extend(episode.waiting)
+        ordered = sorted(found.values(), key=lambda one: (one.opened_pos, one.serial, one.id))
+        return [self.told(one, rules[one.rule], "open") for one in ordered if not rules[one.rule].quiet]
+
+
+# ---- what follows from the windows of a shape decided inline --------------------------------------
+
+
+def catch_up(episode: Episode, rule: Rule, cell: Cell, before: int) -> None:
+    """Brings floor, last_pos and value of an episode that held up to its last event before a position."""
+    last = -1
+    for index in rule.slot_set:
+        window = cell.wins[index]
+        assert window is not None
+        last = max(last, _last_before(window, before))
+    # It only moves on; where a flood pushed its event out of the window, it stays.
+    episode.floor = max(episode.floor, floor_of(rule, cell, before))
+    episode.last_pos = last
+    episode.value = value_of(rule, cell, last, before)
+
+
+def floor_of(rule: Rule, cell: Cell, before: int) -> int:
+    """The position whose expiry ends the condition of a rule that held at its last event before a position."""
+    form = rule.form
+    if form == "ordered":
+        final = cell.wins[rule.seq[-1]]
+        assert final is not None
+        return chain_start(rule, cell, _last_before(final, before), 0)
+    if form == "all":
+        floor = FOREVER
+        for index in rule.slot_set:
+            window = cell.wins[index]
+            assert window is not None
+            floor = min(floor, _last_before(window, before))
+        return floor
+    window = cell.wins[rule.slot_set[0]]
+    assert window is not None
+    place = bisect_left(window.pos, before)
+    if form == "count":
+        return window.pos[max(place - rule.k, 0)]
+    assert window.vals is not None
+    seen: set[str] = set()
+    while place and len(seen) < rule.k:
+        place -= 1
+        seen.add(window.vals[place])
+    return window.pos[place]
+
+
+def value_of(rule: Rule, cell: Cell, last: int, before: int) -> int:
+    """The aggregate at the last event before a position, which stands at `last`."""
+    form = rule.form
+    if form == "ordered":
+        return len(rule.rule.rules)
+    if form == "all":
+        return rule.k
+    window = cell.wins[rule.slot_set[0]]
+    assert window is not None
+    end = bisect_left(window.pos, before)
+    first = bisect_left(window.pos, (last & TIME) - rule.span)
+    if form == "count":
+        return end - first
+    assert window.vals is not None
+    return len(set(window.vals[first:end]))
+
+
+def chain_start(rule: Rule, cell: Cell, at: int, oldest: int) -> int:
+    """Where the latest chain begins whose last event stands at a position; -1 if before `oldest`.
+
+    From that event back, always the latest event before.
+    """
+    lasts = cell.lasts
+    for step in rule.back:
+        last = lasts[step]
+        if last < at:
+            at = last
+        else:
+            window = cell.wins[step]
+            assert window is not None
+            place = bisect_left(window.pos, at)
+            at = window.pos[place - 1] if place else -1
+        if at < oldest:
+            return -1
+    return at
+
+
+def held_ms(episode: Episode, rule: Rule) -> int:
+    """Last instant at which the condition holds without further events."""
+    return (episode.floor >> SHIFT) + rule.span_ms if rule.place >= 0 else episode.hold_ms
+
+
+def _last_before(window: Window, before: int) -> int:
+    if window.last < before:
+        return window.last
+    place = bisect_left(window.pos, before)
+    return window.pos[place - 1] if place else -1
+
+
+def _first_evidence(rule: Rule, cell: Cell, from_pos: int) -> str:
+    """Id of the first event from a position on in the windows of a rule."""
+    first, evidence = FOREVER, ""
+    for index in rule.slot_set:
+        window = cell.wins[index]
+        if window is not None and window.last >= from_pos:
+            place = bisect_left(window.pos, from_pos)
+            if window.pos[place] < first:
+                first, evidence = window.pos[place], window.ids[place]
+    return evidence
+
+
+# ---- members ------------------------------------------------------------------------------------
+
+
+def by_place(entry: tuple[int, str, Episode | None]) -> tuple[int, str]:
+    """Sorts what windows hold in total order, inner matches of one event by id."""
+    return entry[0], entry[1]
+
+
+def _all_inner(episode: Episode) -> list[Episode]:
+    found: list[Episode] = []
+    for inner in episode.inner:
+        found.append(inner)
+        found.extend(_all_inner(inner))
+    return found
+
+
+def _flat(episode: Episode) -> list[tuple[int, str]]:
+    """(position, event id) of all members, inner ones included, in total order, each once."""
+    pairs = list(zip(episode.pos, episode.ids, strict=True))
+    for inner in _all_inner(episode):
+        pairs.extend(zip(inner.pos, inner.ids, strict=True))
+    return sorted(set(pairs))
+
+
+# ---- groups -------------------------------------------------------------------------------------
+
+
+def group_of(rule: Rule, key: str, source: Event) -> dict[str, Any]:
+    """Group-by names with the values as the deciding event wrote them."""
+    names = rule.keyspace.names
+    if not names:
+        return {}
+    if len(names) == 1:
+        # Most groups are one text: the key is the value as written.
+        for accessors in rule.group_accessors.values():
+            value = accessors[0].get(source)
+            if type(value) is str and value == key:
+                return {names[0]: value}
+        return {names[0]: _as_written(rule, 0, key, source)}
+    return {
+        name: _as_written(rule, place, part, source)
+        for place, (name, part) in enumerate(zip(names, key.split(JOIN), strict=True))
+    }
+
+
+def fields_of(rule: Rule, group: dict[str, Any], source: Event) -> dict[str, Any]:
+    """What an inner match shows to the rules above it: its group, then its deciding event's fields."""
+    if not rule.carry:
+        return group
+    fields = dict(group)
+    for name, accessor in zip(rule.carry, rule.carry_accessors, strict=True):
+        if name not in fields:
+            value = accessor.get(source)
+            if value is not MISSING:
+                fields[name] = value
+    return fields
+
+
+def _as_written(rule: Rule, place: int, text: str, source: Event) -> Any:
+    """The value of a group-by field in the deciding event whose key is `text`; the key if none fits."""
+    for key in rule.rule.rules:
+        value = rule.group_accessors[key][place].get(source)
+        if value is MISSING:
+            continue
+        for one in value if type(value) is list else (value,):
+            if text in keys_of(one):
+                return one
+    return text
+
+
+def joint_keys(values: Sequence[Any]) -> Sequence[str]:
+    """Keys of several fields together: every combination; none if one is missing."""
+    if len(values) == 1:
+        value = values[0]
+        if type(value) is str:
+            return (value,) if value else ()
+        return () if value is MISSING else keys_of(value)
+    each = [() if value is MISSING else keys_of(value) for value in values]
+    return [JOIN.join(combination) for combination in product(*each)]

@@ -99,9 +99,9 @@ def preview(threats: Path, site_file: Path, language: Any, form: str) -> int:
     """Print what people would read about the threats in a file."""
 
     def work() -> int:
-        from correlator.notifier import cacao, cap
-        from correlator.notifier.words import Occasion, is_drill, message
         from correlator.premises import load_site
+        from correlator.words import cacao, cap
+        from correlator.words.message import Occasion, is_drill, message
 
         places = load_site(site_file)
         for threat in _threats(threats):
@@ -127,7 +127,7 @@ def test_alert(file: Path) -> int:
     def work() -> int:
         from correlator.notifier.channels import send
         from correlator.notifier.settings import channel_url
-        from correlator.notifier.words import Message, frame
+        from correlator.words.message import Message, frame
 
         failed = 0
         for receiver in _settings(_load(file)).receivers:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import apprise
 from msgspec import Struct
 
-from correlator.notifier.words import Message
+from correlator.words.message import Message
 
 _TIMEOUT_S = 5
 _TYPES = {"critical": apprise.NotifyType.FAILURE, "high": apprise.NotifyType.WARNING}

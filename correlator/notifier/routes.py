@@ -11,8 +11,7 @@ from correlator.events.event import LEVELS
 from correlator.events.threat import Threat
 from correlator.notifier.settings import DAYS, Match, NotifierSettings, Route, Times
 from correlator.premises import Premises
-
-HIT_LIKELIHOOD = 0.3  # from here on a care service counts as in danger (as for severity)
+from correlator.words.message import HIT_LIKELIHOOD
 
 
 class Situation(Struct, frozen=True):

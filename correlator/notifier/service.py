@@ -27,8 +27,8 @@ from correlator.notifier.planning import (
 )
 from correlator.notifier.routes import situation
 from correlator.notifier.settings import NotifierSettings, channel_url
-from correlator.notifier.words import Message, Occasion, frame, is_drill, message
 from correlator.premises import Premises
+from correlator.words.message import Message, Occasion, frame, is_drill, message
 
 WHO: Final = "notifier"
 LOOK_AROUND_MS: Final = 5_000  # timers of threats about which nothing new came are looked at this often

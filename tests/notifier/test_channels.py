@@ -11,7 +11,7 @@ from aiosmtpd.controller import Controller
 
 from correlator.lab.brokers import MosquittoBroker, free_port
 from correlator.notifier.channels import masked, send
-from correlator.notifier.words import Message
+from correlator.words.message import Message
 from tests.notifier.peers import webhook
 
 TOLD = Message("Pharmacy store: Door forced open", "Since 00:14.\n")

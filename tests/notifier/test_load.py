@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from correlator.notifier.load import Alert, load
+from correlator.journal.load import Alert, load
 
 M = 60_000
 H = 60 * M

@@ -12,9 +12,9 @@ import pytest
 import xmlschema
 from referencing import Registry, Resource
 
-from correlator.notifier import cacao, cap
-from correlator.notifier.words import Occasion, _words, is_drill, message, playbook, steps_for, todo_lines
 from correlator.premises.vocabulary import THREAT_TYPES
+from correlator.words import cacao, cap
+from correlator.words.message import Occasion, _words, is_drill, message, playbook, steps_for, todo_lines
 from tests.notifier.cases import HERE, THREATS
 
 LANGUAGES = ("en", "fr", "it")

@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from correlator.clock import local
 from correlator.events.threat import Threat
-from correlator.notifier.settings import Language
-from correlator.notifier.words import frame, headline, steps_for
 from correlator.premises import Premises
+from correlator.words.language import Language
+from correlator.words.message import frame, headline, steps_for
 
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:cap:1.2"
 _LANGUAGES: Final = {"en": "en", "fr": "fr-FR", "it": "it-IT"}

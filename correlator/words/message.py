@@ -17,11 +17,11 @@ from msgspec import Struct
 from correlator.clock import MINUTE_MS, local
 from correlator.events.kinds import KINDS
 from correlator.events.threat import Step, Threat
-from correlator.notifier.routes import HIT_LIKELIHOOD
-from correlator.notifier.settings import Language
 from correlator.premises import Premises
+from correlator.words.language import Language
 
 STEPS_TOLD, TODO_TOLD = 3, 3
+HIT_LIKELIHOOD = 0.3  # from here on a care service counts as in danger (as for severity)
 
 
 class PlaybookStep(Struct, frozen=True):
@@ -50,7 +50,7 @@ class Occasion(Struct, frozen=True):
 
 @cache
 def _words() -> Mapping[str, Any]:
-    text = files("correlator.notifier").joinpath("texts/words.yaml").read_text(encoding="utf-8")
+    text = files("correlator.words").joinpath("texts/words.yaml").read_text(encoding="utf-8")
     words: Mapping[str, Any] = yaml.safe_load(text)
     return words
 
@@ -58,7 +58,7 @@ def _words() -> Mapping[str, Any]:
 @cache
 def playbook() -> tuple[PlaybookStep, ...]:
     """All steps, in order."""
-    text = files("correlator.notifier").joinpath("texts/playbooks.yaml").read_text(encoding="utf-8")
+    text = files("correlator.words").joinpath("texts/playbooks.yaml").read_text(encoding="utf-8")
     return tuple(
         PlaybookStep(one["id"], one["text"], tuple(one["for"]), one.get("call", ""), one.get("mandatory", False))
         for one in yaml.safe_load(text)["steps"]

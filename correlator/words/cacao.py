@@ -11,9 +11,9 @@ from uuid import UUID, uuid5
 
 from correlator.clock import DAY_MS, utc_text
 from correlator.events.threat import Threat
-from correlator.notifier.settings import Language
-from correlator.notifier.words import PlaybookStep, frame, headline, steps_for, type_words
 from correlator.premises import Premises
+from correlator.words.language import Language
+from correlator.words.message import PlaybookStep, frame, headline, steps_for, type_words
 
 _SPACE = UUID("8d2b2f5e-52f7-5a1c-8f0e-2a6f6f0f9a77")
 _PUBLISHED_MS = 20_454 * DAY_MS  # 2026-01-01: the playbooks' own date, so that the same threat gives the same bytes

@@ -19,12 +19,15 @@ from correlator.cli import stream as _stream
 from correlator.cli.bridge import bridge as _bridge
 from correlator.cli.embedded import run as _embedded
 from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
+from correlator.cli.impact import impact as _impact
+from correlator.cli.impact import site_campus as _site_campus
+from correlator.cli.impact import site_lint as _site_lint
 from correlator.cli.link import link as _link
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
-from correlator.cli.secure import secure as _secure
 from correlator.cli.notifier import notifier as _notifier
 from correlator.cli.outputs import outputs as _outputs
+from correlator.cli.secure import secure as _secure
 from correlator.clock import duration_ms
 
 # ---- argument types ------------------------------------------------------------------------------------
@@ -107,20 +110,52 @@ def app() -> None:
         "correlator replay scenarios/vaccine-theft --out out/",
         "correlator replay vaccine-theft --speed 60x",
         "correlator replay my-scenario --json | jq .title",
+        "correlator replay --from-log correlator.sqlite3 --from 2026-03-01T00:00:00Z --rules pack --rules my-rules/",
     )
 )
-@click.argument("scenario", type=_PATH)
+@click.argument("scenario", type=_PATH, required=False)
 @click.option("--out", type=_PATH, metavar="DIR", help="Write threats, matches, events and rejects here.")
 @click.option("--speed", type=_Speed(), metavar="60x", help="Pace the replay; without it, as fast as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
 @click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
-def replay(scenario: Path, out: Path | None, speed: float | None, as_json: bool, progress: bool | None) -> int:
+@click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
+@click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
+@click.option("--from", "since", metavar="TIME", help="With --from-log: what was received from then on.")
+@click.option("--to", "until", metavar="TIME", help="With --from-log: what was received up to then.")
+@click.option("--rules", multiple=True, metavar="PATH", help="With --from-log: other rules to compare with; or pack.")
+@click.option("--overlay", type=_PATH, metavar="FILE", help="With --rules: an overlay for them.")
+def replay(
+    scenario: Path | None,
+    out: Path | None,
+    speed: float | None,
+    as_json: bool,
+    progress: bool | None,
+    log: Path | None,
+    site: str,
+    since: str | None,
+    until: str | None,
+    rules: tuple[str, ...],
+    overlay: Path | None,
+) -> int:
     """Replay a scenario's messages and tell the threats they amount to.
 
     SCENARIO is a scenario folder or the name of one that comes along. Prints an account of each threat
     with its evidence and compares with the scenario's expect.yaml: exit code 0 when all expectations
     hold, 1 when not, 2 on unusable input.
+
+    With --from-log what an embedded log holds is folded again, as it was; with --rules also with other
+    rules, and what they would have found is told beside what is in force.
     """
+    if log is not None:
+        from correlator.cli.embedded import replay_log
+
+        return guarded(
+            lambda: replay_log(
+                log, sys.stdout, site=site, since=since, until=until, rules=rules, overlay=overlay, as_json=as_json
+            )
+        )
+    if scenario is None:
+        raise click.UsageError("name a scenario, or a log with --from-log")
     from correlator.lab.background import background
     from correlator.run.replay import replay as work
     from correlator.run.scenario import packaged_scenarios
@@ -389,6 +424,9 @@ def init(directory: Path) -> int:
 
 # ---- commands of other modules ------------------------------------------------------------------------
 
+app.add_command(_impact)
+site.add_command(_site_lint)
+site.add_command(_site_campus)
 app.add_command(_link)
 app.add_command(_embedded)
 app.add_command(_bridge)

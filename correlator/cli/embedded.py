@@ -70,3 +70,45 @@ def run(embedded: bool, file: Path, as_json: bool, log_level: str) -> int:
         return Service(parts, sys.stdout, as_json=as_json).run()
 
     return guarded(work)
+
+
+def replay_log(
+    log: Path,
+    out: Any,
+    *,
+    site: str,
+    since: str | None,
+    until: str | None,
+    rules: tuple[str, ...],
+    overlay: Path | None,
+    as_json: bool,
+) -> int:
+    """The work of `correlator replay --from-log`. Raises UsageError, FaultyFile, BodyMissing."""
+    from correlator.embedded.reading import LogOfFile
+    from correlator.errors import UsageError
+    from correlator.run.relog import other_rules, read_back, tell
+
+    if overlay is not None and not rules:
+        raise UsageError("--overlay belongs to --rules")
+    other = other_rules(rules, overlay) if rules else None
+    reader = LogOfFile(log)
+    try:
+        found = read_back(reader, site=site, from_ms=_time(since, "--from"), to_ms=_time(until, "--to"), rules=other)
+    finally:
+        reader.close()
+    tell(found, out, as_json=as_json)
+    return 0
+
+
+def _time(text: str | None, option: str) -> int:
+    from correlator.clock import parse_iso
+    from correlator.errors import UsageError
+
+    if text is None:
+        return -1
+    try:
+        return parse_iso(text)[0]
+    except ValueError as error:
+        raise UsageError(
+            f"{option}: {text!r} is not a time; RFC 3339 with offset: 2026-03-01T07:30:00+01:00"
+        ) from error

@@ -139,6 +139,9 @@ def topics_check(file: Path) -> int:
 # ---- rejects ---------------------------------------------------------------------------------------------
 
 
+_log_file = click.option("--log", type=_PATH, metavar="LOG", help="Look into this embedded log instead of Kafka.")
+
+
 @click.group()
 def rejects() -> None:
     """Look at messages and events that could not be taken, and send them again."""
@@ -148,13 +151,18 @@ def rejects() -> None:
     "list", epilog=_examples("correlator rejects list", "correlator rejects list --reason not_json --last 5")
 )
 @_file
+@_log_file
 @click.option("--reason", default="", metavar="WORD", help="Only this reason.")
 @click.option("--site", default="", metavar="ID", help="Only this site.")
 @click.option("--last", default=50, show_default=True, metavar="N", help="How many to show.")
-def rejects_list(file: Path, reason: str, site: str, last: int) -> int:
+def rejects_list(file: Path, reason: str, site: str, last: int, log: Path | None) -> int:
     """Show the newest rejects with their positions, and how many there are by reason."""
 
     def work() -> int:
+        if log is not None:
+            from correlator.embedded import reading
+
+            return reading.list_rejects(log, sys.stdout, reason=reason, site=site, last=last)
         from correlator.stream.commands import list_rejects
 
         return list_rejects(_load(file).settings.kafka, sys.stdout, reason=reason, site=site, last=last)
@@ -165,10 +173,15 @@ def rejects_list(file: Path, reason: str, site: str, last: int) -> int:
 @rejects.command("show", epilog=_examples("correlator rejects show 0:17"))
 @click.argument("position")
 @_file
-def rejects_show(position: str, file: Path) -> int:
+@_log_file
+def rejects_show(position: str, file: Path, log: Path | None) -> int:
     """Show one reject: its reason, where it came from, and its bytes."""
 
     def work() -> int:
+        if log is not None:
+            from correlator.embedded import reading
+
+            return reading.show_reject(log, position, sys.stdout)
         from correlator.stream.commands import show_reject
 
         return show_reject(_load(file).settings.kafka, position, sys.stdout)
@@ -179,13 +192,18 @@ def rejects_show(position: str, file: Path) -> int:
 @rejects.command("retry", epilog=_examples("correlator rejects retry 0:17"))
 @click.argument("position")
 @_file
-def rejects_retry(position: str, file: Path) -> int:
+@_log_file
+def rejects_retry(position: str, file: Path, log: Path | None) -> int:
     """Send the raw message of a reject again, after a map or dialect was mended.
 
     It keeps its receive time, so its events come late and are marked so.
     """
 
     def work() -> int:
+        if log is not None:
+            from correlator.embedded import reading
+
+            return reading.retry_reject(log, position, sys.stdout)
         from correlator.stream.commands import retry_reject
 
         return retry_reject(_load(file).settings.kafka, position, sys.stdout)

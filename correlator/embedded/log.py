@@ -98,7 +98,16 @@ class Turn:
 
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        parts = (self.raw, self.readings, self.records, self.outputs, self.entries, self.bodies, self.keys, self.retried)
+        parts = (
+            self.raw,
+            self.readings,
+            self.records,
+            self.outputs,
+            self.entries,
+            self.bodies,
+            self.keys,
+            self.retried,
+        )
         return not any(parts)
 
 

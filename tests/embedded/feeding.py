@@ -46,7 +46,7 @@ class Running:
     def _run(self) -> None:
         try:
             self.core.run()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001 - raised again by whoever waits
             self.error = error
 
     def feed(self, messages: Sequence[RawMessage], timeout_s: float = 30) -> None:

@@ -54,6 +54,11 @@ class Following:
 FOLLOWED: list[Following] = []
 
 
+def beside(log, number, suffix=""):
+    """The path of a rotated part."""
+    return log.path.with_name(f"{log.path.name}.{number}{suffix}")
+
+
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch):
     monkeypatch.setattr(files_module, "MOVED_WAIT_S", 0.0)
@@ -175,8 +180,8 @@ def test_rotation_by_rename_loses_nothing(tmp_path, down, rotations):
             log.follower.close()
         for one in range(rotations):
             for number in range(one, 0, -1):
-                os.rename(f"{log.path}.{number}", f"{log.path}.{number + 1}")
-            os.rename(log.path, f"{log.path}.1")
+                beside(log, number).rename(beside(log, number + 1))
+            log.path.rename(beside(log, 1))
             at += 2
             log.path.write_text(numbered(at, at + 1))
             os.utime(log.path, ns=(0, 2_000_000_000_000_000_000 + at))
@@ -244,7 +249,7 @@ def test_while_a_part_is_being_compressed_both_forms_stand_there_and_it_is_read_
         log.path.write_text(numbered(1, 2))
         await log.read()
         log.follower.close()
-        os.rename(log.path, f"{log.path}.1")
+        log.path.rename(beside(log, 1))
         with gzip.open(f"{log.path}.1.gz", "wb") as file:
             file.write(numbered(1, 2).encode())
         log.path.write_text(numbered(3, 3))
@@ -261,7 +266,7 @@ def test_the_last_line_of_a_moved_file_counts_without_newline(tmp_path):
     async def scenario():
         log.path.write_text("one\ntwo")
         await log.read()
-        os.rename(log.path, f"{log.path}.1")
+        log.path.rename(beside(log, 1))
         log.path.write_text("three\n")
         await log.read()
 
@@ -276,7 +281,7 @@ def test_lines_written_to_the_moved_file_before_the_writer_reopens_are_read(tmp_
         log.path.write_text("one\n")
         await log.read()
         with log.path.open("a") as still_open:
-            os.rename(log.path, f"{log.path}.1")
+            log.path.rename(beside(log, 1))
             still_open.write("two\n")
         log.path.write_text("three\n")
         await log.read()
@@ -329,7 +334,7 @@ def test_another_log_beside_it_is_not_taken_for_a_part(tmp_path):
         log.path.write_text("one\n")
         await log.read()
         log.restart()
-        os.rename(log.path, f"{log.path}.1")
+        log.path.rename(beside(log, 1))
         (tmp_path / "eve-alerts.json").write_text("other\n")
         log.path.write_text("two\n")
         await log.read()
@@ -447,8 +452,8 @@ def test_any_course_of_writing_rotating_compressing_and_restarting_gives_every_l
     def shift():
         for number in range(state["rotated"], 0, -1):
             for suffix in ("", ".gz"):
-                if os.path.exists(f"{log.path}.{number}{suffix}"):
-                    os.rename(f"{log.path}.{number}{suffix}", f"{log.path}.{number + 1}{suffix}")
+                if beside(log, number, suffix).exists():
+                    beside(log, number, suffix).rename(beside(log, number + 1, suffix))
         state["rotated"] += 1
 
     async def scenario():
@@ -474,19 +479,18 @@ def test_any_course_of_writing_rotating_compressing_and_restarting_gives_every_l
                 write(written[-1] + "\n")
                 shift()
                 if step == "rename":
-                    os.rename(log.path, f"{log.path}.1")
+                    log.path.rename(beside(log, 1))
                     log.path.write_text("")
                 else:
                     shutil.copy2(log.path, f"{log.path}.1")
                     os.truncate(log.path, 0)
                 clock[0] += 1_000_000_000
                 os.utime(log.path, ns=(0, clock[0]))
-            elif step == "compress" and os.path.exists(f"{log.path}.1"):
-                changed = os.stat(f"{log.path}.1").st_mtime_ns
-                with gzip.open(f"{log.path}.1.gz", "wb") as file, open(f"{log.path}.1", "rb") as plain:
-                    file.write(plain.read())
-                os.utime(f"{log.path}.1.gz", ns=(0, changed))
-                os.unlink(f"{log.path}.1")
+            elif step == "compress" and beside(log, 1).exists():
+                changed = beside(log, 1).stat().st_mtime_ns
+                beside(log, 1, ".gz").write_bytes(gzip.compress(beside(log, 1).read_bytes()))
+                os.utime(beside(log, 1, ".gz"), ns=(0, changed))
+                beside(log, 1).unlink()
         whole_line()
         await log.read(400)
 

@@ -123,7 +123,13 @@ class Intake:
                 counts.silent += 1
                 return
             context = found_context
-        found = reader.dialect.decode(message, context)
+        try:
+            found = reader.dialect.decode(message, context)
+        except Exception as error:
+            # A bug of ours must cost this message and not every one behind it.
+            detail = f"decoding failed: {type(error).__name__}: {error}"
+            self._reject(context.reject(message, "engine_error", detail))
+            return
         if not found:
             counts.silent += 1
             return

@@ -33,6 +33,9 @@ class SourceSettings(BaseModel):
         default=(), description="MQTT topic filters; without them all messages of the input"
     )
     site: str = Field(default="", description="site of messages that name none")
+    spread: bool = Field(
+        default=False, description="messages of a site may stand in any partition (its writer does not key by site)"
+    )
     map: str = Field(default="", description="map file of the dialects access and mapped, beside correlator.yaml")
     settings: dict[str, Any] | None = Field(default=None, description="the dialect's own settings")
     clock: ClockSettings = Field(

@@ -51,7 +51,6 @@ class Pipeline:
         impact = LiveImpact(places) if isinstance(places, Premises) else None
         self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places, impact)
         self.engine = Engine(site, rules, places, settings, zone, sink=self.book)
-        self._book_told: dict[str, bytes] = {}  # the book's entries as `changes` last told them
 
     def receive(self, record: Record) -> Outputs:
         """Folds one record, then everything that its promises allow to be decided."""
@@ -99,11 +98,7 @@ class Pipeline:
     def changes(self) -> list[tuple[str, bytes | None]]:
         """State entries changed (None: deleted) since the last call, by key. Needs `track_changes`."""
         found: list[tuple[str, bytes | None]] = [(f"engine/{key}", value) for key, value in self.engine.changes()]
-        book = dict(self.book.snapshot())
-        told = self._book_told
-        found += [(f"threats/{key}", value) for key, value in book.items() if told.get(key) != value]
-        found += [(f"threats/{key}", None) for key in told if key not in book]
-        self._book_told = book
+        found += [(f"threats/{key}", value) for key, value in self.book.changes()]
         if self.places is not None:
             found += [(f"live/{key}", value) for key, value in self.places.changes()]
         return sorted(found, key=itemgetter(0))
@@ -124,7 +119,6 @@ class Pipeline:
             parts[part].append((rest, value))
         self.engine.restore(parts["engine"])
         self.book.restore(parts["threats"])
-        self._book_told = dict(parts["threats"])
         if self.places is not None:
             self.places.restore(parts["live"])
 

@@ -39,13 +39,14 @@ METRICS_EVERY_S: Final = 1.0
 class _Open:
     """A partition that this worker has."""
 
-    __slots__ = ("checkpoint_s", "engine", "written", "writer")
+    __slots__ = ("checkpoint_s", "engine", "fed", "written", "writer")
 
     def __init__(self, engine: PartitionEngine, writer: StateWriter) -> None:
         self.engine = engine
         self.writer = writer
         self.written = engine.told  # last record whose outputs are committed
         self.checkpoint_s = time.monotonic()
+        self.fed = False  # something new was written since it was opened
 
 
 class Feeder:
@@ -151,8 +152,13 @@ class Feeder:
         if engine.told <= opened.written or engine.told > engine.applied:
             return  # delivered again, or folded again without output
         due = (now_s - opened.checkpoint_s) * 1000 >= self.settings.checkpoint_ms
+        _log.debug("checkpoint" if due else "transaction", partition=engine.partition)
         entries = engine.checkpoint() if due else engine.mark()
         opened.writer.write(messages, entries)
+        _log.debug("committed", partition=engine.partition)
+        if not opened.fed:
+            opened.fed = True
+            _log.info("went_on", partition=engine.partition, records=engine.counts.repeated, offset=engine.told)
         self.transactions += 1
         self.written += engine.told - opened.written
         opened.written = engine.told

@@ -9,6 +9,7 @@ per 10 s of event time. Times are ms UTC of event time; nothing here reads a clo
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from correlator.events.threat import Advice, EnrichedEvent, Evidence, Finding, M
 from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
+from correlator.threats.tracked import Tracked
 from correlator.threats.words import condition_words, expected_absent, masked, said
 
 GROWTH_MS: Final = 10 * SECOND_MS
@@ -67,10 +69,11 @@ class ThreatBook:
         self._rules: dict[str, CorrelationRule | DetectionRule] = {**rules.detections, **rules.correlations}
         self._places = places
         self._impact = impact
-        self._evidence: dict[str, EnrichedEvent] = {}
+        self._evidence: Tracked[EnrichedEvent] = Tracked()
         self._evidence_sweep_ms = -1
-        self._matches: dict[str, Match] = {}
-        self._findings: dict[str, Finding] = {}
+        self._matches: Tracked[Match] = Tracked()
+        self._findings: Tracked[Finding] = Tracked()
+        self._told_entries: dict[str, bytes] = {}  # entries of open threats and the book, as `changes` last told them
         self._open: dict[str, OpenThreat] = {}
         self._deadlines: list[tuple[int, str, str]] = []
         self._now_ms = 0
@@ -447,14 +450,33 @@ class ThreatBook:
 
     # ---- state ---------------------------------------------------------------------------------
 
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """Entries changed (None: deleted) since the last call or restore, sorted by key."""
+        found: list[tuple[str, bytes | None]] = []
+        tables: tuple[tuple[str, Tracked[Any]], ...] = (
+            ("evidence", self._evidence), ("finding", self._findings), ("match", self._matches),
+        )  # fmt: skip
+        for name, table in tables:
+            found += [(f"1/{name}/{key}", None if value is None else _pack(value)) for key, value in table.take()]
+        # Open threats are few and change in place.
+        now = {f"1/threat/{one}": _pack(threat) for one, threat in self._open.items()}
+        now["1/book"] = self._book_entry()
+        told = self._told_entries
+        found += [(key, value) for key, value in now.items() if told.get(key) != value]
+        found += [(key, None) for key in told if key not in now]
+        self._told_entries = now
+        return sorted([*found, *self.linker.changes()], key=itemgetter(0))
+
+    def _book_entry(self) -> bytes:
+        return _pack([self._now_ms, self._evidence_sweep_ms, sorted(self._deadlines), self.evidence_missing])
+
     def snapshot(self) -> list[tuple[str, bytes]]:
         """All state entries, sorted by key."""
         entries = [(f"1/evidence/{one}", _pack(kept)) for one, kept in self._evidence.items()]
         entries += [(f"1/match/{one}", _pack(match)) for one, match in self._matches.items()]
         entries += [(f"1/finding/{one}", _pack(finding)) for one, finding in self._findings.items()]
         entries += [(f"1/threat/{one}", _pack(threat)) for one, threat in self._open.items()]
-        entries.append(("1/book", _pack([self._now_ms, self._evidence_sweep_ms, sorted(self._deadlines),
-                                         self.evidence_missing])))  # fmt: skip
+        entries.append(("1/book", self._book_entry()))
         entries += self.linker.snapshot()
         return sorted(entries)
 
@@ -485,6 +507,9 @@ class ThreatBook:
         for threat in sorted(threats, key=lambda one: (one.opened_ms, one.id)):
             threat.told_key = self._key(threat) if not threat.dirty else threat.told_key
             self._open[threat.id] = threat
+        for table in (self._evidence, self._findings, self._matches):
+            table.changed.clear()
+        self._told_entries = {f"1/threat/{one}": _pack(threat) for one, threat in self._open.items()}
 
 
 def techniques(tags: tuple[str, ...]) -> tuple[str, ...]:

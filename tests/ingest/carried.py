@@ -13,11 +13,12 @@ from correlator.ingest.intake import Intake
 from correlator.ingest.raw import RawMessage
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceRow, SourceTable
+from correlator.lab.background import background
 from correlator.matching import EngineSettings, Record
 from correlator.run.bodies import Bundle, bundle
 from correlator.run.log import LogRecord, decode, encode
 from correlator.run.replay import make_pipeline, scenario_rules
-from correlator.run.scenario import Scenario, load_scenario
+from correlator.run.scenario import BackgroundMessage, Scenario, load_scenario
 from correlator.run.site_engine import SiteEngine
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -42,11 +43,16 @@ def scenario_bundle(one: Scenario) -> Bundle:
     return bundle(one.site_file, rules, one.overlay, EngineSettings(lateness_ms=one.lateness_ms))
 
 
-def raw_messages(one: Scenario) -> Iterator[RawMessage]:
-    """The scenario's messages in order of receive time, each with the position in its own input."""
+def ordinary(one: Scenario, messages: int) -> Iterator[BackgroundMessage]:
+    """At least so many messages of an ordinary day around the scenario; the same each time."""
+    return background(one, seed=7, events=messages) if messages else iter(())
+
+
+def raw_messages(one: Scenario, around: int = 0) -> Iterator[RawMessage]:
+    """The scenario's messages, and so many around it, in order of receive time, with positions in their inputs."""
     offsets: dict[str, int] = {}
     carriers = {given.name: given.carrier for given in one.inputs}
-    for name, _, _, message in one.read():
+    for name, _, _, message in one.read(ordinary(one, around)):
         if isinstance(message, Reject) or message.received_ms > one.until_ms:
             continue
         input = "raw.mqtt/0" if carriers[name] == "mqtt" else f"raw.{name}/0"
@@ -94,11 +100,11 @@ def told(threat: Threat) -> bytes:
     return msgspec.json.encode(msgspec.structs.replace(threat, members=members), order="deterministic")
 
 
-def replayed(one: Scenario) -> list[bytes]:
+def replayed(one: Scenario, around: int = 0) -> list[bytes]:
     """Every revision of every threat that a replay tells up to `until`."""
     pipeline, _ = make_pipeline(one, scenario_rules(one))
     threats: list[Threat] = []
-    for batch in one.events():
+    for batch in one.events(ordinary(one, around)):
         if batch.received_ms <= one.until_ms:
             threats += pipeline.receive(Record(events=list(batch.events))).threats
     threats += pipeline.receive(Record(ticks={"": one.until_ms + one.lateness_ms + 1})).threats

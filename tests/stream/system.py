@@ -157,9 +157,11 @@ class System:
         self.command("config", "apply")
         return self
 
-    def start(self, what: str, *, name: str = "", wait: bool = True, **environment: str) -> Process:
+    def start(
+        self, what: str, *, name: str = "", wait: bool = True, more: tuple[str, ...] = (), **environment: str
+    ) -> Process:
         log = self.folder / f"{name or what}.log"
-        process = Process([what, "--config", str(self.file)], log, environment)
+        process = Process([what, "--config", str(self.file), *more], log, environment)
         self.processes.append(process)
         if wait:
             process.wait_said("ready")
@@ -220,8 +222,8 @@ class System:
         self.tick(producer, self.raw_topics(), self.scenario.until_ms + self.scenario.lateness_ms + 1)
         assert producer.flush(30) == 0
 
-    def send_scenario(self, *, a_second: float = 0.0) -> int:
-        sent = self.send(raw_messages(self.scenario), a_second=a_second)
+    def send_scenario(self, *, around: int = 0, a_second: float = 0.0) -> int:
+        sent = self.send(raw_messages(self.scenario, around), a_second=a_second)
         self.finish()
         return sent
 

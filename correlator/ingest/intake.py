@@ -125,8 +125,7 @@ class Intake:
             context = found_context
         try:
             found = reader.dialect.decode(message, context)
-        except Exception as error:
-            # A bug of ours must cost this message and not every one behind it.
+        except Exception as error:  # noqa: BLE001 - a bug of ours costs this message, not every one behind it
             detail = f"decoding failed: {type(error).__name__}: {error}"
             self._reject(context.reject(message, "engine_error", detail))
             return

@@ -38,7 +38,7 @@ class SharedEvidenceLinker:
         self._alone: dict[str, Finding] = {}
         self._alone_of_event: dict[str, list[str]] = {}
         self.dropped = 0
-        self._changed = False
+        self._changed = True  # its first entry is not written yet
 
     def place(self, finding: Finding) -> Placement:
         """Places a finding, or one that has grown (same id, more events)."""

@@ -84,7 +84,7 @@ class Killer(threading.Thread):
                 self.result.inside += bool(last) and last[-1]["what"] in IN_WRITING
                 time.sleep(self.dice.uniform(*self.pause_s))
                 self.process = self.begin()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             self.error = error
 
     def _wait_for_writing(self) -> None:

@@ -14,7 +14,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 import msgspec
@@ -32,7 +32,9 @@ from correlator.ingest.logs import Log
 from correlator.ingest.raw import RawMessage
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceRow, SourceTable
-from correlator.inputs import FileFollower, HttpListener, InputsSettings, Reading, SyslogListener
+from correlator.inputs import InputsSettings, Reading
+from correlator.inputs.process import input_names
+from correlator.inputs.receivers import Receivers
 from correlator.inputs.sink import now_ms
 from correlator.run.account import account
 from correlator.run.bodies import Bundle, site_from
@@ -56,11 +58,7 @@ class Parts:
 
     def input_names(self) -> list[str]:
         """Names of all inputs that are received here, sorted."""
-        inputs = self.inputs
-        names = {one.to for one in self.bridge.routes}
-        names |= {one.name for one in inputs.files}
-        names |= {one.name for one in inputs.syslog}
-        names |= {one.name for one in inputs.http}
+        names = {one.to for one in self.bridge.routes} | set(input_names(self.inputs))
         return sorted(names)
 
 
@@ -100,27 +98,28 @@ class Service:
         self._stop = threading.Event()
         self._error: BaseException | None = None
         self._zone = site_from(parts.bundle.bodies, parts.bundle.configuration.site).timezone
-        self._syslog: dict[str, SyslogListener] = {}
+        self._receivers: Receivers | None = None
 
     def run(self) -> int:
         """Works until stopped by a signal. Raises CorrelatorError for what no waiting mends."""
         names = self.parts.input_names()
         if not names:
             raise UsageError("nothing is received: give bridge.routes, or inputs.files, syslog or http")
-        known = {row.input for row in self.parts.rows}
+        rows = [_named_as_here(row, names) for row in self.parts.rows]
+        known = {row.input for row in rows}
         for name in names:
             if name not in known:
                 raise UsageError(f"input {name!r} has no source: ingest.sources says which dialect reads it")
         log = EmbeddedLog(self.parts.embedded.file, write=True)
         try:
-            return self._run(log, names)
+            return self._run(log, names, rows)
         finally:
             log.close()
 
-    def _run(self, log: EmbeddedLog, names: Sequence[str]) -> int:
+    def _run(self, log: EmbeddedLog, names: Sequence[str], rows: Sequence[SourceRow]) -> int:
         parts = self.parts
         site = parts.bundle.site_id
-        table = SourceTable(parts.rows, {site: self._zone})
+        table = SourceTable(rows, {site: self._zone})
         core = Core(
             log, parts.embedded, Intake(table, parts.ingest), parts.bundle, names, self._told,
             waiting_since_ms=self._waiting_since_ms,
@@ -166,49 +165,22 @@ class Service:
             if self._stop.is_set():
                 return
             await asyncio.sleep(0.02)
-        sink = LogSink(core)
-        site = parts.bundle.site_id
-        inputs = parts.inputs
-        followers = [FileFollower(one, site, sink, log) for one in inputs.files]
-        self._syslog = {one.name: SyslogListener(one, site, sink) for one in inputs.syslog}
-        http = HttpListener(
-            inputs.http_server, inputs.http, site, sink, trust_sender_time=inputs.trust_sender_time
-        ) if inputs.http else None  # fmt: skip
-        heartbeats = Heartbeats(parts.embedded.heartbeats, "embedded", lambda: self._blind(core))
-        for listener in self._syslog.values():
-            await listener.start()
-        if http is not None:
-            await http.start()
+        self._receivers = Receivers(parts.inputs, parts.bundle.site_id, LogSink(core), log)
         if parts.embedded.metrics_port is not None:
             metrics.serve(parts.embedded.metrics_host, parts.embedded.metrics_port)
-        working = [
-            *(asyncio.ensure_future(one.run()) for one in followers),
-            *(asyncio.ensure_future(one.run()) for one in self._syslog.values()),
-            asyncio.ensure_future(heartbeats.run()),
-        ]
-        _log.info("ready", site=site, count=len(parts.input_names()))
+        heartbeats = Heartbeats(parts.embedded.heartbeats, "embedded", lambda: self._blind(core))
+        beating = asyncio.ensure_future(heartbeats.run())
         try:
-            while not self._stop.is_set():
-                for one in working:
-                    if one.done() and one.exception() is not None:
-                        self._error = self._error or one.exception()
-                        self._stop.set()
-                await asyncio.sleep(0.05)
+            await self._receivers.run(self._stop.is_set, self._ready)
         finally:
-            for one in working:
-                one.cancel()
-            await asyncio.gather(*working, return_exceptions=True)
-            closing = [one.close() for one in self._syslog.values()]
-            if http is not None:
-                closing.append(http.close())
-            # What cannot be written now comes again from whoever waits for its acknowledgement.
-            await asyncio.wait_for(asyncio.gather(*closing), None if not core.congestion() else 0.1)
-            for follower in followers:
-                follower.close()
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+
+    def _ready(self) -> None:
+        _log.info("ready", site=self.parts.bundle.site_id, count=len(self.parts.input_names()))
 
     def _waiting_since_ms(self, name: str) -> int:
-        listener = self._syslog.get(name)
-        return -1 if listener is None else listener.waiting_since_ms()
+        return -1 if self._receivers is None else self._receivers.waiting_since_ms(name)
 
     def _blind(self, core: Core) -> tuple[int, str]:
         """(since when correlation is blind, ms UTC, and why), (0, "") while it sees."""
@@ -239,3 +211,9 @@ class Service:
             return value.decode() + "\n"
         threat: dict[str, Any] = msgspec.json.decode(value)
         return "\n".join(account(threat, self._zone)) + "\n\n"
+
+
+def _named_as_here(row: SourceRow, names: Sequence[str]) -> SourceRow:
+    """On Kafka the input `eve` is the raw topic `raw.eve`; the same settings serve both carriers."""
+    name = row.input.removeprefix("raw.")
+    return replace(row, input=name) if row.input not in names and name in names else row

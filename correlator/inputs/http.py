@@ -8,8 +8,9 @@
 A body is taken as it is: whether it is a message is ingest's business, and a broken one is a reject that
 can be looked up. `application/x-ndjson` (or jsonl, or json-seq) is split into lines, anything else is one
 message. A sender that repeats a request after a lost answer names it (Idempotency-Key, or GitHub's
-X-GitHub-Delivery): what is kept already is answered 202 and not kept again. With `trust_sender_time` the headers of `correlator.ingest.raw` are honoured: receive time,
-channel, origin, line, site, and a promise instead of a body.
+X-GitHub-Delivery): what is kept already is answered 202 and not kept again. With `trust_sender_time` the
+headers of `correlator.ingest.raw` are honoured: receive time, channel, origin, line, site, and a promise
+instead of a body.
 """
 
 from __future__ import annotations

@@ -109,6 +109,10 @@ class HttpServer(_Settings):
 class InputsSettings(_Settings):
     """All inputs besides MQTT."""
 
+    id: Name = Field(default="inputs", description="name of this process, the receiver in the headers")
+    positions: Path = Field(default=Path("positions.sqlite3"), description="SQLite file with positions, beside Kafka")
+    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics of `correlator inputs run`")
+    metrics_port: int | None = Field(default=None, ge=1, le=65_535, description="its port; without it: none")
     files: tuple[FileInput, ...] = Field(default=(), description="followed files")
     syslog: tuple[SyslogInput, ...] = Field(default=(), description="syslog listeners")
     http: tuple[HttpInput, ...] = Field(default=(), description="webhook endpoints")

@@ -98,6 +98,7 @@ class Bridge:
         self._connected_at = 0.0
         self._short_connections = 0
         self._attempt = 0
+        self._answered = False
         self._session_known = False
         self._queued_since_ms = 0
         self._marker = b""
@@ -317,11 +318,13 @@ class Bridge:
             self._attempt += 1
             return False
         self._last_sent = self._last_heard = time.monotonic()
+        self._answered = False
         return True
 
     def _on_connect(
         self, client: mqtt.Client, _: Any, flags: mqtt.ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        self._answered = True
         if reason.is_failure:
             if reason.value not in _UNAVAILABLE:
                 self._fail(refusal_words(reason, self.settings))
@@ -367,7 +370,7 @@ class Bridge:
 
     def _on_disconnect(self, _: mqtt.Client, __: Any, ___: mqtt.DisconnectFlags, reason: ReasonCode, ____: Any) -> None:
         self._marker = b""
-        if self._ended():
+        if self._ended() or not self._answered:
             return
         self.log.warning("disconnected", id=self.settings.id, detail=str(reason))
         # Mosquitto closes a session that another client takes over without a word.
@@ -439,7 +442,7 @@ class Bridge:
         while not self._ended():
             sock = self._socket()
             if sock is None:
-                self._pause(0)
+                self._connection_ended()
                 return
             self._bound()
             reading: list[Any] = [self._bell] if self._paused else [self._bell, sock]
@@ -455,6 +458,15 @@ class Bridge:
                 self._last_heard = time.monotonic()
                 self._read()
             self._each_turn(sock)
+
+    def _connection_ended(self) -> None:
+        """Waits before the next try: the longer, the more often the broker has not even answered."""
+        if not self._answered and not self._ended():
+            if self._attempt == 0:
+                why = "the MQTT broker closes the connection before it answers: is TLS on at one end only, or does it"
+                self.log.error("mqtt_away", detail=f"{why} ask for a certificate (bridge.mqtt.tls)?")
+            self._attempt += 1
+        self._pause(self._attempt)
 
     def _read(self) -> None:
         """Reads what is there, up to a burst, and no further than the bound."""

@@ -244,14 +244,14 @@ def _kafka(folder: Path, admin_password: str) -> None:
         lines.append(f"{name}{separator}{changed.get(name, value)}")
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required"
     plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    login = f'{plain} username="controller" password="{controller_password}" user_controller="{controller_password}";'
     lines += [
         "sasl.enabled.mechanisms=SCRAM-SHA-512",
         "sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512",
         "sasl.mechanism.controller.protocol=PLAIN",
         f'listener.name.secured.scram-sha-512.sasl.jaas.config={scram} username="{ADMIN}" password="{admin_password}";',
         "listener.name.controller.sasl.enabled.mechanisms=PLAIN",
-        f'listener.name.controller.plain.sasl.jaas.config={plain} username="controller"'
-        + f' password="{controller_password}" user_controller="{controller_password}";',
+        f"listener.name.controller.plain.sasl.jaas.config={login}",
         "ssl.keystore.type=PEM",
         "ssl.keystore.location=server.pem",
         "ssl.truststore.type=PEM",

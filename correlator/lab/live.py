@@ -175,6 +175,7 @@ class Live:
         self.write = write
         self.services: list[Service] = []
         self.threats: dict[str, dict[str, Any]] = {}
+        self._last_lines: dict[str, str] = {}
         self._failure = ""
         self._played: Played | None = None
 
@@ -295,7 +296,10 @@ class Live:
             threat: dict[str, Any] = msgspec.json.decode(value)
             known = self.threats.get(threat["id"])
             self.threats[threat["id"]] = threat
-            self.write(_line(threat, known, self.scenario) + "\n")
+            line = _line(threat, known, self.scenario)
+            if line != self._last_lines.get(threat["id"]):  # a revision may say what only its account shows
+                self._last_lines[threat["id"]] = line
+                self.write(f"{line}\n")
 
     def _worked_off(self, kafka: KafkaSettings) -> bool:
         """Whether everything sent is taken in, and the outputs of all of it are committed."""
@@ -329,17 +333,15 @@ class Live:
 def _line(threat: Mapping[str, Any], known: Mapping[str, Any] | None, scenario: Scenario) -> str:
     """One revision in one line: when, how bad, what, and what is new about it."""
     at = f"{local(threat['last_ms'], scenario.zone):%H:%M:%S}"
-    members = len(threat.get("members", ()))
     what = f"{at}  {threat['severity'].upper():8}  {threat['title']}"
+    told = [f"{len(threat.get('members', ()))} events"]
     if known is None:
-        places = "; ".join(threat.get("places", ())[:2])
-        return f"{what} - {places or 'place unknown'} ({members} events)"
-    changes = [f"{members} events"]
-    if threat["phase"] != known["phase"]:
-        changes.append(f"{known['phase']} -> {threat['phase']}")
-    if threat["severity"] != known["severity"]:
-        changes.append(f"was {known['severity']}")
-    return f"{what} - grown: {', '.join(changes)}"
+        told.insert(0, "new")
+    elif threat["phase"] != known["phase"]:
+        told.append(f"{known['phase']} -> {threat['phase']}")
+    if known is not None and threat["severity"] != known["severity"]:
+        told.append(f"was {known['severity']}")
+    return f"{what} ({', '.join(told)})"
 
 
 def _reader(kafka: KafkaSettings) -> Consumer:

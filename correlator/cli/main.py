@@ -17,11 +17,13 @@ from correlator import __version__
 from correlator.cli import config as _config
 from correlator.cli import stream as _stream
 from correlator.cli.bridge import bridge as _bridge
+from correlator.cli.console import console as _console
 from correlator.cli.embedded import run as _embedded
 from correlator.cli.ending import INTERRUPTED, OK, UNUSABLE, guarded
 from correlator.cli.impact import impact as _impact
 from correlator.cli.impact import site_campus as _site_campus
 from correlator.cli.impact import site_lint as _site_lint
+from correlator.cli.inputs import inputs_run as _inputs_run
 from correlator.cli.link import link as _link
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
@@ -430,6 +432,7 @@ site.add_command(_site_campus)
 app.add_command(_link)
 app.add_command(_embedded)
 app.add_command(_bridge)
+app.add_command(_console)
 app.add_command(_notifier)
 app.add_command(_outputs)
 app.add_command(_simulate)
@@ -437,6 +440,9 @@ app.add_command(_live)
 app.add_command(_secure)
 for _command in (_config.config, _stream.ingest, _stream.worker, _stream.topics, _stream.rejects, _stream.inputs):
     app.add_command(_command)
+
+
+_stream.inputs.add_command(_inputs_run)
 
 
 # ---- entry -----------------------------------------------------------------------------------------------

@@ -60,11 +60,13 @@ def ingest(file: Path, log_level: str) -> int:
     """
 
     def work() -> int:
+        from correlator.config.preflight import refuse_early
         from correlator.ingest.logs import log_to
         from correlator.stream.ingest import IngestProcess
 
         loaded = _load(file)
         log_to(sys.stderr, log_level)
+        refuse_early(loaded.settings, "ingest")
         settings = loaded.settings
         return IngestProcess(settings.kafka, settings.ingest.process, settings.ingest, str(loaded.file)).run()
 
@@ -82,11 +84,13 @@ def worker(file: Path, log_level: str) -> int:
     """
 
     def work() -> int:
+        from correlator.config.preflight import refuse_early
         from correlator.ingest.logs import log_to
         from correlator.stream.worker import Worker
 
         loaded = _load(file)
         log_to(sys.stderr, log_level)
+        refuse_early(loaded.settings, "worker")
         return Worker(loaded.settings.kafka, loaded.settings.worker).run()
 
     return _unreachable(work)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from correlator.bridge.settings import BridgeSettings
 from correlator.clock import DAY_MS, SECOND_MS
+from correlator.console.settings import ConsoleSettings
 from correlator.delivery.settings import OutputSettings
 from correlator.embedded.settings import EmbeddedSettings
 from correlator.ingest.kafka import KafkaSettings
@@ -88,6 +89,7 @@ class Settings(BaseSettings):
     embedded: EmbeddedSettings = Field(default_factory=EmbeddedSettings, description="one site without Kafka")
     worker: WorkerSettings = Field(default_factory=WorkerSettings, description="the engine on Kafka")
     outputs: tuple[OutputSettings, ...] = Field(default=(), description="threats to other systems")
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings, description="the pages")
     notifier: NotifierSettings | None = Field(default=None, description="alerts for people")
 
     @model_validator(mode="after")

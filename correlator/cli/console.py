@@ -1,0 +1,117 @@
+"""`correlator console`: threats and floor plan in the browser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from correlator.cli.ending import guarded
+from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
+
+_PATH: Any = click.Path(path_type=Path)
+
+
+@click.group(epilog=_examples("correlator console open out", "correlator console run"))
+def console() -> None:
+    """Threats, floor plan, and what people do with them, in the browser."""
+
+
+@console.command("open", epilog=_examples("correlator replay vaccine-theft --out out", "correlator console open out"))
+@click.argument("out", type=_PATH, default="out")
+@click.option("--site", "site_file", type=_PATH, metavar="FILE", help="The site file; default: that of the replay.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True)
+@click.option("--language", type=click.Choice(["en", "fr", "it"]), default="en", show_default=True)
+def open_(out: Path, site_file: Path | None, port: int, language: Any) -> int:
+    """Show what a replay found (the folder it wrote with --out), on this machine only.
+
+    Prints a link that works once. What you do is kept in OUT/console, a journal of its own.
+    """
+
+    def work() -> int:
+        import secrets
+
+        from correlator.console.local import application
+        from correlator.console.server import serve
+
+        entry = secrets.token_urlsafe(24)
+        app, hub = application(out, site_file, language, entry)
+        click.echo(f"open http://localhost:{port}/enter?key={entry}", err=True)
+        click.echo("Ctrl-C ends it", err=True)
+        serve(app, hub, "127.0.0.1", port)
+        return 0
+
+    return guarded(work)
+
+
+@console.command(epilog=_examples("correlator console run --state /var/lib/correlator"))
+@_file
+@_level
+@click.option("--state", type=_PATH, default="console-state", show_default=True, metavar="DIR", help="View, sessions.")
+def run(file: Path, log_level: str, state: Path) -> int:
+    """Serve the threats on Kafka, until stopped (SIGTERM). Several replicas agree without talking."""
+
+    def work() -> int:
+        from correlator.console.app import Console
+        from correlator.console.hub import Hub
+        from correlator.console.server import serve
+        from correlator.console.users import Sessions, Users
+        from correlator.errors import UsageError
+        from correlator.ingest.logs import log_to
+        from correlator.journal.feeds import KafkaFeed
+        from correlator.journal.kafka import TOPIC, KafkaJournal
+        from correlator.journal.view import View
+        from correlator.premises import load_site
+
+        loaded = _load(file)
+        settings, kafka = loaded.settings.console, loaded.settings.kafka
+        if settings.users is None:
+            raise UsageError(f"{file}: console.users is missing; `correlator console user` makes the file")
+        log_to(sys.stderr, log_level)
+        state.mkdir(parents=True, exist_ok=True)
+        view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
+        feed = KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC))
+        hub = Hub(feed, view)
+        sites = [load_site(loaded.folder / one.site) for one in loaded.settings.sites]
+        app = Console(
+            settings, view, hub, KafkaJournal(kafka.client(), topic=kafka.topic(TOPIC)),
+            {places.site.id: places for places in sites}, Users(loaded.folder / settings.users),
+            Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000),
+        ).application()  # fmt: skip
+        serve(app, hub, settings.host, settings.port, settings.certificate, settings.key)
+        feed.close()
+        return 0
+
+    return _unreachable(work)
+
+
+@console.command(epilog=_examples("correlator console user p-017 --role operator --users users.yaml"))
+@click.argument("name")
+@click.option("--role", type=click.Choice(["viewer", "operator", "analyst", "admin"]), required=True)
+@click.option("--users", type=_PATH, default="users.yaml", show_default=True, metavar="FILE", help="The file of users.")
+@click.option("--language", type=click.Choice(["en", "fr", "it"]), default=None)
+@click.option("--site", "sites", multiple=True, help="May see this site only; several times for several.")
+def user(name: str, role: Any, users: Path, language: str | None, sites: tuple[str, ...]) -> int:
+    """Add a person or change password and role. The name is a pseudonym: it stands in the journal.
+
+    Asks for the password twice, or reads one line from standard input.
+    """
+
+    def work() -> int:
+        from correlator.console.users import User, Users
+        from correlator.errors import UsageError
+
+        known = Users(users)
+        if sys.stdin.isatty():
+            password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        else:
+            password = sys.stdin.readline().rstrip("\n")
+        if not name or len(name) > 100 or name != name.strip():
+            raise UsageError("a name has 1 to 100 characters and no blank at its ends")
+        known.put(User(name, role, language=language or "", sites=sites), password)
+        click.echo(f"{name}: {role}, in {users}")
+        return 0
+
+    return guarded(work)

@@ -137,9 +137,9 @@ def random_protections(dice: Random, assets, count: int = 6) -> tuple[Protection
     )
 
 
-def random_model(seed: int, **settings) -> tuple[ImpactModel, Random]:
+def random_model(seed: int, size: int = 14, edges: int = 26, **settings) -> tuple[ImpactModel, Random]:
     dice = Random(seed)
-    assets, relations, needs, criticality = random_site(dice)
+    assets, relations, needs, criticality = random_site(dice, size, edges)
     graph = graph_of(assets, relations, needs, criticality)
     rules = random_rules(dice)
     return ImpactModel(graph, rules, random_protections(dice, assets), ImpactSettings(**settings)), dice

@@ -2,8 +2,7 @@
 
 Episodes of the shapes decided inline are **lazy**. While their condition holds they are not touched by
 events: their members are the entries of the windows from `from_pos` on, and floor, last_pos and value
-follow from the windows when somebody asks (`catch_up`). Windows keep what an open episode has not
-listed yet.
+follow from the windows when somebody asks (`catch_up`). Windows keep the members of open episodes.
 """
 
 from __future__ import annotations
@@ -60,8 +59,13 @@ class Episodes:
         episode = None if cell.eps is None else cell.eps.get(rule.index)
         if episode is not None:
             # It holds again: what came since and is still in the window is taken in too.
-            self.list_members(episode, rule, cell)
-            episode.from_pos = max((position & TIME) - rule.span, episode.last_pos + 1)
+            oldest = (position & TIME) - rule.span
+            if rule.producer is not None:
+                self.list_members(episode, rule, cell)
+            if oldest > episode.last_pos + 1:
+                if episode.holes is None:
+                    episode.holes = []
+                episode.holes.append((episode.last_pos, oldest))
             episode.gap = False
             cell.dues[place] = floor + rule.span
             if self.dirty is not None:
@@ -88,34 +92,41 @@ class Episodes:
             self.dirty.add(episode)
 
     def list_members(self, episode: Episode, rule: Rule, cell: Cell) -> None:
-        """Lists the members of the stretch that held without a break, up to `last_pos`, in total order."""
-        first, last = episode.from_pos, episode.last_pos
-        if first < 0 or last < first:
+        """Lists the members up to `last_pos` in the episode, for rules above it that will tell them."""
+        if episode.last_pos < episode.from_pos:
             return
-        taken = episode.taken
-        members: dict[int, str] = {}
-        for index in rule.slot_set:
-            window = cell.wins[index]
-            if window is None or window.last < first:
-                continue
-            entries = window.pos
-            start = bisect_left(entries, first if taken is None else taken.get(index, first))
-            end = len(entries) if window.last <= last else bisect_left(entries, last + 1)
-            members.update(zip(entries[start:end], window.ids[start:end], strict=True))
-        if taken is not None:
-            members.update(zip(episode.pos, episode.ids, strict=True))
-            episode.pos, episode.ids, episode.taken = [], [], None
-        found = sorted(members)
-        room = self.max_members - len(episode.ids)
-        if len(found) > room:
-            episode.truncated += len(found) - room
-            episode.span_last_ms = max(episode.span_last_ms, found[-1] >> SHIFT)
-            del found[room:]
-        episode.pos += found
-        episode.ids += [members[at] for at in found]
-        episode.from_pos = last + 1
+        pairs = self._members(episode, rule, cell)
+        if len(pairs) > self.max_members:
+            episode.truncated += len(pairs) - self.max_members
+            episode.span_last_ms = max(episode.span_last_ms, pairs[-1][0] >> SHIFT)
+            del pairs[self.max_members :]
+        episode.pos = [at for at, _ in pairs]
+        episode.ids = [one for _, one in pairs]
+        episode.from_pos = episode.last_pos + 1
+        episode.holes = episode.taken = None
         if self.dirty is not None:
             self.dirty.add(episode)
+
+    def _members(self, episode: Episode, rule: Rule, cell: Cell) -> list[tuple[int, str]]:
+        """(position, id) of the members up to `last_pos`, in total order, each once."""
+        pairs = list(zip(episode.pos, episode.ids, strict=True)) if episode.ids else []
+        slots = rule.slot_set
+        for first, last in _stretches(episode.from_pos, episode.last_pos, episode.holes):
+            for index in slots:
+                window = cell.wins[index]
+                if window is None or window.last < first:
+                    continue
+                entries = window.pos
+                start = first if episode.taken is None else max(first, episode.taken.get(index, first))
+                begin = bisect_left(entries, start)
+                end = len(entries) if window.last <= last else bisect_left(entries, last + 1)
+                pairs += zip(entries[begin:end], window.ids[begin:end], strict=True)
+        if len(slots) > 1 or rule.form == "distinct":
+            # Several windows, or one that holds an event once per value.
+            pairs.sort()
+            if len({at for at, _ in pairs}) < len(pairs):
+                pairs = list(dict.fromkeys(pairs))
+        return pairs
 
     # ---- windows -------------------------------------------------------------------------------
 
@@ -160,14 +171,15 @@ class Episodes:
             if start > upto:
                 continue
             episode.taken[slot.index] = upto + 1
-            first, last = bisect_left(window.pos, start), bisect_left(window.pos, upto + 1)
-            room = max(self.max_members - len(episode.ids), 0)
-            if last - first > room:
-                episode.truncated += last - first - room
-                episode.span_last_ms = max(episode.span_last_ms, window.pos[last - 1] >> SHIFT)
-                last = first + room
-            episode.pos += window.pos[first:last]
-            episode.ids += window.ids[first:last]
+            for first, last in _stretches(start, upto, episode.holes):
+                begin, end = bisect_left(window.pos, first), bisect_left(window.pos, last + 1)
+                room = max(self.max_members - len(episode.ids), 0)
+                if end - begin > room:
+                    episode.truncated += end - begin - room
+                    episode.span_last_ms = max(episode.span_last_ms, window.pos[end - 1] >> SHIFT)
+                    end = begin + room
+                episode.pos += window.pos[begin:end]
+                episode.ids += window.ids[begin:end]
             if self.dirty is not None:
                 self.dirty.add(episode)
 
@@ -280,6 +292,7 @@ class Episodes:
         if rule.each:
             episode.open = False
             if not rule.quiet:
+                self.identify(episode, rule, cell)
                 self._final(episode, rule, cell)
         else:
             if cell.eps is None:
@@ -290,11 +303,12 @@ class Episodes:
             if holds_ms < 0:
                 holds_ms = held_ms(episode, rule)
             self.deadlines.arm_end(holds_ms + rule.span_ms, episode)
-            if self.tell_open and not rule.quiet:
+            if rule.producer is not None and rule.place >= 0:
                 self.list_members(episode, rule, cell)
+            if self.tell_open and not rule.quiet:
                 self.identify(episode, rule, cell)
                 episode.told = True
-                self.out.append(self.told(episode, rule, "open"))
+                self.out.append(self.told(episode, rule, cell, "open"))
         if rule.producer is not None:
             self.identify(episode, rule, cell)
             self.inner.append((rule, episode))
@@ -323,6 +337,7 @@ class Episodes:
         """Up to when something can still prolong an episode if nothing more comes."""
         if rule.place >= 0 and cell.dues[rule.place] >= 0:
             episode.floor = max(episode.floor, floor_of(rule, cell, FOREVER))
+            cell.dues[rule.place] = episode.floor + rule.span
         return held_ms(episode, rule) + rule.span_ms
 
     def close(self, episode: Episode, rule: Rule, cell: Cell) -> None:
@@ -332,7 +347,8 @@ class Episodes:
             if cell.dues[rule.place] >= 0:
                 catch_up(episode, rule, cell, FOREVER)
                 cell.dues[rule.place] = -1
-            self.list_members(episode, rule, cell)
+            if rule.producer is not None:
+                self.list_members(episode, rule, cell)
         self.identify(episode, rule, cell)
         episode.open = False
         del cell.eps[rule.index]
@@ -341,9 +357,9 @@ class Episodes:
         dirty = rule.keyspace.dirty
         if dirty is not None:
             dirty.add(episode.key)
-        self._end(episode, rule)
+        self._end(episode, rule, cell)
 
-    def _end(self, episode: Episode, rule: Rule) -> None:
+    def _end(self, episode: Episode, rule: Rule, cell: Cell) -> None:
         if self.dirty is not None:
             self.dirty.add(episode)
         running = next((inner for inner in _all_inner(episode) if inner.open), None) if episode.inner else None
@@ -353,37 +369,31 @@ class Episodes:
                 self.dirty.add(running)
             return
         if not rule.quiet:
-            self._final(episode, rule, None)
+            self._final(episode, rule, cell)
         waiting, episode.waiting = episode.waiting, NO_EPISODES
         for outer in waiting:
-            self._end(outer, self.plan.rules[outer.rule])
+            # An outer rule is none of those decided inline: its members are listed, wherever it stood.
+            self._end(outer, self.plan.rules[outer.rule], cell)
 
-    def _final(self, episode: Episode, rule: Rule, cell: Cell | None) -> None:
-        if cell is not None:
-            self.identify(episode, rule, cell)
+    def _final(self, episode: Episode, rule: Rule, cell: Cell) -> None:
         if episode.told:
             episode.revision += 1
         episode.told = True
-        self.out.append(self.told(episode, rule, "final"))
+        self.out.append(self.told(episode, rule, cell, "final"))
 
     # ---- matches -------------------------------------------------------------------------------
 
-    def told(self, episode: Episode, rule: Rule, state: str) -> Match:
-        """The match message of an episode as it stands, its members listed."""
+    def told(self, episode: Episode, rule: Rule, cell: Cell, state: str) -> Match:
+        """The match message of an episode as it stands; cell: its group, where the rule is decided inline."""
+        pairs = self._members(episode, rule, cell) if rule.place >= 0 else _flat(episode)
+        last_ms = pairs[-1][0] >> SHIFT if pairs else episode.span_last_ms
         truncated = episode.truncated
-        if rule.place >= 0:
-            pos, ids = episode.pos, tuple(episode.ids)
-        else:
-            pairs = _flat(episode)
-            if len(pairs) > self.max_members:
-                truncated += len(pairs) - self.max_members
-                pairs = pairs[: self.max_members]
-            pos = [at for at, _ in pairs]
-            ids = tuple([one for _, one in pairs])
-        head = rule.rule.head
-        last_ms = pos[-1] >> SHIFT if pos else episode.span_last_ms
-        if episode.truncated:
+        if truncated:
             last_ms = max(last_ms, episode.span_last_ms)
+        if len(pairs) > self.max_members:
+            truncated += len(pairs) - self.max_members
+            del pairs[self.max_members :]
+        head = rule.rule.head
         value = episode.value
         return Match(
             id=episode.id,
@@ -392,12 +402,12 @@ class Episodes:
             title=head.title,
             level=head.level,
             group=episode.group,
-            first_ms=pos[0] >> SHIFT if pos else episode.span_first_ms,
+            first_ms=pairs[0][0] >> SHIFT if pairs else episode.span_first_ms,
             last_ms=last_ms,
             opened_ms=episode.opened_ms,
             decided_by=episode.decided_by,
             value=round(value, 6) if type(value) is float else value,
-            events=ids,
+            events=tuple([one for _, one in pairs]),
             inner=tuple([inner.id for inner in episode.inner]) if episode.inner else (),
             state=state,  # type: ignore[arg-type]
             revision=episode.revision,
@@ -434,8 +444,8 @@ class Episodes:
 
         An episode that has ended but waits for the final form of an inner one is open too.
         """
-        found: dict[str, Episode] = {}
-        todo: list[Episode] = []
+        found: dict[str, tuple[Episode, Cell]] = {}
+        todo: list[tuple[Episode, Cell]] = []
         rules = self.plan.rules
         for keyspace in self.plan.keyspaces:
             for cell in keyspace.cells.values():
@@ -446,15 +456,16 @@ class Episodes:
                     if rule.place >= 0:
                         if not episode.gap:
                             catch_up(episode, rule, cell, FOREVER)
-                        self.list_members(episode, rule, cell)
+                        if rule.producer is not None:
+                            self.list_members(episode, rule, cell)
                     self.identify(episode, rule, cell)
-                    todo.append(episode)
+                    todo.append((episode, cell))
         while todo:
-            episode = todo.pop()
-            found[episode.id] = episode
-            todo.extend(episode.waiting)
-        ordered = sorted(found.values(), key=lambda one: (one.opened_pos, one.serial, one.id))
-        return [self.told(one, rules[one.rule], "open") for one in ordered if not rules[one.rule].quiet]
+            episode, cell = todo.pop()
+            found[episode.id] = episode, cell
+            todo.extend((outer, cell) for outer in episode.waiting)
+        ordered = sorted(found.values(), key=lambda one: (one[0].opened_pos, one[0].serial, one[0].id))
+        return [self.told(one, rules[one.rule], cell, "open") for one, cell in ordered if not rules[one.rule].quiet]
 
 
 # ---- what follows from the windows of a shape decided inline --------------------------------------
@@ -559,6 +570,19 @@ def _first_evidence(rule: Rule, cell: Cell, from_pos: int) -> str:
             if window.pos[place] < first:
                 first, evidence = window.pos[place], window.ids[place]
     return evidence
+
+
+def _stretches(first: int, last: int, holes: list[tuple[int, int]] | None) -> list[tuple[int, int]]:
+    """The parts of [first, last], both included, that lie in no hole; a hole is open at both ends."""
+    if holes is None:
+        return [(first, last)]
+    parts: list[tuple[int, int]] = []
+    for before, after in holes:
+        if first <= before:
+            parts.append((first, min(before, last)))
+        first = max(first, after)
+    parts.append((first, last))
+    return [part for part in parts if part[0] <= part[1]]
 
 
 # ---- members ------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from correlator.events.event import Event
 from correlator.events.threat import Match
-from correlator.matching.deadlines import ANCHOR, BUCKET, CLOSE
+from correlator.matching.deadlines import ANCHOR, CLOSE
 from correlator.matching.episodes import FOREVER, Episodes, chain_start, floor_of, joint_keys
 from correlator.matching.general import General
 from correlator.matching.plan import Feed, Keyspace, Plan, Slot
@@ -74,10 +74,7 @@ class Matcher:
             rule = self.plan.rules[episode.rule]
             due_ms = episode.due_ms
             if rule.place >= 0:
-                cell = rule.keyspace.cells[episode.key]
-                due_ms = (cell.dues[rule.place] >> SHIFT) + rule.span_ms
-                if due_ms >> BUCKET <= deadlines.reached:
-                    due_ms = self.episodes.last_chance_ms(episode, rule, cell)
+                due_ms = self.episodes.last_chance_ms(episode, rule, rule.keyspace.cells[episode.key])
             deadlines.put_end(due_ms, episode)
 
     def _end_due(self, episode: Episode, due_ms: int) -> None:

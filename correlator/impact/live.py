@@ -20,7 +20,7 @@ from typing import Final
 from correlator.events.event import LEVELS
 from correlator.events.threat import Advice, Finding
 from correlator.impact.conditions import NOTHING, Conditions
-from correlator.impact.graph import CLASS_NUMBER, RELATION_NUMBER, THREATS
+from correlator.impact.graph import CLASS_NUMBER, RELATION_NUMBER, THREAT_NUMBER, THREATS
 from correlator.impact.measures import Advisor, Measure, load_measures
 from correlator.impact.model import Assessment, ImpactModel
 from correlator.impact.paths import Paths
@@ -33,6 +33,15 @@ from correlator.premises import Premises
 SEED_PPM: Final = dict(zip(LEVELS, (100_000, 200_000, 500_000, 800_000, PPM), strict=True))
 LOCKED: Final = 600_000  # a locked door stops this share of those who try it by hand or by badge
 ATTENDED: Final = 300_000  # a room where staff are
+# Threats that put out of order what they are found on. Fire is not among them: what a smoke sensor or
+# camera reports is seen, and where it does burn, its health says so.
+_DISABLING: Final = frozenset(
+    THREAT_NUMBER[name] for name in (
+        "surveillance-loss", "sabotage", "device-tampering", "theft", "power-loss", "supply-loss", "system-failure",
+        "denial-of-service", "ransomware", "data-destruction", "defence-evasion", "alarm-suppression", "malware",
+        "control-manipulation", "exploitation",
+    )
+)  # fmt: skip
 _DOOR: Final = CLASS_NUMBER["door"]
 _ZONE: Final = CLASS_NUMBER["zone"]
 _WORKS_IN: Final = RELATION_NUMBER["works_in"] * 2 + 1
@@ -44,12 +53,20 @@ class Outlook:
     """What a threat may lead to now.
 
     severity: a level from the care services likely to be hit, "" for none. services: those services with
-    their level; a change of them is told at once.
+    their level. key: changes when these services do or when the expected loss doubles or halves; that is
+    told at once.
     """
 
     assessment: Assessment
     severity: str
     services: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> str:
+        """See the text of the class; "" for nothing."""
+        loss = int(self.assessment.loss * 10).bit_length()
+        named = " ".join(f"{service}={level}" for service, level in self.services)
+        return f"{loss} {named}".strip() if loss or named else ""
 
 
 @dataclass(slots=True)
@@ -130,6 +147,10 @@ class LiveImpact:
             kept.advice = self._advisor.advice(plan), plan.loss_after
         return kept.advice
 
+    def knows(self, threat: str) -> bool:
+        """Whether the threat was revised since this object was made."""
+        return threat in self._threats
+
     def watches(self, threat: str, assets: Iterable[str]) -> bool:
         """Whether the live state of one of these assets bears on the threat's impact."""
         kept = self._threats.get(threat)
@@ -181,8 +202,9 @@ class LiveImpact:
         if not (kept.doors or kept.zones or kept.givers):
             return NOTHING
         live, ids = self._premises.live, self.model.graph.ids
-        # Who gives a protection, and the protection itself, is gone when hit.
-        dark = {state // THREATS for state in seeds if state // THREATS in self.model.protections.by_giver}
+        # Who gives a protection, and the protection itself, is gone when hit; a camera that reports is not.
+        givers = self.model.protections.by_giver
+        dark = {state // THREATS for state in seeds if state % THREATS in _DISABLING and state // THREATS in givers}
         for giver in kept.givers:
             health = live.health(ids[giver])
             if health is not None and health[0] != "ok":

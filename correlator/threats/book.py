@@ -98,7 +98,9 @@ class ThreatBook:
         """What a door or device tells may change what a threat leads to: looked at once it stands in live state."""
         assets = [asset for _, asset in enriched.assets]
         due_ms = self._now_ms
-        for threat_id in self._open:
+        for threat_id, threat in self._open.items():
+            if not impact.knows(threat_id):  # restored: what it watches is worked out anew
+                self._outlook(threat)
             if impact.watches(threat_id, assets) and (due_ms, "impact", threat_id) not in self._deadlines:
                 heappush(self._deadlines, (due_ms, "impact", threat_id))
 
@@ -255,7 +257,7 @@ class ThreatBook:
     def _services_text(self, threat: OpenThreat) -> str:
         """The care services likely to be hit, for comparing with what was told."""
         outlook = self._outlook(threat)
-        return " ".join(f"{service}={level}" for service, level in outlook.services) if outlook is not None else ""
+        return outlook.key if outlook is not None else ""
 
     def _merge(self, source: str, into: OpenThreat) -> None:
         other = self._open.pop(source, None)

@@ -198,6 +198,7 @@ _ROWS: tuple[tuple[str, str, tuple[str, ...], int, str, bool, str], ...] = (
     ("mail.suspicious", C, (), 2004, M, True, "suspicious mail"),
     ("source.silent", C, (), 0, L, True, "source fell silent"),
     ("source.heard", C, (), 0, I, False, "source is heard again"),
+    ("source.foreign", C, ("target:sensor|camera|device|reader|door",), 0, I, False, "another's device spoken for"),
     ("log.entry", C, (), 0, I, False, "log entry"),
 )  # fmt: skip
 

@@ -230,7 +230,7 @@ class Engine:
             passed = self.edges.passes(event)
             if passed is None:
                 if self.places is not None:
-                    self.places.observe(event)  # a retained or first value says how things stand
+                    self._observe(event, order_ms)  # a retained or first value says how things stand
                 return
             event = passed
         hits = self.matcher.fold(event, order_ms)
@@ -246,7 +246,14 @@ class Engine:
         if self.matcher.episodes.out:
             self._hand_out()
         if self.places is not None:
-            self.places.observe(event)
+            self._observe(event, order_ms)
+
+    def _observe(self, event: Event, order_ms: int) -> None:
+        """Live state takes the event; a source that spoke for another's device is an event of its own."""
+        self.places.observe(event)
+        foreign = self.places.foreign(event)
+        if foreign is not None:
+            self._fold(foreign, order_ms)
 
     def _hand_out(self) -> None:
         out = self.matcher.episodes.out

@@ -21,6 +21,7 @@ from correlator.premises.graph import SiteGraph
 from correlator.premises.live import LiveState
 from correlator.premises.model import Asset, Contact, Site, Window
 from correlator.premises.resolve import Resolver
+from correlator.premises.speaks import Speakers
 from correlator.premises.vocabulary import KIND_CLASSES, OUTSIDE
 
 # Most specific first (design: finding on device, host, door, zone, then account, person). An address is
@@ -52,6 +53,7 @@ class Premises:
         self.live.credential = self.resolver.credential
         self._find = self.resolver.find
         self._telling = self.live.kinds
+        self._speakers = Speakers(site, self.graph)
         self._settled: dict[str, set[str]] = {kind: set() for kind in KIND_CLASSES}
         self._windows = sorted(site.windows.values(), key=lambda window: (window.from_ms, window.id))
 
@@ -109,6 +111,10 @@ class Premises:
         self.live.restore(entries)
 
     # ---- names --------------------------------------------------------------------------------
+
+    def foreign(self, event: Event) -> Event | None:
+        """The event that tells so when a source speaks for a device that is not on its list, else None."""
+        return self._speakers.foreign(event, self.resolve)
 
     def resolve(self, kind: str, entity_id: str, t_ms: int) -> str:
         """The asset an entity stands for at that time, or "unknown:<kind>:<id>"."""

@@ -34,8 +34,15 @@ class IdentityPaths:
 
 def hide(identity: Identity, data: dict[str, Any], fields: IdentityPaths) -> None:
     """`Hidden.hide` for a message in which nothing else needs to be hidden."""
-    if not data.keys().isdisjoint(fields.first):
-        Hidden(identity).hide(data, fields)
+    if data.keys().isdisjoint(fields.first):
+        return
+    declared: list[tuple[Path, str, Any]] = []
+    _collect(fields.tree, data, declared)
+    make = identity.token
+    for _, kind, value in declared:
+        if type(value) is list or (type(value) is str and value and make(kind, value) is not value):
+            Hidden(identity).hide(data, fields)
+            return
 
 
 def _collect(tree: dict[str, Any], data: dict[str, Any], found: list[tuple[Path, str, Any]]) -> None:

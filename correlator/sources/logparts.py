@@ -219,7 +219,13 @@ def account_entity(identity: Identity, role: str, value: Any, *, machines: bool 
     """
     if type(value) is not str:
         return None
-    name = account_name(value)
+    make = _account_entity if len(value) <= _INTERN_CHARS else _account_entity.__wrapped__
+    return make(identity, role, value, machines)
+
+
+@lru_cache(maxsize=INTERNED)
+def _account_entity(identity: Identity, role: str, text: str, machines: bool) -> Entity | None:
+    name = account_name(text)
     if not name:
         return None
     if name[-1] == "$" and not machines:

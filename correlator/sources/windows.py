@@ -31,9 +31,10 @@ from typing import Any, Final, NamedTuple
 
 from correlator.clock import parse_iso
 from correlator.events.event import Entity, Event
+from correlator.events.identity import Identity
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
-from correlator.sources.hiding import Hidden, IdentityPaths
-from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, present
+from correlator.sources.hiding import Hidden, IdentityPaths, hide
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, part, present, word
 from correlator.sources.reading import Unreadable, parse_object
 
 Fields = dict[str, Any]
@@ -51,7 +52,6 @@ SECURITY_IDENTITY: Final[dict[str, str]] = {
     **SYSMON_IDENTITY,
     "DisplayName": "person",
 }
-_IDENTITY_PATHS: Final = IdentityPaths(SECURITY_IDENTITY, flat=True)
 
 _LOGON_IDS: Final = ("TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId")
 _CONSOLE: Final = frozenset({"2", "7", "11"})
@@ -63,14 +63,6 @@ _LOGON_WORDS: Final = {
 
 
 # ---- shapes -------------------------------------------------------------------------------------
-
-
-def _dict(value: Any) -> Fields:
-    return value if type(value) is dict else {}
-
-
-def _text(value: Any) -> str:
-    return value if type(value) is str else ""
 
 
 def _scalar(value: Any) -> Any:
@@ -113,7 +105,7 @@ def _event_data(value: Any) -> Fields:
 
 
 def _from_xml(root: Fields) -> tuple[Fields, Any]:
-    system = _dict(root.get("System"))
+    system = part(root, "System")
     fields: Fields = {}
     user_data = root.get("UserData")
     if type(user_data) is dict:
@@ -148,7 +140,7 @@ def _from_winlogbeat(data: Fields, winlog: Fields) -> tuple[Fields, Any]:
     fields["Computer"] = winlog.get("computer_name")
     fields["Provider_Name"] = winlog.get("provider_name")
     fields["EventRecordID"] = winlog.get("record_id")
-    user = _dict(winlog.get("user"))
+    user = part(winlog, "user")
     if "identifier" in user:
         fields["UserID"] = user["identifier"]
     if "message" in data:
@@ -187,12 +179,36 @@ def _event_id(value: Any) -> int:
     if type(value) is str:
         digits = value.strip()
         try:
-            return int(digits, 16) if digits[:2].lower() == "0x" else int(digits)
+            number = int(digits, 16) if digits[:2].lower() == "0x" else int(digits)
         except ValueError:
             raise Unreadable("wrong_type", "field 'EventID' is no number") from None
+        if not -(2**63) <= number < 2**63:  # no event id, and no number that travels on
+            raise Unreadable("wrong_type", "field 'EventID' is out of range")
+        return number
     if value is None:
         raise Unreadable("missing_field", "field 'EventID' is missing")
     raise Unreadable("wrong_type", "field 'EventID' must be a number")
+
+
+class _Names(NamedTuple):
+    """What the names of a record's fields tell; records of one event id have the same ones."""
+
+    logon_ids: tuple[str, ...]
+    identity: IdentityPaths
+    with_spaces: tuple[str, ...]
+
+
+@lru_cache(maxsize=1_024)
+def _names(names: tuple[str, ...]) -> _Names:
+    identity = {name: kind for name, kind in SECURITY_IDENTITY.items() if name in names}
+    return _Names(
+        tuple(name for name in _LOGON_IDS if name in names),
+        IdentityPaths(identity, flat=True),
+        tuple(name for name in names if " " in name),
+    )
+
+
+_LONGEST_NAMED = 16_384  # bytes of a record whose names are remembered
 
 
 # ---- time ---------------------------------------------------------------------------------------
@@ -224,8 +240,9 @@ def _read_time(text: str, context: Context) -> tuple[int, int] | None:
 def _time(fields: Fields, given: Any, context: Context) -> tuple[int | None, int]:
     utc_time = fields.get("UtcTime")
     if type(utc_time) is str and len(utc_time) >= 19:  # Sysmon's own, in UTC without saying so
+        naive = utc_time[20:].isdigit() or not _has_offset(utc_time[19:])
         try:
-            return iso_time(utc_time if _has_offset(utc_time[19:]) else utc_time.replace(" ", "T") + "Z")
+            return iso_time(f"{utc_time}Z" if naive else utc_time)
         except (ValueError, OverflowError) as error:
             raise Unreadable("wrong_type", "field 'UtcTime' is no time") from error
     if type(given) is str and given:
@@ -242,7 +259,62 @@ def _time(fields: Fields, given: Any, context: Context) -> tuple[int | None, int
 
 # ---- kinds --------------------------------------------------------------------------------------
 
-_SECURITY: Final[dict[int, str]] = {
+# (kind, level) where the fields decide; level "" keeps the kind's own.
+_Refined = tuple[str, str]
+_Table = dict[int, str | Callable[[Fields], _Refined]]
+
+_STATUS_OK: Final = frozenset({"", "0x0", "0x00000000", "0"})
+
+
+def _is_usb_storage(fields: Fields) -> bool:
+    """6416 is any plug-and-play device: storage is USBSTOR, USB class 08 or a portable device on USB."""
+    device = word(fields.get("DeviceId")).upper()
+    compatible = word(fields.get("CompatibleIds")).upper()
+    if "USBSTOR" in device or "USB\\CLASS_08" in compatible:
+        return True
+    return word(fields.get("ClassName")).upper() == "WPD" and device.startswith("USB")
+
+
+def _failed(fields: Fields) -> bool:
+    return str(fields.get("Status", "")).lower() not in _STATUS_OK
+
+
+def _kerberos(fields: Fields) -> _Refined:
+    return ("kerberos.failed" if _failed(fields) else "kerberos.ticket"), ""
+
+
+def _validated(fields: Fields) -> _Refined:
+    return ("host.logon_failed" if _failed(fields) else "host.note"), ""
+
+
+def _plugged_in(fields: Fields) -> _Refined:
+    return ("usb.attached" if _is_usb_storage(fields) else "host.note"), ""
+
+
+def _accessed(fields: Fields) -> _Refined:
+    return ("file.accessed" if fields.get("ObjectType", "File") == "File" else "host.note"), ""
+
+
+def _service_state(fields: Fields) -> _Refined:
+    words = {"stopped": "service.stopped", "running": "service.started"}
+    return words.get(word(fields.get("param2")).lower(), "host.note"), ""
+
+
+def _threat_found(fields: Fields) -> _Refined:
+    severity = word(fields.get("Severity Name")).lower()
+    return "file.verdict", {"low": "low", "moderate": "medium"}.get(severity, "")
+
+
+def _threat_removed(_: Fields) -> _Refined:
+    return "file.verdict", "low"  # the action succeeded: the threat is dealt with
+
+
+def _sensor_state(fields: Fields) -> _Refined:
+    stopped = word(fields.get("State")).lower() == "stopped"
+    return ("protection.disabled" if stopped else "protection.enabled"), ""
+
+
+_SECURITY: Final[_Table] = {
     1102: "log.cleared",
     4624: "host.logon",
     4625: "host.logon_failed",
@@ -250,7 +322,7 @@ _SECURITY: Final[dict[int, str]] = {
     4647: "host.logoff",
     4648: "privilege.assigned",
     4657: "registry.changed",
-    4663: "file.accessed",
+    4663: _accessed,
     4672: "privilege.assigned",
     4688: "process.created",
     4689: "process.ended",
@@ -275,10 +347,10 @@ _SECURITY: Final[dict[int, str]] = {
     4728: "group.member_added",
     4732: "group.member_added",
     4756: "group.member_added",
-    4768: "kerberos.ticket",
-    4769: "kerberos.ticket",
+    4768: _kerberos,
+    4769: _kerberos,
     4771: "kerberos.failed",
-    4776: "host.logon_failed",
+    4776: _validated,
     4800: "host.locked",
     4801: "host.unlocked",
     4946: "policy.changed",
@@ -290,18 +362,18 @@ _SECURITY: Final[dict[int, str]] = {
     5140: "smb.access",
     5145: "smb.access",
     5156: "network.connection",
-    6416: "usb.attached",
+    6416: _plugged_in,
 }
-_SYSTEM: Final[dict[int, str]] = {104: "log.cleared", 7045: "service.installed", 7036: "service.started"}
-_DEFENDER: Final[dict[int, str]] = {
-    1006: "file.verdict",
-    1007: "file.verdict",
-    1008: "file.verdict",
+_SYSTEM: Final[_Table] = {104: "log.cleared", 7045: "service.installed", 7036: _service_state}
+_DEFENDER: Final[_Table] = {
+    1006: _threat_found,
+    1007: _threat_removed,
+    1008: _threat_found,
     1015: "host.alert",
-    1116: "file.verdict",
-    1117: "file.verdict",
-    1118: "file.verdict",
-    1119: "file.verdict",
+    1116: _threat_found,
+    1117: _threat_removed,
+    1118: _threat_found,
+    1119: _threat_found,
     1121: "host.alert",
     2000: "protection.updated",
     2002: "protection.updated",
@@ -314,11 +386,11 @@ _DEFENDER: Final[dict[int, str]] = {
     5012: "protection.disabled",
     5013: "host.alert",
 }
-_SYSMON: Final[dict[int, str]] = {
+_SYSMON: Final[_Table] = {
     1: "process.created",
     2: "file.changed",
     3: "network.connection",
-    4: "protection.enabled",
+    4: _sensor_state,
     5: "process.ended",
     6: "driver.loaded",
     7: "module.loaded",
@@ -347,7 +419,7 @@ _SYSMON: Final[dict[int, str]] = {
 
 # Which table: by the end of the channel or provider, in lower case. "Security" must come after the
 # longer names that hold the word.
-_TABLES: Final[tuple[tuple[str, dict[int, str]], ...]] = (
+_TABLES: Final[tuple[tuple[str, _Table], ...]] = (
     ("sysmon", _SYSMON),
     ("defender", _DEFENDER),
     ("security-auditing", _SECURITY),
@@ -356,74 +428,32 @@ _TABLES: Final[tuple[tuple[str, dict[int, str]], ...]] = (
 )
 
 
-@lru_cache(maxsize=1024)
-def _table(channel: str, provider: str) -> dict[int, str]:
+@lru_cache(maxsize=1_024)
+def _table(channel: str, provider: str) -> _Table:
+    """Event id -> kind, or what decides it, for a channel and provider; empty if we know neither."""
     channel, provider = channel.lower(), provider.lower()
     if channel == "security":
         return _SECURITY
     if channel == "system":
         return _SYSTEM
-    for word, table in _TABLES:
-        if word in channel or word in provider:
+    for name, table in _TABLES:
+        if name in channel or name in provider:
             return table
     return {}
 
 
+_SYSMON_CHANNEL: Final = "Microsoft-Windows-Sysmon/Operational"
+
+
 def is_sysmon(fields: Fields) -> bool:
     """Whether flat fields are of a Sysmon record."""
-    return "sysmon" in _text(fields.get("Channel")).lower() or "sysmon" in _text(fields.get("Provider_Name")).lower()
-
-
-_STATUS_OK: Final = frozenset({"", "0x0", "0x00000000", "0"})
-
-
-def _is_usb_storage(fields: Fields) -> bool:
-    """6416 is any plug-and-play device: storage is USBSTOR, USB class 08 or a portable device on USB."""
-    device = _text(fields.get("DeviceId")).upper()
-    compatible = _text(fields.get("CompatibleIds")).upper()
-    if "USBSTOR" in device or "USB\\CLASS_08" in compatible:
+    channel = fields.get("Channel")
+    if channel == _SYSMON_CHANNEL:
         return True
-    return _text(fields.get("ClassName")).upper() == "WPD" and device.startswith("USB")
-
-
-def _refine(event_id: int, kind: str, fields: Fields, table: dict[int, str]) -> tuple[str, str]:
-    """(kind, level) where the fields decide; level "" keeps the kind's own."""
-    if table is _SECURITY:
-        if event_id in (4768, 4769, 4776):
-            failed = str(fields.get("Status", "")).lower() not in _STATUS_OK
-            if event_id == 4776:
-                return (kind if failed else "host.note"), ""
-            return ("kerberos.failed" if failed else kind), ""
-        if event_id == 6416:
-            return (kind if _is_usb_storage(fields) else "host.note"), ""
-        if event_id == 4663:
-            return (kind if fields.get("ObjectType", "File") == "File" else "host.note"), ""
-    elif table is _SYSTEM:
-        if event_id == 7036:
-            state = _text(fields.get("param2")).lower()
-            words = {"stopped": "service.stopped", "running": "service.started"}
-            return words.get(state, "host.note"), ""
-    elif table is _DEFENDER:
-        if kind == "file.verdict":
-            if event_id in (1007, 1117):  # the action succeeded: the threat is dealt with
-                return kind, "low"
-            severity = _text(fields.get("Severity Name")).lower()
-            return kind, {"low": "low", "moderate": "medium"}.get(severity, "")
-    elif table is _SYSMON and event_id == 4:
-        return ("protection.disabled" if _text(fields.get("State")).lower() == "stopped" else kind), ""
-    return kind, ""
+    return "sysmon" in word(channel).lower() or "sysmon" in word(fields.get("Provider_Name")).lower()
 
 
 # ---- entities -----------------------------------------------------------------------------------
-
-
-class _Accounts(NamedTuple):
-    """The accounts of a message as written, read before they are replaced by tokens."""
-
-    subject: Any
-    target: Any
-    user: Any
-    member: Any
 
 
 _COMMON_NAME: Final = re.compile(r"(?i)cn=((?:[^,\\]|\\.)+)")
@@ -431,18 +461,9 @@ _COMMON_NAME: Final = re.compile(r"(?i)cn=((?:[^,\\]|\\.)+)")
 
 def _member(fields: Fields) -> str:
     """Who was added to a group: the common name of MemberName (a DN), which is "-" on workstations; then the SID."""
-    member = _text(fields.get("MemberName"))
+    member = word(fields.get("MemberName"))
     common = _COMMON_NAME.match(member)
-    return common[1] if common else member if member not in ("", "-") else _text(fields.get("MemberSid"))
-
-
-def _accounts(kind: str, fields: Fields) -> _Accounts:
-    return _Accounts(
-        fields.get("SubjectUserName"),
-        fields.get("TargetUserName"),
-        fields.get("User") or fields.get("Detection User") or fields.get("SourceUser"),
-        _member(fields) if kind == "group.member_added" else None,
-    )
+    return common[1] if common else member if member not in ("", "-") else word(fields.get("MemberSid"))
 
 
 _DEFENDER_PATH: Final = re.compile(r"^(?:file|containerfile|webfile|behavior|process|regkey|amsi|uefi):_?")
@@ -452,12 +473,12 @@ _MOST_FILES = 8
 def _defender_files(fields: Fields) -> list[Entity | None]:
     r"""The files of `Path`: "file:_C:\a.js;containerfile:_C:\b.zip->inner", without what lies inside."""
     made: list[Entity | None] = []
-    for part in _text(fields.get("Path")).split(";")[:_MOST_FILES]:
-        name = _DEFENDER_PATH.sub("", part.strip(), count=1).partition("->")[0]
-        if name and not part.strip().startswith(("process:", "behavior:", "regkey:")):
-            one = entity("target", "file", name)
-            if one not in made:
-                made.append(one)
+    for one in word(fields.get("Path")).split(";")[:_MOST_FILES]:
+        name = _DEFENDER_PATH.sub("", one.strip(), count=1).partition("->")[0]
+        if name and not one.strip().startswith(("process:", "behavior:", "regkey:")):
+            file = entity("target", "file", name)
+            if file not in made:
+                made.append(file)
     return made
 
 
@@ -484,30 +505,38 @@ _FILE_FIELDS: Final = {
 }
 
 
-def _entities(kind: str, fields: Fields, accounts: _Accounts, context: Context, host: Entity) -> tuple[Entity, ...]:
-    identity = context.identity
-    made: list[Entity | None] = [host]
+def _accounts(kind: str, fields: Fields, identity: Identity, member: str) -> tuple[Entity | None, ...]:
+    """Who acted and on whose account, from fields as they are written.
+
+    Raises Unreadable("missing_field") where the event is about an account and none is named.
+    """
+    subject = fields.get("SubjectUserName")
     if kind in _NEEDS_TARGET_ACCOUNT:
-        target = account_entity(identity, "target", accounts.target, machines=True)
+        target = account_entity(identity, "target", fields.get("TargetUserName"), machines=True)
         if target is None:
             raise Unreadable("missing_field", "field 'TargetUserName' names no account")
-        made.append(target)
-        made.append(account_entity(identity, "actor", accounts.subject))
-    elif kind == "group.member_added":
-        made.append(account_entity(identity, "target", accounts.member, machines=True))
-        made.append(account_entity(identity, "actor", accounts.subject))
-    elif kind in _TARGET_ACTS:
-        made.append(account_entity(identity, "actor", accounts.target or accounts.subject))
+        return target, account_entity(identity, "actor", subject)
+    if kind == "group.member_added":
+        added = account_entity(identity, "target", member, machines=True)
+        return added, account_entity(identity, "actor", subject)
+    if kind in _TARGET_ACTS:
+        return (account_entity(identity, "actor", fields.get("TargetUserName") or subject),)
+    user = subject or fields.get("User") or fields.get("Detection User") or fields.get("SourceUser")
+    actor = account_entity(identity, "actor", user)
+    if kind == "privilege.assigned":
+        return actor, account_entity(identity, "target", fields.get("TargetUserName"))
+    return (actor,)
+
+
+def _entities(kind: str, fields: Fields, host: Entity, accounts: tuple[Entity | None, ...]) -> tuple[Entity, ...]:
+    made = [host, *accounts]
+    if kind in _TARGET_ACTS:
         made.append(ip_entity("origin", fields.get("IpAddress")))
         station = host_entity("origin", fields.get("WorkstationName") or fields.get("Workstation"))
         if station is not None and station.id != host.id:
             made.append(station)
-    else:
-        made.append(account_entity(identity, "actor", accounts.subject or accounts.user))
-        if kind == "privilege.assigned" and accounts.target:
-            made.append(account_entity(identity, "target", accounts.target))
-        if "IpAddress" in fields:
-            made.append(ip_entity("origin", fields["IpAddress"]))
+    elif kind not in _NEEDS_TARGET_ACCOUNT and kind != "group.member_added" and "IpAddress" in fields:
+        made.append(ip_entity("origin", fields["IpAddress"]))
     if kind == "file.verdict":
         made.extend(_defender_files(fields))
     elif kind == "network.connection":
@@ -519,9 +548,8 @@ def _entities(kind: str, fields: Fields, accounts: _Accounts, context: Context, 
             if type(value) is str and value:
                 made.append(entity("target", "process" if kind.startswith("process.") else "file", value))
                 break
-    service = fields.get("ServiceName") if kind.startswith("service.") else None
-    if type(service) is str and service:
-        made.append(entity("target", "software", service))
+        if kind.startswith("service.") and (service := word(fields.get("ServiceName"))):
+            made.append(entity("target", "software", service))
     return present(*made)
 
 
@@ -545,11 +573,11 @@ def _summary(event_id: int, kind: str, fields: Fields, entities: tuple[Entity, .
             words = f"failed {words}"
         return f"{words} of {who or 'a system account'} on {host}"
     if kind == "file.verdict":
-        return f"{_text(fields.get('Threat Name')) or 'malware'} on {host}"
+        return f"{word(fields.get('Threat Name')) or 'malware'} on {host}"
     if event_id == 4648:
         return f"explicit credentials of {_name(entities, 'target') or 'an account'} used on {host}"
     if kind == "usb.attached":
-        return f"{_text(fields.get('DeviceDescription')) or 'USB storage'} attached to {host}"
+        return f"{word(fields.get('DeviceDescription')) or 'USB storage'} attached to {host}"
     return ""
 
 
@@ -580,31 +608,36 @@ def _decode(message: Message, context: Context, fields: Fields, given: Any) -> l
             "missing_field" if missing else "wrong_type",
             "no computer name ('Hostname', 'Computer' or 'winlog.computer_name')",
         )
-    for name in _LOGON_IDS:
-        value = fields.get(name)
+    names = (_names if len(message.payload) <= _LONGEST_NAMED else _names.__wrapped__)(tuple(fields))
+    for name in names.logon_ids:
+        value = fields[name]
         if type(value) is int:
             fields[name] = hex(value)
         elif type(value) is str and not value.islower():
             fields[name] = value.lower()
     device_ms, sub_ns = _time(fields, given, context)
-    table = _table(_text(fields.get("Channel"))[:200], _text(fields.get("Provider_Name"))[:200])
-    kind = table.get(event_id, "host.note")
-    kind, level = _refine(event_id, kind, fields, table)
-    accounts = _accounts(kind, fields)
-    hidden = Hidden(context.identity)
-    if accounts.member:
-        hidden.add("account", accounts.member)
-    hidden.hide(fields, _IDENTITY_PATHS)
+    channel = fields.get("Channel")
+    table = _table(word(channel)[:200], word(fields.get("Provider_Name"))[:200])
+    says = table.get(event_id, "host.note")
+    kind, level = (says, "") if isinstance(says, str) else says(fields)
+    member = _member(fields) if kind == "group.member_added" else ""
+    accounts = _accounts(kind, fields, context.identity, member)
+    if member:
+        hidden = Hidden(context.identity)
+        hidden.add("account", member)
+        hidden.hide(fields, names.identity)
+    else:
+        hide(context.identity, fields, names.identity)
     if table is _DEFENDER:
-        for name in [name for name in fields if " " in name]:
+        for name in names.with_spaces:
             fields.setdefault(name.replace(" ", ""), fields[name])
     if kind == "network.connection":  # its target is the other end; the host only saw it
         host = entity("observer", "host", host.id)
-    entities = _entities(kind, fields, accounts, context, host)
+    entities = _entities(kind, fields, host, accounts)
     record = fields.get("EventRecordID", fields.get("RecordNumber"))
     native_id = ""
     if type(record) is int or (type(record) is str and record):
-        native_id = f"{host.id}/{fields.get('Channel')}/{record}/{event_id}/{device_ms}"
+        native_id = f"{host.id}/{channel}/{record}/{event_id}/{device_ms}"
     return [
         context.event(
             message,

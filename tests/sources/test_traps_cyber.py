@@ -428,6 +428,11 @@ def test_windows_event_ids_come_as_number_or_text_or_with_qualifiers(number: Any
     assert made.attributes["EventID"] == 4624
 
 
+def test_an_event_id_beyond_64_bits_is_a_reject_and_travels_nowhere() -> None:
+    made = reject("windows-security", windows(EventID=10**25))
+    assert (made.reason, made.detail) == ("wrong_type", "field 'EventID' is out of range")
+
+
 @pytest.mark.parametrize("logon_id", ["0x11f1a90", "0x11F1A90", 0x11F1A90])
 def test_windows_logon_ids_join_across_shippers(logon_id: Any) -> None:
     assert event("windows-security", windows(TargetLogonId=logon_id)).attributes["TargetLogonId"] == "0x11f1a90"

@@ -27,6 +27,7 @@ CRITICAL: Final = 12.0
 ROOT_CAP: Final = 8.0
 WARM_SHARE: Final = 0.1  # a continuing episode keeps its asset active for this part of its mean recurrence
 WARM_MAX_MS: Final = 2 * HOUR_MS
+STEADY_S: Final = 3600.0  # what recurs on an asset more often than this proves nothing there
 NOVEL: Final = 1.5  # a new kind's first two findings are no detector switched on
 MAX_SHARES: Final = 100_000  # shares kept; a full cache is emptied, which costs time and changes nothing
 UNHEARD: Final = 0.2  # weight in a share of a class of which nothing was ever heard: it may have no detector
@@ -237,7 +238,7 @@ class LinkEngine:
             episode.last_ms = t_ms
         if t_ms - episode.counted_ms >= self._gap_ms:
             episode.counted_ms = t_ms
-            self.rates.count(episode.place, kind, t_ms)
+            self.rates.count(episode.place, kind, t_ms, of_day=False)
         return True
 
     def _onset(self, item: Item) -> Placed:
@@ -261,11 +262,12 @@ class LinkEngine:
         surge = rates.surge(place, item.kind, t_ms) if settings.surge_half_life_ms else 0.0
         episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * len(rates.assets))
         episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
-        if t_ms >= self.from_ms or episode.evidence >= CRITICAL:  # type: ignore[operator]
+        steady = rate * STEADY_S > 1 and episode.evidence < EVIDENCE["high"]
+        if (t_ms >= self.from_ms and not steady) or episode.evidence >= CRITICAL:  # type: ignore[operator]
             placed = self._join_or_open(episode, item)
         else:
             placed = Placed(None, False, (), episode)
-        rates.count(place, item.kind, t_ms)
+        rates.count(place, item.kind, t_ms, not steady)
         rates.count_burst(place, item.kind, bin_, t_ms)
         latest = self._episodes[item.asset]
         before = latest.get(item.kind)
@@ -356,9 +358,10 @@ class LinkEngine:
         for threat_id, (x, x0, touch, _, d_ms) in found.items():
             threat = self.threats[threat_id]
             rank = x + min(0.0, threat.score - settings.watch) / 4
-            if x > self._cost(d_ms):
+            join = max(settings.join, settings.cost_floor + settings.join_slope * self._passed(d_ms))
+            if x > join:
                 joins.append((rank, threat.score, threat_id))
-            elif x0 > self._cost(d_ms) and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
+            elif x0 > join and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
                 companions.append((rank, threat.score, threat_id))
             elif threat.score >= settings.watch and x >= settings.parent:
                 if parent is None or (-x, threat_id) < (-parent[0], parent[1]):
@@ -385,11 +388,11 @@ class LinkEngine:
 
     def _cost(self, d_ms: int) -> float:
         """What a link pays for the followers that were expected by then and did not come."""
-        settings = self.settings
-        if settings.join is not None:
-            return settings.join
-        passed = math.log(1 + d_ms / settings.core_ms) / self._log_span
-        return settings.cost_floor + settings.cost_slope * passed
+        return self.settings.cost_floor + self.settings.cost_slope * self._passed(d_ms)
+
+    def _passed(self, d_ms: int) -> float:
+        """The part of all followers that was expected by then."""
+        return math.log(1 + d_ms / self.settings.core_ms) / self._log_span
 
     def _plain_root(self, episode: Episode) -> float:
         return -episode.root_chance - math.log(self.settings.prior_ms / 1000) + episode.evidence

@@ -13,7 +13,7 @@ import math
 from datetime import tzinfo
 from typing import Final
 
-from correlator.clock import HOUR_MS, local
+from correlator.clock import DAY_MS, HOUR_MS, local
 from correlator.linking.settings import LinkingSettings
 
 BINS: Final = 54  # floor(2 (s + 20)) for s up to the cap of 6, and one to spare
@@ -191,6 +191,10 @@ class Rates:
                 n = count[0] * math.exp((count[1] - t_ms) / self.surge_tau_ms) - 1.0
                 if n > 0:
                     most = max(most, n / (self.of_class[group] * self.surge_tau_ms / 1000))
+        age_ms = t_ms - known.first_ms
+        if age_ms < DAY_MS:  # a new detector: its own short life says how common it is
+            n = known.count[0] - 1.0
+            most = max(most, n / (self.of_class[state.cls] * (age_ms + HOUR_MS) / 1000))
         return most
 
     def habit(self, first: str, then: str, t_ms: int) -> float:
@@ -215,8 +219,11 @@ class Rates:
         self.of_class[state.floor] = self.of_class.get(state.floor, 0) + 1
         return state
 
-    def count(self, state: AssetState, kind: str, t_ms: int) -> None:
-        """Counts an episode, at its onset and once more per gap that it goes on."""
+    def count(self, state: AssetState, kind: str, t_ms: int, of_day: bool = True) -> None:
+        """Counts an episode, at its onset and once more per gap that it goes on.
+
+        of_day: it tells something of the rhythm of the day; what never stops does not.
+        """
         tau_ms = self.tau_ms
         self.changed_kinds.add(kind)
         known = self.kinds.get(kind)
@@ -240,9 +247,10 @@ class Rates:
             self.pairs_kept += 1
         else:
             _add(count, 1.0, t_ms, tau_ms)
-        hour = self.hour_of(t_ms)
-        known.hours[hour] += 1
-        self.hours[hour] += 1
+        if of_day:
+            hour = self.hour_of(t_ms)
+            known.hours[hour] += 1
+            self.hours[hour] += 1
 
     def count_burst(self, state: AssetState, kind: str, bin_: int, t_ms: int) -> None:
         """Counts a new episode in the tail (one count a burst: its highest bin) and among the habits."""

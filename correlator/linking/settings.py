@@ -36,15 +36,16 @@ class LinkingSettings(BaseModel):
     reach_cut: float = Field(default=0.01, gt=0, lt=1, description="smallest product of weights that is still a path")
     triggered: float = Field(default=3.0, gt=0, description="further moments a real step is expected to trigger")
     predicted: float = Field(default=0.7, ge=0, lt=1, description="part of the consequences that typed rules predict")
-    join: float | None = Field(default=None, description="fixed cost")
+    join: float = Field(default=1.5, description="a link joins above this, and above its cost")
     cost_floor: float = 0.5
-    cost_slope: float = 2.5
+    cost_slope: float = 2.0
+    join_slope: float = 3.5
     link_cap: float = Field(default=8.0, gt=0, description="most that one link is worth")
     merge: float = Field(default=2.0, description="a second threat within this of a finding is merged")
     adopt: float = Field(default=2.0, description="a young threat with this much of its own follows its parent")
     parent: float = Field(default=-4.0, description="weakest link to a reported threat that is remembered as parent")
     open_from: float = Field(default=-14.0, description="weakest root that opens a threat")
-    prior_ms: int = Field(default=30 * DAY_MS, gt=0, description="one composite threat in this time is the prior")
+    prior_ms: int = Field(default=2 * DAY_MS, gt=0, description="one composite threat in this time is the prior")
     watch: float = Field(default=4.0, description="reported from this score")
     threat: float = Field(default=8.0, description="alerted from this score")
     new_tactic: float = Field(default=1.0, ge=0, description="first of its tactic")

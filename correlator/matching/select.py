@@ -22,6 +22,8 @@ Test = Callable[[Event], bool]
 
 MAX_SELECTIONS: Final = 4_096  # pairs of dialect and kind; when there are more, they are all made anew
 
+NO_HITS: Final[list[int]] = []  # one for all events without a hit; nobody adds to it
+
 
 @final
 class Candidate:
@@ -54,13 +56,12 @@ class Selection:
     sure on each event.
     """
 
-    __slots__ = ("always", "fields", "nothing", "plain")
+    __slots__ = ("always", "fields", "plain")
 
     def __init__(self, left: list[tuple[int, Predicate | bool]], places: Places | None) -> None:
         self.always: list[Candidate] = []
         self.plain: list[tuple[str, Table]] = []
         self.fields: list[tuple[Accessor, Table]] = []
-        self.nothing = not left
         # Each detection goes where the fewest others are: of several field values that it asks for, one is
         # its place. The field comes first, then how many detections could stand at the value.
         asking = [(number, predicate) for number, predicate in left if isinstance(predicate, Predicate)]
@@ -115,38 +116,35 @@ class DetectionIndex:
             found.update(text for _, text in choices[0])
         return frozenset(found)
 
-    def candidates(self, event: Event) -> list[Candidate]:
-        """The detections that the event's values leave; one can stand there twice."""
+    def hits(self, event: Event) -> list[int]:
+        """Numbers of the detections that are true for the event, ascending, each once."""
         attributes = event.attributes
-        selections = (self._shadowed if "kind" in attributes else self._plain).get(event.dialect)
-        selection = selections.get(event.kind) if selections is not None else None
+        selections = (self._shadowed if "kind" in attributes else self._plain).get(event.dialect, _NO_SELECTIONS)
+        selection = selections.get(event.kind)
         if selection is None:
             selection = self._select(event)
-        if selection.nothing:
-            return _NONE
+        # Most events end here or find nothing in the tables: no list is made for them.
         found = selection.always
         for field, table in selection.plain:
             value = attributes.get(field, MISSING)
             if type(value) is str:
-                chosen = table.get(value.lower())
-                if chosen is not None:
-                    found = found + chosen if found else chosen
+                value = value.lower()
+                if value in table:
+                    found = found + table[value]
             elif value is not MISSING:
                 found = found + _of_value(value, table)
         for accessor, table in selection.fields:
             value = accessor.get(event)
             if type(value) is str:
-                chosen = table.get(value.lower())
-                if chosen is not None:
-                    found = found + chosen if found else chosen
+                value = value.lower()
+                if value in table:
+                    found = found + table[value]
             elif value is not MISSING:
                 found = found + _of_value(value, table)
-        return found
-
-    def hits(self, event: Event) -> list[int]:
-        """Numbers of the detections that are true for the event, ascending, each once."""
+        if not found:
+            return NO_HITS
         hits: list[int] = []
-        for candidate in self.candidates(event):
+        for candidate in found:
             test = candidate.test
             if test is None or test(event):
                 hits.append(candidate.number)
@@ -179,3 +177,4 @@ def _of_value(value: Any, table: Table) -> list[Candidate]:
 
 
 _NONE: Final[list[Candidate]] = []
+_NO_SELECTIONS: Final[dict[str, Selection]] = {}

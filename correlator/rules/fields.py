@@ -102,7 +102,15 @@ class _Dotted(Accessor):
     def get(self, event: Event) -> Any:
         attributes = event.attributes
         value = attributes.get(self.field, MISSING)
-        return _descend(attributes, self._parts, 0) if value is MISSING else value
+        if value is not MISSING:
+            return value
+        parts = self._parts
+        if len(parts) == 2:  # nearly all are
+            inner = attributes.get(parts[0], MISSING)
+            if type(inner) is dict:
+                return inner.get(parts[1], MISSING)
+            return MISSING if inner is MISSING else _descend(inner, parts, 1)
+        return _descend(attributes, parts, 0)
 
 
 @final
@@ -160,6 +168,21 @@ class _OfEntity(_Ours):
         super().__init__(field)
         self._kind = kind
         self._role = role
+
+    def get(self, event: Event) -> Any:
+        attributes = event.attributes
+        value = attributes.get(self.field, MISSING)
+        if value is not MISSING:
+            return value
+        if self._parts:
+            value = _descend(attributes, self._parts, 0)
+            if value is not MISSING:
+                return value
+        kind, role = self._kind, self._role
+        for entity in event.entities:
+            if entity.kind == kind and (not role or entity.role == role):
+                return entity.id or MISSING
+        return MISSING
 
     def own(self, event: Event) -> Any:
         kind, role = self._kind, self._role

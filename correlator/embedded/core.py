@@ -114,7 +114,7 @@ class Core:
         self._unsaved = False
         self._keys = dict.fromkeys(log.deliveries(DELIVERIES_REMEMBERED))
         self._meter = Meter(bundle.site_id)
-        self._retention = Retention(log, settings, clock)
+        self._retention = Retention(log, settings, bundle.site_id, clock)
 
     # ---- for receivers, from any thread ------------------------------------------------------------
 

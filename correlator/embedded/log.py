@@ -232,6 +232,11 @@ class EmbeddedLog:
         """All state entries."""
         return dict(self._db.execute("SELECT key, value FROM state"))
 
+    def state_size(self) -> tuple[int, int]:
+        """(entries, bytes) of saved state."""
+        entries, size = self._db.execute("SELECT count(*), coalesce(sum(length(value)), 0) FROM state").fetchone()
+        return int(entries), int(size)
+
     def checkpoint(self) -> int:
         """Offset of the last record that saved state holds, -1 without state."""
         row = self._db.execute("SELECT value FROM state WHERE key = ?", (CHECKPOINT,)).fetchone()

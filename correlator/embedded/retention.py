@@ -28,8 +28,9 @@ _log = Log("embedded")
 class Retention:
     """Removes what is too old or too much; `step` is called by the thread that writes."""
 
-    def __init__(self, log: EmbeddedLog, settings: EmbeddedSettings, clock: Clock) -> None:
+    def __init__(self, log: EmbeddedLog, settings: EmbeddedSettings, site: str, clock: Clock) -> None:
         self._log_file = log
+        self._site = site
         self._settings = settings
         self._clock = clock
         self._looked_at = 0.0
@@ -52,6 +53,9 @@ class Retention:
         self._more = removed >= ROWS
         metrics.log_bytes.set(self._log_file.bytes_used())
         metrics.log_oldest_ms.set(self._log_file.oldest_ms())
+        entries, size = self._log_file.state_size()
+        metrics.state_entries.labels(self._site).set(entries)
+        metrics.state_bytes.labels(self._site).set(size)
 
     def _by_age(self, applied: int) -> int:
         settings, now = self._settings, self._clock()

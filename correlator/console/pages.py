@@ -25,6 +25,7 @@ from correlator.words.message import (
     severity_words,
     steps_for,
     todo_lines,
+    type_words,
 )
 
 LISTED = 300
@@ -235,7 +236,7 @@ def threat(listed: Listed, view: View, places: Premises | None, language: str, n
     impact = [
         {
             "place": one_line(hit.place_name or hit.asset),
-            "type": hit.threat_type,
+            "type": type_words(hit.threat_type, speaks),
             "likelihood": f"{hit.likelihood:.0%}",
             "minutes": max(0, (hit.from_ms + hit.p50_ms - now_ms) // MINUTE_MS)
             if hit.from_ms

@@ -73,12 +73,9 @@ def svg(places: Premises, floor: str, drawn: Iterable[Room], words: Mapping[str,
     # Rooms with something wrong come last, so that their thick outline is not painted over.
     for room in sorted(listed, key=lambda one: (one.severity != "", one.zone)):
         parts.append(_room(room, size, words))
-    zones = {room.zone: room for room in listed}
     for door in places.site.doors.values():
-        if door.floor == floor:
-            parts.append(
-                _door(door.at, [zones[one] for one in door.between if one in zones], size, door.name or door.id)
-            )
+        if door.floor == floor and door.at is not None:
+            parts.append(_door(door.at, size, door.name or door.id))
     parts.append("</svg>")
     return "".join(parts)
 
@@ -105,15 +102,7 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
     )
 
 
-def _door(at: tuple[float, float] | None, sides: list[Room], size: float, name: str) -> str:
-    if at is None:
-        if len(sides) < 2:
-            return ""
-        middles = [
-            (sum(x for x, _ in one.outline) / len(one.outline), sum(y for _, y in one.outline) / len(one.outline))
-            for one in sides
-        ]
-        at = ((middles[0][0] + middles[1][0]) / 2, (middles[0][1] + middles[1][1]) / 2)
+def _door(at: tuple[float, float], size: float, name: str) -> str:
     where = f'cx="{at[0]:.2f}" cy="{at[1]:.2f}" r="{size * 0.5:.2f}"'
     return f'<circle class="door" {where}><title>{escape(name)}</title></circle>'
 

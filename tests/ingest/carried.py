@@ -44,8 +44,11 @@ def scenario_bundle(one: Scenario) -> Bundle:
 
 
 def ordinary(one: Scenario, messages: int) -> Iterator[BackgroundMessage]:
-    """At least so many messages of an ordinary day around the scenario; the same each time."""
-    return background(one, seed=7, events=messages) if messages else iter(())
+    """About so many messages of an ordinary day around the scenario; the same each time."""
+    if not messages:
+        return iter(())
+    day = list(background(one, seed=7, events=1))
+    return iter(day[:: max(1, len(day) // messages)])
 
 
 def raw_messages(one: Scenario, around: int = 0) -> Iterator[RawMessage]:

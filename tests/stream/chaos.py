@@ -8,6 +8,7 @@ accounted for: an event in the log once, a reject, or a message that says nothin
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from correlator.events.event import Event
 from correlator.ingest.intake import Intake
 from correlator.ingest.settings import IngestSettings
 from correlator.lab.brokers import KafkaBroker
@@ -115,20 +115,20 @@ class Expected:
     scenario: Scenario
     around: int
     threats: list[bytes]
-    events: set[tuple[str, int]]
-    rejects: set[str]
+    events: Counter[str]  # by origin
+    rejects: Counter[str]
 
 
 def expected(name: str, around: int) -> Expected:
     one = scenario(name)
     intake = Intake(scenario_table(one), IngestSettings(trust_sender_time=True, pack_events=1))
-    events: set[tuple[str, int]] = set()
-    rejects: set[str] = set()
+    events: Counter[str] = Counter()
+    rejects: Counter[str] = Counter()
     for message in raw_messages(one, around):
         intake.take(message, 0)
         for _, record in intake.drain():
-            events.update((record.input, offset) for offset in record.offsets)
-        rejects.update(reject.raw for reject in intake.drain_rejects())
+            events.update(event.origin for event in record.events)
+        rejects.update(reject.origin for reject in intake.drain_rejects())
     return Expected(one, around, sorted(replayed(one, around)), events, rejects)
 
 
@@ -190,30 +190,28 @@ def _judge(system: System, wanted: Expected, result: Result) -> None:
         reference = Counter(wanted.threats)
         result.lost = sum((reference - threats).values())
         result.wrong = sum((threats - reference).values())
-    in_log: Counter[tuple[str, int]] = Counter()
+    in_log: Counter[str] = Counter()
     seen: dict[str, int] = {}
+    again = 0
     for message in read_all(system.bootstrap, f"{system.prefix}events"):
         record = decode(message.value())
         for event, offset in zip(record.events, record.offsets, strict=True):
-            assert isinstance(event, Event)
             if offset > seen.get(record.input, -1):
-                in_log[record.input, offset] += 1
-            elif system_kind_is_ingest(result):
-                result.again += 1
+                in_log[event.origin] += 1
+            else:
+                again += 1
         if record.input:
             seen[record.input] = max(seen.get(record.input, -1), record.last)
-    result.unaccounted = len(wanted.events - set(in_log)) + len(set(in_log) - wanted.events)
-    rejects = {value for _, value in system.told("rejects")}
-    result.unaccounted += len(wanted.rejects) - len(rejects & rejects) if len(rejects) < len(wanted.rejects) else 0
-    if not system_kind_is_ingest(result):
-        for log in {process.log for process in system.processes}:
-            for line in log.read_text().splitlines():
-                if '"partition_open"' in line or '"went_on"' in line:
-                    result.again += int(line.partition('"records": ')[2].partition(",")[0] or 0)
-
-
-def system_kind_is_ingest(result: Result) -> bool:
-    return result.kind == "ingest"
+    rejects = {json.loads(value)["origin"] for _, value in system.told("rejects")}
+    result.unaccounted = sum((wanted.events - in_log).values()) + sum((in_log - wanted.events).values())
+    result.unaccounted += len(wanted.rejects.keys() ^ rejects)
+    if result.kind == "ingest":
+        result.again = again
+        return
+    for log in {process.log for process in system.processes}:
+        for line in log.read_text().splitlines():
+            if '"partition_open"' in line or '"went_on"' in line:
+                result.again += int(json.loads(line)["records"])
 
 
 KINDS = ("ingest", "worker at once", "worker take-over", "two workers")

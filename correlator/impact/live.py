@@ -12,7 +12,7 @@ A finding that fits a declared window is announced work and starts nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -25,7 +25,9 @@ from correlator.impact.measures import Advisor, Measure, load_measures
 from correlator.impact.model import Assessment, ImpactModel
 from correlator.impact.paths import Paths
 from correlator.impact.rules import PPM, RuleBase, load_rules
+from correlator.impact.services import services_hit
 from correlator.impact.settings import ImpactSettings
+from correlator.impact.table import LINKS_KEPT
 from correlator.premises import Premises
 
 # How sure a finding of each level is that what it names has happened: the share of such findings that
@@ -50,21 +52,21 @@ _SEVERITY: Final = {5: "critical", 4: "high", 3: "medium", 2: "low", 1: "low"}
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What a threat may lead to now.
+    """What a threat may lead to now, as far as it decides anything; `LiveImpact.tell` has the rest.
 
-    severity: a level from the care services likely to be hit, "" for none. services: those services with
-    their level. key: changes when these services do or when the expected loss doubles or halves; that is
-    told at once.
+    loss: criticality x likelihood, summed over the care services. severity: a level from the care services
+    likely to be hit, "" for none. services: those services with their level. key: changes when these services
+    do or when the expected loss doubles or halves; that is told at once.
     """
 
-    assessment: Assessment
+    loss: float
     severity: str
     services: tuple[tuple[str, str], ...]
 
     @property
     def key(self) -> str:
         """See the text of the class; "" for nothing."""
-        loss = int(self.assessment.loss * 10).bit_length()
+        loss = int(self.loss * 10).bit_length()
         named = " ".join(f"{service}={level}" for service, level in self.services)
         return f"{loss} {named}".strip() if loss or named else ""
 
@@ -81,6 +83,7 @@ class _Kept:
     givers: set[int] = field(default_factory=set)
     watched: set[str] = field(default_factory=set)
     outlook: Outlook | None = None
+    assessment: Assessment | None = None
     advice: tuple[tuple[Advice, ...], float] | None = None
 
 
@@ -102,6 +105,7 @@ class LiveImpact:
         self._advisor: Advisor | None = None
         self._threats: dict[str, _Kept] = {}
         self._workers: dict[int, tuple[str, ...]] = {}
+        self._bears: dict[tuple[int, int], tuple[frozenset[int], frozenset[int], frozenset[int]]] = {}
 
     @property
     def model(self) -> ImpactModel:
@@ -125,14 +129,23 @@ class LiveImpact:
         while moved or conditions != paths.conditions:
             paths.revise(seeds, conditions, epoch)
             moved = False
-            kept.outlook = kept.advice = None
+            kept.outlook = kept.assessment = kept.advice = None
             self._watch(kept, paths.visited)
             conditions = self._conditions(kept, seeds, t_ms)
-        if kept.outlook is None or starts_ms != kept.starts_ms:
-            kept.seeds, kept.starts_ms = seeds, starts_ms
+        if starts_ms != kept.starts_ms:
+            kept.starts_ms, kept.assessment = starts_ms, None
+        if kept.outlook is None:
+            kept.seeds = seeds
             model.counters["impact_paths_refused"] += paths.refused
-            kept.outlook = self._outlook(model.assess(paths, starts_ms))
+            kept.outlook = self._outlook(model.hit_services(paths, services_hit(paths, explain=False)))
         return kept.outlook
+
+    def tell(self, threat: str) -> Assessment:
+        """All that a threat may lead to, with paths and times, as last revised."""
+        kept = self._threats[threat]
+        if kept.assessment is None:
+            kept.assessment = self.model.assess(kept.paths, kept.starts_ms)
+        return kept.assessment
 
     def advise(self, threat: str) -> tuple[tuple[Advice, ...], float]:
         """(counter-measures, expected loss with the advised ones) for a threat as last revised."""
@@ -181,21 +194,34 @@ class LiveImpact:
 
     def _watch(self, kept: _Kept, states: Iterable[int]) -> None:
         """Notes whose live state bears on the steps from these states."""
-        model = self.model
-        graph, table, protections = model.graph, model.table, model.protections
+        ids = self.model.graph.ids
         for state in states:
-            if state not in kept.paths.labels_of:
-                continue
-            for to, _, _ in table.links(state, kept.paths.epoch):
-                for asset in (state // THREATS, to // THREATS):
-                    if graph.classes[asset] == _DOOR:
-                        kept.doors.add(asset)
-                        kept.watched.add(graph.ids[asset])
-                    elif graph.classes[asset] == _ZONE:
-                        kept.zones.add(asset)
-                for guarded in protections.of_state.get(to, ()):
-                    kept.givers.update(guarded.givers)
-                    kept.watched.update(graph.ids[giver] for giver in guarded.givers)
+            if state in kept.paths.labels_of:
+                doors, zones, givers = self._bearing(state, kept.paths.epoch)
+                kept.zones |= zones
+                if not (doors <= kept.doors and givers <= kept.givers):
+                    kept.watched.update(ids[asset] for asset in doors | givers)
+                    kept.doors |= doors
+                    kept.givers |= givers
+
+    def _bearing(self, state: int, epoch: int) -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
+        """(doors, zones, givers of protections) whose live state bears on what a state leads to; remembered."""
+        found = self._bears.get((state, epoch))
+        if found is None:
+            model = self.model
+            classes, guards = model.graph.classes, model.protections.of_state
+            links = model.table.links(state, epoch)
+            assets = {to // THREATS for to, _, _ in links}
+            if links:
+                assets.add(state // THREATS)
+            found = self._bears[state, epoch] = (
+                frozenset(asset for asset in assets if classes[asset] == _DOOR),
+                frozenset(asset for asset in assets if classes[asset] == _ZONE),
+                frozenset(giver for to, _, _ in links for one in guards.get(to, ()) for giver in one.givers),
+            )
+            if len(self._bears) > LINKS_KEPT:
+                self._bears.clear()
+        return found
 
     def _conditions(self, kept: _Kept, seeds: dict[int, int], t_ms: int) -> Conditions:
         """How what is watched stands; only what matters, so that nothing else costs a revision."""
@@ -233,16 +259,17 @@ class LiveImpact:
         seen = self._premises.live.presence(person, t_ms)
         return seen is not None and seen[0] == zone and seen[1] >= 0.5
 
-    def _outlook(self, assessment: Assessment) -> Outlook:
+    def _outlook(self, hit: Mapping[int, int]) -> Outlook:
         model = self.model
         least = round(model.settings.severity_from * PPM)
+        criticality = model.graph.criticality
         services = tuple(
-            (model.graph.ids[service], _SEVERITY.get(model.graph.criticality.get(service, 0), ""))
-            for service, ppm in assessment.services.items()
+            (model.graph.ids[service], _SEVERITY.get(criticality.get(service, 0), ""))
+            for service, ppm in hit.items()
             if ppm >= least
         )
         levels = [level for _, level in services if level]
-        return Outlook(assessment, max(levels, key=LEVELS.index, default=""), services)
+        return Outlook(model.loss(hit), max(levels, key=LEVELS.index, default=""), services)
 
 
 @cache

@@ -105,11 +105,15 @@ class ImpactModel:
                 ranked.append((-weight * hit.likelihood, -hit.likelihood, state))
         ranked.sort()
         told = [self._impact(paths, hits, state, starts_ms or {}) for _, _, state in ranked[: self.settings.told]]
-        loss = sum(criticality.get(service, 0) * ppm for service, ppm in services.items())
         return Assessment(
-            tuple(told), len(ranked) - len(told), round(loss / PPM, 6), self._by_effect(paths, hits), services,
+            tuple(told), len(ranked) - len(told), self.loss(services), self._by_effect(paths, hits), services,
             paths.refused,
         )  # fmt: skip
+
+    def loss(self, services: Mapping[int, int]) -> float:
+        """Expected loss: criticality x likelihood, summed over the services (service -> ppm)."""
+        criticality = self.graph.criticality
+        return round(sum(criticality.get(service, 0) * ppm for service, ppm in services.items()) / PPM, 6)
 
     def hit_services(self, paths: Paths, hits: Mapping[int, ServiceHit]) -> dict[int, int]:
         """Service number -> likelihood in ppm that it is hit in any way, by number."""

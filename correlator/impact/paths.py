@@ -58,6 +58,7 @@ class Paths:
 
     visited   states whose paths the last `revise` looked at; all others keep their likelihood
     refused   paths not followed because a bound was met
+    stale     services some path to which changed since `known_hits` was written (`services_hit` does both)
     """
 
     def __init__(self, rules: RuleTable, settings: ImpactSettings) -> None:
@@ -75,7 +76,10 @@ class Paths:
         self.ends: dict[int, list[tuple[int, int, int]]] = {}
         self.refused = 0
         self.visited: set[int] = set()
+        self.stale: set[int] = set()
+        self.known_hits: dict[int, tuple[object, int]] = {}
         self._children: dict[int, list[int]] | None = None  # made when a path is first taken away
+        self._stopped_by: dict[int, list[int]] = {}  # label -> services, made with the children
         self._links: dict[int, tuple[Link, ...]] = {}
         self._touched: frozenset[int] = frozenset()
         self._dead = 0
@@ -189,7 +193,7 @@ class Paths:
         self.visited.update(self.labels_of)
         for column in (self.states, self.parents, self.steps, self.products, self.numbers):
             column.clear()
-        for table in (self.labels_of, self.ends, self._links):
+        for table in (self.labels_of, self.ends, self._links, self.known_hits):
             table.clear()
         self._children = None
         self.refused = self._dead = 0
@@ -333,7 +337,10 @@ class Paths:
 
     def _end(self, service: int, label: int, step: int, number: int) -> None:
         self.ends.setdefault(service, []).append((label, step, number))
+        if self._children is not None:
+            self._stopped_by.setdefault(label, []).append(service)
         self.visited.add(service * THREATS + UNAVAILABLE)
+        self.stale.add(service)
 
     def _remove(self, start: int) -> None:
         """Takes a label and all paths through it away."""
@@ -352,13 +359,14 @@ class Paths:
             if not labels:
                 del self.labels_of[state]
         self._dead += len(gone)
-        for service in [one for one, ends in self.ends.items() if any(end[0] in gone for end in ends)]:
+        for service in sorted({one for label in gone for one in self._stopped_by.pop(label, ())}):
             self.visited.add(service * THREATS + UNAVAILABLE)
-            kept = [end for end in self.ends[service] if end[0] not in gone]
+            self.stale.add(service)
+            kept = [end for end in self.ends.get(service, ()) if end[0] not in gone]
             if kept:
                 self.ends[service] = kept
             else:
-                del self.ends[service]
+                self.ends.pop(service, None)
 
     def _all_children(self) -> dict[int, list[int]]:
         if self._children is None:
@@ -367,6 +375,10 @@ class Paths:
                 for label in self.labels_of[state]:
                     if self.parents[label] != ROOT:
                         self._children.setdefault(self.parents[label], []).append(label)
+            self._stopped_by = {}
+            for service, ends in self.ends.items():
+                for label, _, _ in ends:
+                    self._stopped_by.setdefault(label, []).append(service)
         return self._children
 
     def _likeliest(self, seeds: Mapping[int, int]) -> None:
@@ -412,15 +424,15 @@ class Paths:
 
     def _change(self, conditions: Conditions) -> None:
         """Takes new conditions and follows anew what their change touches."""
-        touched = self._touches(conditions)
         near: set[int] = set()
-        for asset in touched | self._touched:
+        for asset in self._moved(conditions):
             near.add(asset)
             near.update(self.rules.graph.neighbours_of(asset))
         sources = [state for state in self.labels_of if state // THREATS in near]
-        before = {state: self._links.get(state) or self.links(state) for state in sorted(sources)}
-        self.conditions, self._touched = conditions, touched
-        self._links.clear()
+        before = {state: self._links.get(state) or self.links(state) for state in sources}
+        self.conditions, self._touched = conditions, self._touches(conditions)
+        for state in [one for one in self._links if one // THREATS in near]:
+            del self._links[state]
         for state, links in before.items():
             now = self.links(state)
             if now == links:
@@ -429,6 +441,17 @@ class Paths:
             different = [link for link in now if was.get(link[0]) != link[1]]
             if different:
                 self._follow_again(state, different)
+
+    def _moved(self, conditions: Conditions) -> set[int]:
+        """Assets the steps to and from which may have become more or less likely."""
+        old = self.conditions
+        moved = set(old.eased ^ conditions.eased)
+        for asset in old.barriers.keys() | conditions.barriers.keys():
+            if old.barriers.get(asset) != conditions.barriers.get(asset):
+                moved.add(asset)
+        for asset in old.dark ^ conditions.dark:
+            moved.update(self.rules.protections.by_giver.get(asset, ()))
+        return moved
 
     def _follow_again(self, state: int, links: list[Link]) -> None:
         """These steps from a state became more or less likely: paths over them are taken away and followed anew."""
@@ -442,6 +465,7 @@ class Paths:
                     kept = [end for end in self.ends.get(asset, ()) if end[0] != label]
                     self.ends[asset] = kept
                     self.visited.add(to)
+                    self.stale.add(asset)
                     if self.products[label] * step // PPM >= self._cutoff:
                         self._end(asset, label, step, number)
                     elif not kept:

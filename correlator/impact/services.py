@@ -71,14 +71,25 @@ def services_hit(paths: Paths, explain: bool = True) -> dict[int, ServiceHit]:
         mine = parts.get(service)
         if mine is None:
             continue
-        hit = hits[service] = _hit(paths, service, mine, explain)
+        hit = hits[service] = _hit(paths, service, mine, True) if explain else _known(paths, service, mine)
         for to, step, number in paths.links(service * THREATS + UNAVAILABLE):
             other, threat = divmod(to, THREATS)
             sent = hit.likelihood * step // PPM
             if threat == UNAVAILABLE and other in paths.rules.services and other not in hits and sent:
                 known = parts.setdefault(other, _Parts({}, {}, 0))
                 known.services[service] = (sent, step, number)
+    if not explain:
+        paths.stale.clear()
     return hits
+
+
+def _known(paths: Paths, service: int, parts: _Parts) -> ServiceHit:
+    """A hit without causes; worked out again only where a path, another service or the seed changed."""
+    basis = (parts.seed, tuple(sorted(parts.services.items())))
+    known = paths.known_hits.get(service)
+    if known is None or service in paths.stale or known[0] != basis:
+        known = paths.known_hits[service] = basis, _hit(paths, service, parts, False).likelihood
+    return ServiceHit(service, known[1], (), 0)
 
 
 def _in_order(paths: Paths, starts: Sequence[int]) -> list[int]:

@@ -23,7 +23,7 @@ class ImpactSettings(BaseModel):
         "best of them: two of the same kind add nothing (SAFECARE). noisy_or takes them as independent, "
         "capped_sum as complementary.",
     )
-    cutoff: float = Field(default=0.03, ge=0.001, le=0.5, description="Likelihood below which nothing is followed.")
+    cutoff: float = Field(default=0.05, ge=0.001, le=0.5, description="Likelihood below which nothing is followed.")
     max_paths: int = Field(
         default=20_000, ge=10, description="Paths one impact follows; beyond it the likeliest ones are kept."
     )

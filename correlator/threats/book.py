@@ -333,7 +333,7 @@ class ThreatBook:
         outlook = self._outlook(threat)
         levels = [worst.level, threat.severity, outlook.severity if outlook is not None else ""]
         threat.severity = max((level for level in levels if level), key=LEVEL_RANK.__getitem__)
-        impact = outlook.assessment if outlook is not None else None
+        impact = self._impact.tell(threat.id) if self._impact is not None else None
         advice: tuple[Advice, ...] = ()
         advised = 0.0
         if impact is not None and self._impact is not None and threat.phase not in ("merged", "quiet"):

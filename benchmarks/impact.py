@@ -1,0 +1,224 @@
+"""How quick impact is: `python -m benchmarks.impact [--quick] [--json FILE]`.
+
+    spread    from one finding to the likelihood of everything it reaches and of every service, at 500,
+              10,000, 100,000 and 1,000,000 assets of a generated campus; memory of the graph
+    revision  a threat grows by a finding, or a camera, door or person changes: the paths and the services
+              as they then stand, and what is told of them, on a site of 10,000 assets
+    advice    the best set of up to three counter-measures against a threat of several findings
+    load      a site file of 10,000 and 100,000 assets
+
+Findings are spread evenly over all assets that some rule starts from; the threat is one of those the
+rules know for that class of asset. Processor time of one core; the links of states are warm, as after
+the first minutes of a running engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.measure import machine, one_core
+from benchmarks.memory import resident_bytes
+from correlator.events.event import Entity, Event
+from correlator.events.threat import Finding
+from correlator.impact.graph import state_of
+from correlator.impact.live import LiveImpact
+from correlator.impact.measures import Advisor, load_measures
+from correlator.impact.model import ImpactModel
+from correlator.impact.rules import PPM, load_rules
+from correlator.impact.services import services_hit
+from correlator.lab.campus import Campus
+from correlator.premises import Premises, load_site
+from correlator.premises.vocabulary import ASSET_CLASSES
+
+RULES = load_rules().rules
+CLASSES = tuple(ASSET_CLASSES)
+T = 1_772_438_400_000
+
+
+def starts() -> dict[str, list[str]]:
+    """Asset class -> threats that some rule starts from."""
+    found: dict[str, dict[str, None]] = {}
+    for rule in RULES:
+        for asset_class in rule.sources or CLASSES:
+            found.setdefault(asset_class, {}).update(dict.fromkeys(rule.threats))
+    return {asset_class: list(threats) for asset_class, threats in found.items()}
+
+
+def findings(campus: Campus, count: int, seed: int) -> list[tuple[int, str]]:
+    """(asset, threat), evenly over the assets."""
+    dice, known = Random(seed), starts()
+    found: list[tuple[int, str]] = []
+    while len(found) < count:
+        asset = dice.randrange(len(campus.ids))
+        threats = known.get(CLASSES[campus.classes[asset]])
+        if threats:
+            found.append((asset, dice.choice(threats)))
+    return found
+
+
+def quantiles(times_s: list[float]) -> dict[str, float]:
+    times = sorted(times_s)
+    return {
+        "p50_ms": round(statistics.median(times) * 1000, 3),
+        "p99_ms": round(times[int(len(times) * 0.99)] * 1000, 3),
+        "max_ms": round(times[-1] * 1000, 3),
+    }
+
+
+def spread(assets: int, count: int) -> dict[str, Any]:
+    gc.collect()
+    before = resident_bytes()
+    campus = Campus(assets)
+    started = time.process_time()
+    graph = campus.graph()
+    compiled_s = time.process_time() - started
+    model = ImpactModel(graph, RULES, campus.protections)
+    memory = resident_bytes() - before
+    seeds = [state_of(asset, threat) for asset, threat in findings(campus, count, 5)]
+    gc.collect()
+    gc.freeze()
+
+    def one(seed: int) -> int:
+        paths = model.paths({seed: PPM})
+        for state in paths.reached:
+            paths.likelihood(state)
+        model.hit_services(paths, services_hit(paths))
+        return len(paths.states)
+
+    reached = [one(seed) for seed in seeds]
+    times = []
+    for seed in seeds:
+        started = time.process_time()
+        one(seed)
+        times.append(time.process_time() - started)
+    gc.unfreeze()
+    reached.sort()
+    return {
+        "assets": len(campus.ids), "relations": campus.edges, **quantiles(times),
+        "paths_p99": reached[int(len(reached) * 0.99)], "paths_max": reached[-1],
+        "compile_s": round(compiled_s, 1), "memory_mb": round(memory / 1e6),
+    }  # fmt: skip
+
+
+def site(assets: int) -> tuple[Premises, float, int, Campus]:
+    """(premises, processor seconds of loading, bytes it holds, campus)."""
+    campus = Campus(assets)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "campus.yaml"
+        with path.open("w", encoding="utf-8") as out:
+            out.writelines(campus.site_yaml())
+        before = resident_bytes()
+        started = time.process_time()
+        premises = load_site(path)
+        taken = time.process_time() - started
+    return premises, taken, resident_bytes() - before, campus
+
+
+def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]:
+    """Each threat grows by ten findings near each other; between them a door or camera changes."""
+    dice, known = Random(3), starts()
+    live = LiveImpact(premises)
+    wards: dict[str, list[int]] = {}
+    for asset, name in enumerate(campus.ids):
+        wards.setdefault(name.partition(":")[2] or name, [])
+        ward = "-".join((name.partition(":")[2] or name).split("-")[:2])
+        if CLASSES[campus.classes[asset]] in known:
+            wards.setdefault(ward, []).append(asset)
+    places = [assets for assets in wards.values() if len(assets) > 50]
+    gc.collect()
+    gc.freeze()
+    grown: list[float] = []
+    moved: list[float] = []
+    for turn in (0, 1):  # the first turn warms the links
+        dice.seed(3)
+        grown, moved = [], []
+        for number in range(threats):
+            found: list[Finding] = []
+            near = dice.choice(places)
+            for step in range(10):
+                asset = dice.choice(near)
+                threat = dice.choice(known[CLASSES[campus.classes[asset]]])
+                t_ms = T + number * 1_000_000 + step * 10_000
+                found.append(Finding(
+                    id=f"{turn}-{number}-{step}", site="campus", kind="k", title="t", asset=campus.ids[asset], t_ms=t_ms,
+                    domain="cyber", level=dice.choice(("medium", "high", "critical")), threat_type=threat,
+                ))  # fmt: skip
+                started = time.process_time()
+                live.revise(str(number), found, t_ms)
+                grown.append(time.process_time() - started)
+                door = dice.choice([one for one in near if CLASSES[campus.classes[one]] == "door"])
+                camera = dice.choice(near)
+                premises.observe(Event(
+                    id=f"{turn}{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
+                    kind=dice.choice(("door.opened", "door.locked")), time_ms=t_ms, received_ms=t_ms,
+                    entities=(Entity("where", "door", campus.ids[door]),),
+                ))  # fmt: skip
+                premises.observe(Event(
+                    id=f"{turn + 2}{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
+                    kind=dice.choice(("camera.offline", "camera.online")), time_ms=t_ms, received_ms=t_ms,
+                    entities=(Entity("observer", "camera", campus.ids[camera]),),
+                ))  # fmt: skip
+                started = time.process_time()
+                live.revise(str(number), found, t_ms + 1)
+                moved.append(time.process_time() - started)
+            live.forget(str(number))
+    gc.unfreeze()
+    return {"by a finding": quantiles(grown), "by live state": quantiles(moved), "revisions": len(grown) + len(moved)}
+
+
+def advice(campus: Campus, threats: int) -> dict[str, Any]:
+    model = ImpactModel(campus.graph(), RULES, campus.protections)
+    advisor = Advisor(model, load_measures())
+    picked = findings(campus, threats * 4, 9)
+    times, tried = [], []
+    for number in range(threats):
+        seeds = {state_of(asset, threat): PPM for asset, threat in picked[number * 4 : number * 4 + 4]}
+        paths = model.paths(seeds)
+        started = time.process_time()
+        tried.append(advisor.plan(paths, 0).tried)
+        times.append(time.process_time() - started)
+    return {**quantiles(times), "sets_worked_out_p50": statistics.median(tried)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How quick impact is.")
+    parser.add_argument("--quick", action="store_true", help="Small sizes, to see that it runs.")
+    parser.add_argument("--json", type=Path, help="Write the figures here as well.")
+    arguments = parser.parse_args()
+    one_core()
+    sizes = (500, 2_000) if arguments.quick else (500, 10_000, 100_000, 1_000_000)
+    count = 200 if arguments.quick else 2_000
+    figures: dict[str, Any] = {"machine": machine(), "spread": {}}
+    print("spread from one finding   assets  relations     p50 ms    p99 ms    max ms   paths p99      max   memory MB")
+    for size in sizes:
+        row = figures["spread"][str(size)] = spread(size, count)
+        note = "   (SAFECARE published: under 1 s at 500 assets)" if size == 500 else ""
+        print(
+            f"{row['assets']:32,} {row['relations']:10,} {row['p50_ms']:10.3f} {row['p99_ms']:9.2f} {row['max_ms']:9.2f}"
+            f" {row['paths_p99']:11,} {row['paths_max']:8,} {row['memory_mb']:11,}{note}"
+        )
+    assets = 2_000 if arguments.quick else 10_000
+    premises, taken_s, memory, campus = site(assets)
+    figures["load"] = {str(assets): {"s": round(taken_s, 1), "mb": round(memory / 1e6)}}
+    figures["revision"] = revision(premises, campus, 5 if arguments.quick else 100)
+    print(f"revision, {len(campus.ids):,} assets: {figures['revision']}")
+    figures["advice"] = advice(campus, 5 if arguments.quick else 100)
+    print(f"advice: {figures['advice']}")
+    if not arguments.quick:
+        _, taken_s, memory, _ = site(100_000)
+        figures["load"]["100000"] = {"s": round(taken_s, 1), "mb": round(memory / 1e6)}
+    print(f"load of a site file: {figures['load']}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Kills of the embedded carrier at random moments: `python -m tests.embedded.chaos` prints a table.
+
+Each run plays the vaccine theft, with an ordinary day around it, over a real Mosquitto and real webhooks,
+kills the process with SIGKILL again and again meanwhile (or fills its disk), and compares every revision of
+every threat with an undisturbed replay, and every message with what became of it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from correlator.embedded import EmbeddedLog
+from correlator.embedded.reading import LogOfFile
+from correlator.lab.background import background
+from correlator.lab.brokers import MosquittoBroker
+from correlator.lab.simulate import MqttPath, Player, paths_of
+from correlator.matching import Record
+from correlator.run.replay import make_pipeline, scenario_rules
+from correlator.run.scenario import Scenario
+from tests.ingest.carried import scenario, told
+
+from .feeding import threats_of
+from .process import EmbeddedProcess, WebhookPath, free_port, settings_of, wait
+
+RUNS = 20
+HOUR_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Result:
+    """One run. again: requests and MQTT messages that came twice; rate: messages a second while it lived."""
+
+    seed: int
+    kills: int = 0
+    rate: int = 0
+    again: int = 0
+    messages: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: int = 0
+
+    def good(self) -> bool:
+        return not (self.lost or self.doubled or self.wrong)
+
+
+def expected(one: Scenario) -> list[bytes]:
+    """Every revision of every threat that an undisturbed replay tells, background included."""
+    pipeline, _ = make_pipeline(one, scenario_rules(one))
+    threats = []
+    for batch in one.events(background(one)):
+        if batch.received_ms <= one.until_ms:
+            threats += pipeline.receive(Record(events=list(batch.events))).threats
+    threats += pipeline.receive(Record(ticks={"": one.until_ms + one.lateness_ms + 1})).threats
+    return [told(threat) for threat in threats]
+
+
+def run(folder: Path, mosquitto: MosquittoBroker, seed: int, kills: int, wanted: list[bytes]) -> Result:
+    """One run with `kills` kills while the messages flow."""
+    one = scenario("vaccine-theft")
+    result = Result(seed)
+    port, dice, stop = free_port(), random.Random(seed), threading.Event()
+    process = EmbeddedProcess(folder, settings_of(one, mosquitto, port))
+    hooks = WebhookPath(port, [], stop)
+    path = MqttPath("127.0.0.1", mosquitto.port)
+    player = Player(one, paths_of(one, path, hooks), tick_ms=HOUR_MS)
+    playing = threading.Thread(target=player.play, args=(stop,))
+    with process:
+        started = time.monotonic()
+        playing.start()
+        while playing.is_alive() and result.kills < kills:
+            time.sleep(dice.uniform(0.1, 1.5))
+            process.kill()
+            result.kills += 1
+            process.start()
+        playing.join(900)
+        result.rate = int(player.played.messages / (time.monotonic() - started))
+        try:
+            wait(lambda: len(_told(process.file)) >= len(wanted), 120)
+        except AssertionError:
+            result.lost = len(wanted) - len(_told(process.file))
+        stop.set()
+        process.stop()
+    path.close()
+    hooks.close()
+    found = _told(process.file)
+    result.lost = sum((Counter(wanted) - Counter(found)).values())
+    result.doubled = sum((Counter(found) - Counter(set(found))).values())
+    result.wrong = int(found != wanted)
+    log = EmbeddedLog(process.file, write=False)
+    result.messages = log.next_raw - 1
+    log.close()
+    reader = LogOfFile(process.file)
+    origins = Counter(event.origin for _, record in reader.read() for event in record.events)
+    reader.close()
+    sent = {event.origin for batch in one.events(background(one)) for event in batch.events}
+    result.lost += len(sent - set(origins))
+    result.again = hooks.repeated + max(0, result.messages - player.played.messages)
+    return result
+
+
+def _told(file: Path) -> list[bytes]:
+    log = EmbeddedLog(file, write=False)
+    try:
+        return threats_of(log)
+    finally:
+        log.close()
+
+
+def main(arguments: list[str]) -> int:
+    """arguments: number of runs (20), kills in each (4)."""
+    runs = int(arguments[0]) if arguments else RUNS
+    kills = int(arguments[1]) if len(arguments) > 1 else 4
+    wanted = expected(scenario("vaccine-theft"))
+    print("| run | kills | messages/s | messages | again | lost | doubled | in other order |", flush=True)
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    bad = 0
+    for seed in range(1, runs + 1):
+        with tempfile.TemporaryDirectory() as folder, MosquittoBroker(Path(folder) / "mosquitto") as mosquitto:
+            one = run(Path(folder) / "site", mosquitto, seed, kills, wanted)
+        row = (one.seed, one.kills, one.rate, one.messages, one.again, one.lost, one.doubled, one.wrong)
+        print("| " + " | ".join(str(value) for value in row) + " |", flush=True)
+        bad += not one.good()
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -52,8 +52,8 @@ def _run(config: Path, dry_run: bool) -> int:
     from correlator.bridge.bridge import Bridge
     from correlator.bridge.dry_run import dry_run as show
     from correlator.config.load import load
+    from correlator.ingest.health import Health
     from correlator.ingest.logs import log_to
-    from correlator.stream.health import Health
 
     settings = load(config).settings
     stop = threading.Event()

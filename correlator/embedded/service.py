@@ -26,6 +26,7 @@ from correlator.embedded.mqtt import EmbeddedBridge
 from correlator.embedded.settings import EmbeddedSettings
 from correlator.errors import UsageError
 from correlator.ingest import metrics
+from correlator.ingest.health import Health
 from correlator.ingest.heartbeat import Heartbeats
 from correlator.ingest.intake import Intake
 from correlator.ingest.logs import Log
@@ -99,6 +100,7 @@ class Service:
         self._error: BaseException | None = None
         self._zone = site_from(parts.bundle.bodies, parts.bundle.configuration.site).timezone
         self._receivers: Receivers | None = None
+        self._is_ready = False
 
     def run(self) -> int:
         """Works until stopped by a signal. Raises CorrelatorError for what no waiting mends."""
@@ -166,17 +168,23 @@ class Service:
                 return
             await asyncio.sleep(0.02)
         self._receivers = Receivers(parts.inputs, parts.bundle.site_id, LogSink(core), log)
-        if parts.embedded.metrics_port is not None:
-            metrics.serve(parts.embedded.metrics_host, parts.embedded.metrics_port)
+        health = Health(
+            parts.embedded.health_host,
+            parts.embedded.health_port,
+            alive=lambda: now_ms() - core.committed_ms < STUCK_S * 1000 or bool(core.congestion()),
+            ready=lambda: self._is_ready and not core.congestion(),
+        )
         heartbeats = Heartbeats(parts.embedded.heartbeats, "embedded", lambda: self._blind(core))
         beating = asyncio.ensure_future(heartbeats.run())
         try:
             await self._receivers.run(self._stop.is_set, self._ready)
         finally:
+            health.stop()
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
     def _ready(self) -> None:
+        self._is_ready = True
         _log.info("ready", site=self.parts.bundle.site_id, count=len(self.parts.input_names()))
 
     def _waiting_since_ms(self, name: str) -> int:

@@ -28,6 +28,6 @@ class EmbeddedSettings(BaseModel):
         default=10_000, ge=100, description="how often time is written to the log while nothing waits to be decided"
     )
     heartbeats: tuple[Heartbeat, ...] = Field(default=(), description="who is told every so often that it still sees")
-    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics")
-    metrics_port: int | None = Field(default=None, ge=1, le=65_535, description="port of /metrics; without it: none")
+    health_host: str = Field(default="127.0.0.1", description="address of /live, /ready and /metrics")
+    health_port: int = Field(default=0, ge=0, le=65_535, description="port of /live, /ready and /metrics; 0: off")
     turn_messages: int = Field(default=2_000, ge=1, le=100_000, description="most messages in one transaction")

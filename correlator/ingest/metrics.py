@@ -1,6 +1,6 @@
 """Every metric of every process, in one place: name, help, labels.
 
-Each process serves those it moves (`serve`). Labels hold names of our own things only (input, site,
+Each process serves those it moves (ingest/health.py). Labels hold names of our own things only (input, site,
 source, rule, reason), never what a message says, so their number is bounded by the configuration.
 docs/metrics.md and the dashboard in deploy/grafana are checked against this module by a test.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
 
@@ -93,8 +93,3 @@ def names() -> dict[str, tuple[str, tuple[str, ...], str]]:
             name = metric.name + ("_total" if isinstance(one, Counter) else "")
             found[name] = (metric.type, one._labelnames, metric.documentation)
     return found
-
-
-def serve(host: str, port: int) -> None:
-    """Serves the metrics of this process over HTTP in a thread of its own. Raises OSError."""
-    start_http_server(port, host, REGISTRY)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from correlator.errors import UsageError
 from correlator.ingest import metrics
+from correlator.ingest.health import Health
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.inputs.kafka import KafkaSink
@@ -50,15 +51,22 @@ def run_inputs(settings: InputsSettings, kafka: KafkaSettings, site: str, folder
     metrics.started_ms.labels("inputs").set(now_ms())
     try:
         sink.check(names)
-        if settings.metrics_port is not None:
-            metrics.serve(settings.metrics_host, settings.metrics_port)
-        receivers = Receivers(settings, site, sink, positions)
-        asyncio.run(
-            receivers.run(
-                lambda: stop.is_set() or bool(sink.failure),
-                lambda: _log.info("ready", id=settings.id, count=len(names)),
-            )
+        health = Health(
+            settings.health_host,
+            settings.health_port,
+            alive=lambda: not sink.failure,
+            ready=lambda: not sink.congestion(),
         )
+        receivers = Receivers(settings, site, sink, positions)
+        try:
+            asyncio.run(
+                receivers.run(
+                    lambda: stop.is_set() or bool(sink.failure),
+                    lambda: _log.info("ready", id=settings.id, count=len(names)),
+                )
+            )
+        finally:
+            health.stop()
     finally:
         sink.close()
     if sink.failure:

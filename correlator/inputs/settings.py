@@ -111,8 +111,8 @@ class InputsSettings(_Settings):
 
     id: Name = Field(default="inputs", description="name of this process, the receiver in the headers")
     positions: Path = Field(default=Path("positions.sqlite3"), description="SQLite file with positions, beside Kafka")
-    metrics_host: str = Field(default="127.0.0.1", description="address of /metrics of `correlator inputs run`")
-    metrics_port: int | None = Field(default=None, ge=1, le=65_535, description="its port; without it: none")
+    health_host: str = Field(default="127.0.0.1", description="address of /live, /ready and /metrics")
+    health_port: Port = Field(default=0, description="port of /live, /ready and /metrics; 0: off")
     files: tuple[FileInput, ...] = Field(default=(), description="followed files")
     syslog: tuple[SyslogInput, ...] = Field(default=(), description="syslog listeners")
     http: tuple[HttpInput, ...] = Field(default=(), description="webhook endpoints")

@@ -25,6 +25,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from correlator.clock import zone_named
 from correlator.errors import UsageError
 from correlator.ingest import metrics
+from correlator.ingest.health import Health
 from correlator.ingest.intake import Intake
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
@@ -34,7 +35,6 @@ from correlator.ingest.sources import SourceTable, source_rows
 from correlator.run.log import ACTION_KINDS, Action, encode
 from correlator.run.rendering import reject_message
 from correlator.stream.applied import Applied, read_applied
-from correlator.stream.health import Health
 from correlator.stream.settings import IngestProcessSettings
 from correlator.stream.state import READ_TIMEOUT_S
 from correlator.stream.topics import ACTIONS, CONFIG, EVENTS, REJECTS

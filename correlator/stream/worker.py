@@ -26,11 +26,11 @@ from confluent_kafka import KafkaException
 
 from correlator.errors import CorrelatorError
 from correlator.ingest import metrics
+from correlator.ingest.health import Health
 from correlator.ingest.kafka import MESSAGE_BYTES, KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.run.collector import settle_collector
 from correlator.stream.feeder import Feeder
-from correlator.stream.health import Health
 from correlator.stream.settings import WorkerSettings
 from correlator.stream.state import Fenced
 from correlator.stream.topics import EVENTS

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Self
+from urllib.request import urlopen
 
 import msgspec
 import pytest
@@ -123,9 +124,11 @@ def test_an_absence_is_told_while_nothing_arrives_any_more_and_an_idle_site_writ
         "sites": [{"site": str(here / "site.yaml"), "rules": [str(here / "rules")]}],
         "inputs": {"http_server": {"port": port}, "http": [{"name": "ping", "token": TOKEN}]},
         "ingest": {"sources": [{"input": "ping", "dialect": "mapped", "map": str(here / "map.yaml")}]},
-        "embedded": {"file": "log.sqlite3"},
+        "embedded": {"file": "log.sqlite3", "health_port": free_port()},
     }
     with EmbeddedProcess(tmp_path / "site", settings) as process:
+        at = f"http://127.0.0.1:{settings['embedded']['health_port']}"
+        assert [urlopen(f"{at}/{one}").status for one in ("live", "ready")] == [200, 200]
         hooks = WebhookPath(port, ["ping"], threading.Event())
         now = datetime.now(UTC).isoformat()
         hooks._post("ping", b'{"time": "%s", "status": "unreachable", "host": "ws-1"}' % now.encode(), {})
@@ -135,6 +138,9 @@ def test_an_absence_is_told_while_nothing_arrives_any_more_and_an_idle_site_writ
         assert time.monotonic() - started > 4.5, "three seconds of silence and two of lateness"
         log = EmbeddedLog(process.file, write=False)
         time.sleep(1)
+        scraped = urlopen(f"{at}/metrics").read().decode()
+        assert 'correlator_received_total{input="ping"} 1.0' in scraped
+        assert 'correlator_matches_total{rule="0d0e9f2a-6a0a-4f6c-9d69-1c1b8a6d0003",site="h1"} ' in scraped
         records = log.counts()["events"]
         time.sleep(3)
         assert log.counts()["events"] - records <= 2

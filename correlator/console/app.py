@@ -132,7 +132,7 @@ class Console:
         self.settings, self.view, self.hub, self.journal, self.places = settings, view, hub, journal, places
         self.users, self.sessions, self.now_ms = users, sessions, now_ms
         self._entry = entry
-        self._rate = LoginRate()
+        self._rate_of_name, self._rate_of_address = LoginRate(tries=8), LoginRate(tries=60)
         self.texts: dict[str, dict[str, str]] = _texts()
         self._jinja = jinja2.Environment(
             loader=jinja2.PackageLoader("correlator.console"), autoescape=True, undefined=jinja2.StrictUndefined,
@@ -296,8 +296,8 @@ class Console:
         name, to = str(form.get("name", ""))[:200], _local(str(form.get("to", "/")))
         address = request.client.host if request.client is not None else ""
         now_ms = self.now_ms()
-        by_name, by_address = self._rate.allowed(f"n{name}", now_ms), self._rate.allowed(f"a{address}", now_ms)
-        if not (by_name and by_address):
+        allowed = self._rate_of_name.allowed(name, now_ms), self._rate_of_address.allowed(address, now_ms)
+        if not all(allowed):
             raise Problem(429, "too_often")
         user = await asyncio.to_thread(self.users.check, name, str(form.get("password", ""))[:1_000])
         await self._note_login(name if user is not None else "", user is not None)

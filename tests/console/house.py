@@ -1,0 +1,39 @@
+"""A console as a process of its own on files, with a user of each role: `house FOLDER PORT [REPLICA]`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from correlator.console.app import Console
+from correlator.console.hub import Hub
+from correlator.console.server import serve
+from correlator.console.settings import ConsoleSettings
+from correlator.console.users import ROLES, Sessions, User, Users
+from correlator.journal.feeds import FileFeed
+from correlator.journal.store import SqliteJournal
+from correlator.journal.view import View
+from correlator.premises import load_site
+
+SITE = Path(__file__).parents[1] / "notifier" / "site.yaml"
+PASSWORD = "correct horse battery"
+
+
+def main(folder: Path, port: int, replica: str) -> None:
+    users = Users(folder / "users.yaml")
+    for role in ROLES:
+        if users.get(f"p-{role}") is None:
+            users.put(User(f"p-{role}", role), PASSWORD)
+    journal = SqliteJournal(folder / "journal.db")
+    view = View(folder / f"view{replica}.db")
+    hub = Hub(FileFeed(folder / "threats.ndjson", journal), view)
+    places = load_site(SITE)
+    console = Console(
+        ConsoleSettings(port=port), view, hub, journal, {places.site.id: places}, users,
+        Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), entry="once",
+    )  # fmt: skip
+    serve(console.application(), hub, "127.0.0.1", port)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")

@@ -190,8 +190,9 @@ class Advisor:
         settings = self.model.settings
         lean = paths.stricter(paths.conditions)
         before = self._loss(self._services(lean), ())
-        places = self._places(lean) if before else []
-        floor = self._with_barriers(lean, places)
+        everywhere = self._places(lean) if before else []
+        floor = self._with_barriers(lean, everywhere)
+        places = everywhere[: settings.max_places]
         candidates = [self._candidate(lean, measure, asset, before, epoch) for measure, asset in places]
         candidates.sort(key=lambda one: (-one.net, -one.saves, one.measure.id, one.asset))
         pool = candidates[: settings.max_measures]
@@ -199,11 +200,11 @@ class Advisor:
         best_total = round(best_after + sum(one.measure.cost for one in best), 6)
         if before - best_total < settings.least_saving:
             best, best_total, best_after = (), before, before
-        cheapest = min((one.measure.cost for one in candidates), default=0.0)
+        cheapest = min((measure.cost for measure, _ in everywhere), default=0.0)
         return Plan(
             chosen=best, candidates=tuple(one for one in candidates if one.saves > 0), loss=before,
             loss_after=best_after, total=best_total, bound=min(before, round(floor + cheapest, 6)),
-            complete=len(candidates) <= settings.max_measures, tried=tried,
+            complete=len(everywhere) <= min(settings.max_measures, settings.max_places), tried=tried,
         )  # fmt: skip
 
     def _search(
@@ -257,29 +258,57 @@ class Advisor:
         return tuple(found)
 
     def _places(self, paths: Paths) -> list[tuple[Measure, int]]:
-        """Every measure at every asset where it blocks a step that was taken."""
-        blocked: set[tuple[int, str]] = set()
-        rules = self.model.table.rules
-        for labels in paths.labels_of.values():
-            for label in labels:
-                if paths.parents[label] >= 0:
-                    ends = paths.states[paths.parents[label]] // THREATS, paths.states[label] // THREATS
-                    blocked.update((asset, kind) for kind in rules[paths.numbers[label]].blocked_by for asset in ends)
-        for service, stops in paths.ends.items():
-            for label, _, number in stops:
-                ends = paths.states[label] // THREATS, service
-                blocked.update((asset, kind) for kind in rules[number].blocked_by for asset in ends)
-        for service in services_hit(paths):
-            for to, _, number in paths.links(service * THREATS + UNAVAILABLE):
-                blocked.update((asset, kind) for kind in rules[number].blocked_by for asset in (service, to // THREATS))
-        found = []
+        """Measures at assets where they block a step that was taken, first where most loss passes."""
+        passes = self._loss_passing(paths)
+        by_kind: dict[str, list[int]] = {}
+        for asset, kind in sorted(passes):
+            by_kind.setdefault(kind, []).append(asset)
         classes = self.model.graph.classes
+        found = []
         for measure in self.measures:
             on = {CLASS_NUMBER[name] for name in measure.on} or set(CLASS_NUMBER.values())
-            for asset, kind in sorted(blocked):
-                if kind == measure.barrier and classes[asset] in on and self._possible(measure, asset, paths):
+            for asset in by_kind.get(measure.barrier, ()):
+                if classes[asset] in on and self._possible(measure, asset, paths):
                     found.append((measure, asset))
+        # The gravest first: what a measure saves is at most what passes there times its degree.
+        found.sort(key=lambda one: (
+            one[0].cost - passes[one[1], one[0].barrier] * one[0].degree / PPM, one[0].id, one[1],
+        ))  # fmt: skip
         return found
+
+    def _loss_passing(self, paths: Paths) -> dict[tuple[int, str], float]:
+        """(asset, barrier that blocks a step there) -> criticality x likelihood of all paths over such steps:
+        more than that a measure there cannot save."""
+        rules, criticality = self.model.table.rules, self.model.graph.criticality
+        passes: dict[tuple[int, str], float] = {}
+
+        def add(number: int, ends: tuple[int, int], loss: float) -> None:
+            for kind in rules[number].blocked_by:
+                for asset in ends:
+                    passes[asset, kind] = passes.get((asset, kind), 0.0) + loss
+
+        behind: dict[int, float] = {}
+        for service, stops in paths.ends.items():
+            for label, step, number in stops:
+                loss = criticality.get(service, 0) * (paths.products[label] / PPM) * (step / PPM)
+                behind[label] = behind.get(label, 0.0) + loss
+                add(number, (paths.states[label] // THREATS, service), loss)
+        hits = services_hit(paths, explain=False)
+        for service, hit in hits.items():
+            for to, step, number in paths.links(service * THREATS + UNAVAILABLE):
+                other = to // THREATS
+                if other in hits:
+                    loss = criticality.get(other, 0) * (hit.likelihood / PPM) * (step / PPM)
+                    add(number, (service, other), loss)
+        for label in range(len(paths.states) - 1, -1, -1):
+            asset, parent = paths.states[label] // THREATS, paths.parents[label]
+            if asset in self.model.table.services:
+                own = criticality.get(asset, 0) * paths.products[label] / PPM
+                behind[label] = behind.get(label, 0.0) + own
+            if parent >= 0 and label in behind:
+                behind[parent] = behind.get(parent, 0.0) + behind[label]
+                add(paths.numbers[label], (paths.states[parent] // THREATS, asset), behind[label])
+        return passes
 
     def _possible(self, measure: Measure, asset: int, paths: Paths) -> bool:
         """Preconditions hold, and nothing as strong stands there already."""

@@ -491,4 +491,4 @@ class Paths:
         touched = self._touched
         if not touched or (state // THREATS not in touched and not any(to // THREATS in touched for to, _, _ in links)):
             return links
-        return self.rules.weighted(state, self.epoch, self.conditions)
+        return self.rules.weighted(state, self.epoch, self.conditions, touched)

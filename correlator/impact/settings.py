@@ -34,4 +34,7 @@ class ImpactSettings(BaseModel):
     max_measures: int = Field(
         default=12, ge=1, le=40, description="Candidates of which sets are tried; the best ones alone are taken."
     )
+    max_places: int = Field(
+        default=40, ge=1, description="Measures at places that are tried alone, those on the gravest paths first."
+    )
     least_saving: float = Field(default=0.02, ge=0, description="Expected loss that an advice must save, net of cost.")

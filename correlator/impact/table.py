@@ -33,7 +33,7 @@ class RuleTable:
         self._itself: dict[int, _Steps] = {}
         self._groups: dict[int, dict[int, _Steps]] = {}
         self._links: dict[tuple[int, int], tuple[Link, ...]] = {}
-        self._raw: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
+        self._raw: dict[tuple[int, int], tuple[Link, ...]] = {}
         for number, rule in enumerate(self.rules):
             self._add(number, rule)
 
@@ -73,23 +73,37 @@ class RuleTable:
             found = self._links[key] = self.weighted(state, epoch, NOTHING)
         return found
 
-    def weighted(self, state: int, epoch: int, conditions: Conditions) -> tuple[Link, ...]:
-        """The same under conditions."""
-        links, protections, rules = self._find(state, epoch), self.protections, self.rules
+    def weighted(
+        self, state: int, epoch: int, conditions: Conditions, touched: frozenset[int] | None = None
+    ) -> tuple[Link, ...]:
+        """The same under conditions; touched: the assets they are about, None: all are looked at."""
+        protections, rules = self.protections, self.rules
+        raw = self._raw_links(state, epoch)
+        if touched is None or state // THREATS in touched:
+            return tuple(
+                (to, weight(ppm, rules[number], state, to, conditions, protections), number) for to, ppm, number in raw
+            )
         return tuple(
-            (to, weight(ppm, rules[number], state, to, conditions, protections), number) for to, ppm, number in links
-        )
+            (link[0], weight(link[1], rules[link[2]], state, link[0], conditions, protections), link[2])
+            if link[0] // THREATS in touched else plain
+            for link, plain in zip(raw, self.links(state, epoch), strict=True)
+        )  # fmt: skip
 
-    def step(self, state: int, to: int, epoch: int, conditions: Conditions) -> int:
-        """The likelihood in ppm of one of a state's links under conditions."""
+    def _raw_links(self, state: int, epoch: int) -> tuple[Link, ...]:
         key = (state, epoch)
         found = self._raw.get(key)
         if found is None:
             if len(self._raw) >= LINKS_KEPT:
                 self._raw.clear()
-            found = self._raw[key] = {target: (ppm, number) for target, ppm, number in self._find(state, epoch)}
-        ppm, number = found[to]
-        return weight(ppm, self.rules[number], state, to, conditions, self.protections)
+            found = self._raw[key] = self._find(state, epoch)
+        return found
+
+    def step(self, state: int, to: int, epoch: int, conditions: Conditions) -> int:
+        """The likelihood in ppm of one of a state's links under conditions."""
+        for target, ppm, number in self._raw_links(state, epoch):
+            if target == to:
+                return weight(ppm, self.rules[number], state, to, conditions, self.protections)
+        raise KeyError(to)
 
     def _find(self, state: int, epoch: int) -> tuple[Link, ...]:
         graph = self.graph

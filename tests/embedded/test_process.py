@@ -6,7 +6,7 @@ import random
 import subprocess
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from correlator.embedded import EmbeddedLog
+from correlator.embedded.reading import LogOfFile
 from correlator.events.threat import Threat
 from correlator.lab.brokers import MosquittoBroker
 from correlator.lab.simulate import MqttPath, Player, paths_of
@@ -146,6 +147,50 @@ def test_an_absence_is_told_while_nothing_arrives_any_more_and_an_idle_site_writ
         assert log.counts()["events"] - records <= 2
         log.close()
         assert process.stop() == 0
+
+
+def test_a_followed_file_gives_every_line_once_through_rotation_and_kills(tmp_path):
+    here = Path(__file__).parent / "silence"
+    file = tmp_path / "ping.ndjson"
+    settings = {
+        "sites": [{"site": str(here / "site.yaml"), "rules": [str(here / "rules")]}],
+        "inputs": {"files": [{"name": "ping", "path": str(file), "poll_ms": 10}]},
+        "ingest": {"sources": [{"input": "raw.ping", "dialect": "mapped", "map": str(here / "map.yaml")}]},
+        "embedded": {"file": "log.sqlite3"},
+    }
+    start = datetime.now(UTC)
+
+    def write(first: int, count: int) -> None:
+        with file.open("a") as log:
+            for n in range(first, first + count):
+                at = (start + timedelta(milliseconds=n)).isoformat()
+                log.write(f'{{"time": "{at}", "status": "reachable", "host": "ws-{n}"}}\n')
+
+    file.touch()
+    with EmbeddedProcess(tmp_path / "site", settings) as process:
+        for part in range(3):
+            write(part * 3000, 3000)
+            time.sleep(0.1 + part * 0.1)
+            process.kill()
+            if part == 1:
+                file.rename(file.with_name("ping.ndjson.1"))
+                file.touch()
+            process.start()
+        wait(lambda: read(process)[0] == 9000, 60)
+        assert process.stop() == 0
+    count, payloads, events = read(process)
+    assert (count, payloads, events) == (9000, 9000, 9000)
+
+
+def read(process: EmbeddedProcess) -> tuple[int, int, int]:
+    """Raw messages, different ones among them, and different events."""
+    reader = LogOfFile(process.file)
+    events = {event.id for _, record in reader.read() for event in record.events}
+    reader.close()
+    log = EmbeddedLog(process.file, write=False)
+    raw = [log.raw(number) for number in range(1, log.next_raw)]
+    log.close()
+    return len(raw), len({one.message.payload for one in raw if one is not None}), len(events)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["waits", "killed while it waits"])

@@ -112,7 +112,7 @@ def app() -> None:
         "correlator replay scenarios/vaccine-theft --out out/",
         "correlator replay vaccine-theft --speed 60x",
         "correlator replay my-scenario --json | jq .title",
-        "correlator replay --from-log correlator.sqlite3 --from 2026-03-01T00:00:00Z --rules pack --rules my-rules/",
+        "correlator replay --from-log correlator.sqlite3 --rules pack --rules my-rules/",
     )
 )
 @click.argument("scenario", type=_PATH, required=False)
@@ -157,7 +157,7 @@ def replay(
             )
         )
     if scenario is None:
-        raise click.UsageError("name a scenario, or a log with --from-log")
+        raise click.UsageError("Missing argument 'SCENARIO' (or --from-log LOG).")
     from correlator.lab.background import background
     from correlator.run.replay import replay as work
     from correlator.run.scenario import packaged_scenarios

@@ -184,8 +184,8 @@ def test_the_file_levels_off_while_messages_go_on_and_on(tmp_path: Path) -> None
             running.feed([])
         sizes.append(running.log.bytes_used())
     running.close()
-    assert max(sizes) <= limit * 1.2
-    assert max(sizes[40:]) <= max(sizes[20:40]) * 1.05
+    # Rows go in portions, so the size is a saw under the limit; what one turn writes may stand above it.
+    assert max(sizes) <= limit * 1.1
     log = EmbeddedLog(tmp_path / "log.sqlite3", write=False)
     assert log.counts()["raw"] < 60 * len(messages) / 2, "the oldest went"
     log.close()

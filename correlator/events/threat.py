@@ -187,8 +187,9 @@ class Impact(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
 class Advice(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     """A counter-measure that lowers the expected loss, alone or in the advised set.
 
-    saves: expected loss it takes away by itself; harms: what it costs care itself; cost: of doing it, all
-    in units of one service of criticality 1. advised: it is in the best set of up to three.
+    saves: expected loss it takes away by itself; of an advised one what would come back without it. harms:
+    what it costs care itself; cost: of doing it, all in units of one service of criticality 1. advised: it
+    is in the best set of up to three.
     takes_ms: until it works. who: the contact role to ask.
     """
 

@@ -6,7 +6,7 @@ neighbour), so that a rule looks only at the group it speaks of, and the cost of
 is reached and not the size of the site. Nothing here changes after construction except a cache.
 
 Own arrays and not a graph library: rules read a neighbour's class and relation, so a matrix or a
-library's edge iterator would have to be filtered again in Python (docs/impact.md has the measurement).
+library's edge iterator would have to be filtered again in Python for every edge of an asset.
 """
 
 from __future__ import annotations

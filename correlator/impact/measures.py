@@ -14,7 +14,7 @@ combined; `bound` then says what no set of any of them could go below.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +65,11 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A measure at an asset. saves: expected loss it takes away alone; harms: expected loss it causes."""
+    """A measure at an asset.
+
+    saves: expected loss it takes away alone; in an advised set what would come back without it, its own
+    side effects subtracted. harms: expected loss it causes by itself.
+    """
 
     measure: Measure
     asset: int
@@ -200,6 +204,10 @@ class Advisor:
         best_total = round(best_after + sum(one.measure.cost for one in best), 6)
         if before - best_total < settings.least_saving:
             best, best_total, best_after = (), before, before
+        best = tuple(
+            replace(one, saves=round(self._with_barriers(lean, others, epoch) - best_after, 6))
+            for one, others in ((one, [(c.measure, c.asset) for c in best if c is not one]) for one in best)
+        )
         cheapest = min((measure.cost for measure, _ in everywhere), default=0.0)
         return Plan(
             chosen=best, candidates=tuple(one for one in candidates if one.saves > 0), loss=before,
@@ -245,14 +253,15 @@ class Advisor:
 
     def advice(self, plan: Plan) -> tuple[Advice, ...]:
         """A plan as it is told: the advised set, then what else would help, the best first."""
-        rest = [one for one in plan.candidates if one not in plan.chosen and one.net > 0]
+        chosen = {(one.measure.id, one.asset) for one in plan.chosen}
+        rest = [one for one in plan.candidates if (one.measure.id, one.asset) not in chosen and one.net > 0]
         found = []
         for one in (*plan.chosen, *rest[: self.model.settings.advice]):
             name = self.model.graph.ids[one.asset]
             place = self.model.describe(name)
             found.append(Advice(
                 measure=one.measure.id, says=one.measure.says.replace("{asset}", place), asset=name, place_name=place,
-                saves=one.saves, harms=one.harms, cost=one.measure.cost, advised=one in plan.chosen,
+                saves=one.saves, harms=one.harms, cost=one.measure.cost, advised=(one.measure.id, one.asset) in chosen,
                 takes_ms=one.measure.takes_ms, who=one.measure.who,
             ))  # fmt: skip
         return tuple(found)

@@ -44,7 +44,9 @@ def impact_words(impact: Mapping[str, Any]) -> str:
     effects = ", ".join(impact.get("effects", {}))
     grave = f"criticality {impact['criticality']}" if impact.get("criticality") else ""
     notes = "; ".join(part for part in (effects, grave) if part)
-    when = f"in about {time_words(impact['p50_ms'])} ({time_words(impact['p10_ms'])} to {time_words(impact['p90_ms'])})"
+    middle = time_words(impact["p50_ms"])
+    spread = f"({time_words(impact['p10_ms'])} to {time_words(impact['p90_ms'])})"
+    when = f"{middle if impact['p50_ms'] < 1_000 else f'in about {middle}'} {spread}"
     return f"{percent(impact['likelihood']):>5}  {impact['place_name']}: {says}, {when}" + (
         f" [{notes}]" if notes else ""
     )

@@ -1,4 +1,4 @@
-"""Kills of the embedded carrier at random moments: `python -m tests.embedded.chaos` prints a table.
+"""Kills and full disks of the embedded carrier at random moments: `python -m tests.embedded.chaos` prints a table.
 
 Each run plays the vaccine theft, with an ordinary day around it, over a real Mosquitto and real webhooks,
 kills the process with SIGKILL again and again meanwhile (or fills its disk), and compares every revision of
@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,18 +28,20 @@ from correlator.run.scenario import Scenario
 from tests.ingest.carried import scenario, told
 
 from .feeding import threats_of
-from .process import EmbeddedProcess, WebhookPath, free_port, settings_of, wait
+from .process import EmbeddedProcess, Tmpfs, WebhookPath, free_port, settings_of, wait
 
 RUNS = 20
 HOUR_MS = 3_600_000
+DISK_MB = 400
 
 
 @dataclass(slots=True)
 class Result:
-    """One run. again: requests and MQTT messages that came twice; rate: messages a second while it lived."""
+    """One run. again: requests and MQTT messages that came twice; rate: messages a second, its outages included."""
 
+    kind: str
     seed: int
-    kills: int = 0
+    times: int = 0
     rate: int = 0
     again: int = 0
     messages: int = 0
@@ -61,12 +64,14 @@ def expected(one: Scenario) -> list[bytes]:
     return [told(threat) for threat in threats]
 
 
-def run(folder: Path, mosquitto: MosquittoBroker, seed: int, kills: int, wanted: list[bytes]) -> Result:
-    """One run with `kills` kills while the messages flow."""
+def run(kind: str, folder: Path, mosquitto: MosquittoBroker, seed: int, times: int, wanted: list[bytes]) -> Result:
+    """One run, disturbed so many times while the messages flow. kind: kill, or disk (folder is a small one)."""
     one = scenario("vaccine-theft")
-    result = Result(seed)
+    result = Result(kind, seed)
     port, dice, stop = free_port(), random.Random(seed), threading.Event()
     process = EmbeddedProcess(folder, settings_of(one, mosquitto, port))
+    process.out, process.errors = folder.parent / "out.ndjson", folder.parent / "log.ndjson"
+    disk = Tmpfs(folder, DISK_MB)
     hooks = WebhookPath(port, [], stop)
     path = MqttPath("127.0.0.1", mosquitto.port)
     player = Player(one, paths_of(one, path, hooks), tick_ms=HOUR_MS)
@@ -74,11 +79,16 @@ def run(folder: Path, mosquitto: MosquittoBroker, seed: int, kills: int, wanted:
     with process:
         started = time.monotonic()
         playing.start()
-        while playing.is_alive() and result.kills < kills:
+        while playing.is_alive() and result.times < times:
             time.sleep(dice.uniform(0.1, 1.5))
-            process.kill()
-            result.kills += 1
-            process.start()
+            if kind == "kill":
+                process.kill()
+                process.start()
+            else:
+                disk.fill()
+                time.sleep(dice.uniform(1.5, 4.0))
+                disk.free(DISK_MB)
+            result.times += 1
         playing.join(900)
         result.rate = int(player.played.messages / (time.monotonic() - started))
         try:
@@ -114,19 +124,24 @@ def _told(file: Path) -> list[bytes]:
 
 
 def main(arguments: list[str]) -> int:
-    """arguments: number of runs (20), kills in each (4)."""
+    """arguments: number of runs of each kind (20), kills or full disks in each (4), kinds (kill disk)."""
     runs = int(arguments[0]) if arguments else RUNS
-    kills = int(arguments[1]) if len(arguments) > 1 else 4
+    times = int(arguments[1]) if len(arguments) > 1 else 4
     wanted = expected(scenario("vaccine-theft"))
-    print("| run | kills | messages/s | messages | again | lost | doubled | in other order |", flush=True)
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("| kind | run | times | messages/s | messages | again | lost | doubled | in other order |", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     bad = 0
-    for seed in range(1, runs + 1):
-        with tempfile.TemporaryDirectory() as folder, MosquittoBroker(Path(folder) / "mosquitto") as mosquitto:
-            one = run(Path(folder) / "site", mosquitto, seed, kills, wanted)
-        row = (one.seed, one.kills, one.rate, one.messages, one.again, one.lost, one.doubled, one.wrong)
-        print("| " + " | ".join(str(value) for value in row) + " |", flush=True)
-        bad += not one.good()
+    for kind in arguments[2:] or ["kill", "disk"]:
+        for seed in range(1, runs + 1):
+            with ExitStack() as stack:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                mosquitto = stack.enter_context(MosquittoBroker(folder / "mosquitto"))
+                if kind == "disk":
+                    stack.enter_context(Tmpfs(folder / "site", DISK_MB))
+                one = run(kind, folder / "site", mosquitto, seed, times, wanted)
+            row = (one.kind, one.seed, one.times, one.rate, one.messages, one.again, one.lost, one.doubled, one.wrong)
+            print("| " + " | ".join(str(value) for value in row) + " |", flush=True)
+            bad += not one.good()
     return 1 if bad else 0
 
 

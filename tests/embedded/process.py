@@ -170,6 +170,37 @@ class WebhookPath:
             time.sleep(0.05)
 
 
+class Tmpfs:
+    """A small file system of its own, so that its disk can be full."""
+
+    def __init__(self, folder: Path, megabytes: int) -> None:
+        self.folder = folder
+        self._megabytes = megabytes
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        self._run("mount", "-t", "tmpfs", "-o", f"size={self._megabytes}m", "tmpfs", str(self.folder))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run("umount", "-l", str(self.folder))
+
+    def fill(self) -> None:
+        with (self.folder / "ballast").open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+
+    def free(self, megabytes: int) -> None:
+        (self.folder / "ballast").unlink()
+        self._run("mount", "-o", f"remount,size={megabytes}m", str(self.folder))
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(command, check=True)
+
+
 def wait(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -177,4 +208,4 @@ def wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.02)
 
 
-__all__ = ["EmbeddedProcess", "WebhookPath", "free_port", "settings_of", "wait"]
+__all__ = ["EmbeddedProcess", "Tmpfs", "WebhookPath", "free_port", "settings_of", "wait"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Self
 from urllib.request import urlopen
 
 import msgspec
@@ -24,7 +22,7 @@ from correlator.run.scenario import Scenario
 from tests.ingest.carried import replayed, scenario, told
 
 from .feeding import threats_of
-from .process import TOKEN, EmbeddedProcess, WebhookPath, free_port, settings_of, wait
+from .process import TOKEN, EmbeddedProcess, Tmpfs, WebhookPath, free_port, settings_of, wait
 
 
 class Playing:
@@ -218,34 +216,3 @@ def test_a_full_disk_holds_up_the_receivers_and_loses_nothing(tmp_path, mosquitt
             assert killed or process.said("can_write_again")
             assert process.stop() == 0
         assert told_by(process) == REPLAYED(one.name)
-
-
-class Tmpfs:
-    """A small file system of its own, so that its disk can be full."""
-
-    def __init__(self, folder: Path, megabytes: int) -> None:
-        self.folder = folder
-        self._megabytes = megabytes
-
-    def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True)
-        self._run("mount", "-t", "tmpfs", "-o", f"size={self._megabytes}m", "tmpfs", str(self.folder))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._run("umount", "-l", str(self.folder))
-
-    def fill(self) -> None:
-        with (self.folder / "ballast").open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass
-
-    def free(self, megabytes: int) -> None:
-        (self.folder / "ballast").unlink()
-        self._run("mount", "-o", f"remount,size={megabytes}m", str(self.folder))
-
-    def _run(self, *command: str) -> None:
-        subprocess.run(command, check=True)

@@ -1,0 +1,193 @@
+"""The pages in a real browser: live, by keyboard, on a phone, for everybody."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import axe_playwright_python
+import msgspec
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.console.client import Browser
+from tests.notifier.cases import THREATS
+
+pytestmark = pytest.mark.xdist_group("console")
+AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
+THREAT = THREATS["combined"]
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program is not None, "a browser is missing: apt-get install --yes chromium fonts-dejavu-core"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        browser.close()
+
+
+_PEOPLE: dict[tuple[int, str], Browser] = {}
+
+
+def logged_in(port: int, role: str) -> Browser:
+    """A person of a role; logs in once a console, as people do."""
+    if (port, role) not in _PEOPLE:
+        person = Browser(port)
+        assert person.login(f"p-{role}").status == 303
+        _PEOPLE[port, role] = person
+    return _PEOPLE[port, role]
+
+
+@pytest.fixture
+def page(chromium, open_house):
+    """Makes pages of a logged-in person; afterwards no message of the console and no foreign host is left."""
+    port = open_house.processes[""][1]
+    contexts, said, hosts = [], [], set()
+
+    def make(role: str = "operator", path: str = "/", *, at: int = port, script=True, **options):
+        person = logged_in(at, role)
+        context = chromium.new_context(java_script_enabled=script, bypass_csp=False, **options)
+        contexts.append(context)
+        cookie = {"name": "__Host-session", "value": person.cookie, "url": f"https://localhost:{at}", "secure": True}
+        context.add_cookies([cookie])
+        made = context.new_page()
+        made.on("console", lambda message: said.append(message.text))
+        made.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
+        made.goto(f"http://localhost:{at}{path}")
+        return made
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert hosts <= {"localhost"}
+    away = (
+        "ERR_CONNECTION_REFUSED",
+        "ERR_INCOMPLETE",
+        "htmx:sse:error",
+        "Failed to fetch",
+    )  # where a test ended the console
+    assert [text for text in said if not any(word in text for word in away)] == []
+
+
+PAGES = [
+    "/",
+    f"/threats/{THREAT.id}",
+    f"/threats/{THREATS['hostile'].id}",
+    "/handover",
+    "/declared",
+    "/load",
+    "/journal",
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_breaks_a_rule_of_wcag_that_a_program_can_check(page, path, scheme):
+    shown = page("analyst", path, color_scheme=scheme)
+    shown.evaluate(AXE)
+    result = shown.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", TAGS)
+    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in result["violations"]] == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_at_320_pixels_nothing_scrolls_sideways(page, path):
+    shown = page("analyst", path, viewport={"width": 320, "height": 640})
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+@pytest.mark.parametrize("path", PAGES[:2])
+def test_everything_to_press_is_at_least_24_pixels(page, path):
+    shown = page("analyst", path, viewport={"width": 390, "height": 844})
+    small = shown.evaluate(
+        """() => [...document.querySelectorAll('button, input:not([type=hidden]), select, summary, nav a')]
+            .filter(e => e.offsetParent !== null)
+            .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+            .filter(([, r]) => r.width < 24 || r.height < 24).map(([html]) => html)"""
+    )
+    assert small == []
+
+
+def test_the_first_screen_of_a_phone_says_where_what_and_what_to_do_and_nothing_technical(page):
+    shown = page("operator", f"/threats/{THREAT.id}", viewport={"width": 390, "height": 844})
+    visible = shown.evaluate(
+        """() => [...document.querySelectorAll('main h1, main p, main li, main h2')]
+            .filter(e => e.getBoundingClientRect().top < innerHeight && e.offsetParent !== null)
+            .map(e => e.innerText).join('\\n')"""
+    )
+    for expected in ("high", "Pharmacy store", "25.10. 00:14", "Send two guards to the place"):
+        assert expected in visible
+    for technical in ("10.9.0.2", "usb-after-entry", THREAT.id, "b2b2b2b2", "inputs/access"):
+        assert technical not in visible
+
+
+def test_acknowledged_by_keyboard_and_seen_by_others_without_reload(house, page):
+    house.tell(THREAT)
+    ports = [house.start("a"), house.start("b")]
+    mine, other = (page("operator", f"/threats/{THREAT.id}", at=port) for port in ports)
+    mine.focus("text=Acknowledge")
+    mine.keyboard.press("Enter")
+    mine.wait_for_selector("text=acknowledged (p-operator)")
+    other.wait_for_selector("text=acknowledged (p-operator)", timeout=5_000)
+
+
+def test_a_new_threat_is_on_every_open_page_within_two_seconds(house, page):
+    port = house.start()
+    shown = [page("viewer", at=port) for _ in range(6)]
+    for one in shown:
+        one.wait_for_selector("text=Nothing is open.")
+    began = time.monotonic()
+    house.tell(THREAT)
+    for one in shown:
+        one.wait_for_selector(".threat.high", timeout=4_000)
+    assert time.monotonic() - began < 4
+    assert shown[0].locator('svg a[aria-label="Pharmacy store: high threat open"]').count() == 1
+
+
+def test_the_page_says_when_it_is_not_live_and_catches_up_without_reload(house, page):
+    house.tell(THREAT)
+    port = house.start()
+    shown = page("viewer", at=port)
+    house.kill()
+    shown.wait_for_selector("#stale:not([hidden])", timeout=18_000)
+    assert "Not live" in shown.inner_text("#stale")
+    house.tell(msgspec.structs.replace(THREAT, id="f" * 32))
+    house.start("", port)
+    shown.wait_for_selector(f'.threat a[href="/threats/{"f" * 32}"]', timeout=30_000)
+    shown.wait_for_selector("#stale", state="hidden", timeout=15_000)
+
+
+def test_without_script_pages_are_complete(page):
+    shown = page("operator", script=False)
+    assert shown.locator(".threat").count() >= 2
+    shown.click(".threat a")
+    shown.fill("#note", "written without script")
+    shown.click("form[action$=note] button")
+    assert shown.locator("blockquote", has_text="written without script").count() == 1
+
+
+def test_whoever_logs_out_sees_nothing_more(page):
+    shown = page("admin")
+    shown.click("text=Log out")
+    shown.wait_for_selector("#password")
+
+
+def test_the_card_prints_on_two_pages_at_most(page, tmp_path):
+    shown = page("operator", f"/threats/{THREAT.id}/print")
+    shown.emulate_media(media="print")
+    body = shown.pdf(format="A4")
+    assert 1 <= body.count(b"/Type /Page\n") + body.count(b"/Type /Page ") + body.count(b"/Type /Page/") <= 2
+    assert shown.locator("button:visible").count() == 0
+
+
+def test_what_is_shown_to_people_who_listen_is_what_it_was(house, page):
+    house.tell(*THREATS.values())
+    shown = page("operator", at=house.start())
+    told = shown.locator("#overview").aria_snapshot()
+    golden = Path(__file__).parent / "overview.aria.yaml"
+    assert told + "\n" == golden.read_text()

@@ -23,7 +23,7 @@ class Hub:
         self._pages: set[asyncio.Queue[int]] = set()
         self._moved = asyncio.Condition()
         self._ending = False
-        self.number = 0  # grows with every change; the id of stream messages
+        self.number = view.total()  # the id of stream messages: where the view stands, on any replica
         self.away = ""  # why the source does not answer, "" while it does
 
     async def run(self) -> None:
@@ -43,7 +43,7 @@ class Hub:
 
     def changed(self) -> None:
         """Tells all pages."""
-        self.number += 1
+        self.number = self._view.total()
         for page in list(self._pages):
             try:
                 page.put_nowait(self.number)
@@ -65,7 +65,7 @@ class Hub:
         self._pages.add(page)
         try:
             yield f"event: beat\nid: {self.number}\ndata: {self.number}\n\n"
-            if self.number > after >= 0:
+            if self.number != after >= 0:  # something came between the page and its stream
                 yield f"event: changed\nid: {self.number}\ndata: {self.number}\n\n"
             while not self._ending and page in self._pages:
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any
 
 from msgspec import Struct
@@ -54,9 +55,7 @@ class ListRow(Struct, frozen=True):
 
 
 def _time(t_ms: int, places: Premises | None, form: str = "%d.%m. %H:%M") -> str:
-    if places is None:
-        return ""
-    return local(t_ms, places.site.timezone).strftime(form)
+    return local(t_ms, places.site.timezone if places is not None else UTC).strftime(form)
 
 
 def _language(text: str) -> Language:

@@ -140,6 +140,11 @@ class View:
         row = self._db.execute("SELECT position FROM positions WHERE source = ?", (source,)).fetchone()
         return -1 if row is None else int(row[0])
 
+    def total(self) -> int:
+        """A number that grows with whatever the view takes, the same in every view that stands where this one stands."""
+        (total,) = self._db.execute("SELECT COALESCE(SUM(position + 1), 0) FROM positions").fetchone()
+        return int(total)
+
     def fold(self, site: str) -> Fold:
         """The fold of a site's journal, as far as it was read."""
         fold = self._folds.get(site)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -68,9 +69,9 @@ def impact_test(paths: tuple[Path, ...]) -> int:
     epilog="\b\nExamples:\n"
     "  correlator impact whatif --site site.yaml --at z-pharmacy --threat fire\n"
     "  correlator impact whatif --site site.yaml --at srv-ehr --threat malware --svg ehr.svg\n"
-    "  correlator impact whatif --site site.yaml --at d-store --threat forced-entry --dark cam-1\n"
-    "  correlator impact whatif --site site.yaml --at srv-ehr --threat malware --do isolate-host@srv-ehr\n"
-    "  correlator impact whatif --site site.yaml --at srv-mail --threat phishing --mode safecare --json",
+    "  correlator impact whatif --site s.yaml --at d-1 --threat forced-entry --dark cam-1\n"
+    "  correlator impact whatif --site s.yaml --at pc --threat malware --do isolate-host@pc\n"
+    "  correlator impact whatif --site s.yaml --at mail --threat phishing --mode safecare",
 )
 @_site
 @click.option("--at", multiple=True, required=True, metavar="ASSET", help="Where it happens; may be given again.")
@@ -102,20 +103,33 @@ def impact_whatif(
 @impact.command(
     "export",
     epilog="\b\nExamples:\n"
-    "  correlator impact export --site site.yaml > site.graphml\n"
-    "  correlator impact export --site site.yaml --at srv-ehr --threat malware --format json > ehr.cyjs",
+    "  correlator impact export --site site.yaml --out site.graphml\n"
+    "  correlator impact export --site s.yaml --at srv-ehr --threat malware --format json",
 )
 @_site
 @click.option("--at", multiple=True, metavar="ASSET", help="Where it happens; without it the whole site is written.")
 @click.option("--threat", metavar="TYPE", help="What happens.")
 @click.option("--format", "kind", type=click.Choice(["graphml", "json"]), default="graphml", show_default=True,
               help="GraphML for Gephi and yEd, or Cytoscape's JSON.")  # fmt: skip
+@click.option("--out", type=_PATH, metavar="FILE", help="Write here instead of standard output.")
 @_when
-def impact_export(site: Path, at: tuple[str, ...], threat: str | None, kind: str, when_ms: int | None) -> int:
+def impact_export(
+    site: Path, at: tuple[str, ...], threat: str | None, kind: str, out: Path | None, when_ms: int | None
+) -> int:
     """Write a site's graph, or everything that follows from a threat, for graph tools."""
     from correlator.run.impact_commands import export
 
-    return guarded(lambda: export(site=site, at=at, threat=threat, kind=kind, when_ms=when_ms, out=sys.stdout))
+    return guarded(
+        lambda: _to(out, lambda stream: export(site=site, at=at, threat=threat, kind=kind, when_ms=when_ms, out=stream))
+    )
+
+
+def _to(path: Path | None, work: Callable[[TextIO], int]) -> int:
+    """Runs work with standard output, or with a file."""
+    if path is None:
+        return work(sys.stdout)
+    with path.open("w", encoding="utf-8") as stream:
+        return work(stream)
 
 
 @click.command(
@@ -139,19 +153,19 @@ def site_lint(file: Path, out_dir: Path | None, rules: tuple[Path, ...], strict:
 
 @click.command(
     "campus",
-    epilog="\b\nExamples:\n  correlator site campus --assets 10000 > campus.yaml",
+    epilog="\b\nExamples:\n  correlator site campus --assets 10000 --out campus.yaml",
 )
 @click.option(
     "--assets", type=click.IntRange(50, 1_000_000), default=10_000, show_default=True, help="At least so many."
 )
+@click.option("--out", type=_PATH, metavar="FILE", help="Write here instead of standard output.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same campus.")
-def site_campus(assets: int, seed: int) -> int:
+def site_campus(assets: int, out: Path | None, seed: int) -> int:
     """Write the site file of a generated hospital campus, to measure with."""
     from correlator.lab.campus import Campus
 
-    def work() -> int:
-        for line in Campus(assets, seed).site_yaml():
-            sys.stdout.write(line)
+    def work(stream: TextIO) -> int:
+        stream.writelines(Campus(assets, seed).site_yaml())
         return 0
 
-    return guarded(work)
+    return guarded(lambda: _to(out, work))

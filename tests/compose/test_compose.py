@@ -1,0 +1,142 @@
+"""docker-compose.yml, without Docker: every service of ours is started natively as it is written there.
+
+Command, environment, ports, health check and order come from the file; only names of hosts become addresses of
+this machine, container ports become free ones, and paths in the container become paths here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import paho.mqtt.publish as publish
+import pytest
+import yaml
+
+from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port
+from correlator.lab.live import SERVICES
+from tests.brokers.fixtures import read_all
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+OURS = {name: service for name, service in COMPOSE.items() if "build" in service}
+PORT = re.compile(r"\b(91\d\d|5514)\b")
+
+
+def in_order() -> list[str]:
+    """Our services, each after those it depends on."""
+    needs = {name: set(service.get("depends_on", ())) for name, service in COMPOSE.items()}
+    return [name for name in TopologicalSorter(needs).static_order() if name in OURS]
+
+
+class Machine:
+    """Where the containers' names, ports and paths are on this machine."""
+
+    def __init__(self, folder: Path, kafka: KafkaBroker, mosquitto: MosquittoBroker) -> None:
+        self.folder = folder
+        self.config = folder / "etc"
+        shutil.copytree(ROOT / "deploy/config", self.config)
+        (folder / "state").mkdir()
+        self.hosts = {"kafka:9092": kafka.bootstrap, "mosquitto": mosquitto.host, "1883": str(mosquitto.port)}
+        self.ports: dict[str, str] = {}
+        text = (self.config / "correlator.yaml").read_text()
+        (self.config / "correlator.yaml").write_text(self.native(text))
+
+    def native(self, text: str) -> str:
+        if text in self.hosts:
+            return self.hosts[text]
+        text = PORT.sub(lambda found: self.ports.setdefault(found[0], str(free_port())), text)
+        return text.replace("/var/lib/correlator", str(self.folder / "state")).replace("/tmp/", f"{self.folder}/tmp-")
+
+    def environment(self, service: dict) -> dict[str, str]:
+        said = {name: self.native(str(value)) for name, value in service.get("environment", {}).items()}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **said}
+
+    def command(self, service: dict) -> list[str]:
+        return [sys.executable, "-m", "correlator", *service["command"]]
+
+    def healthy(self, service: dict) -> bool:
+        kind, *test = service["healthcheck"]["test"]
+        assert kind == "CMD"
+        test = [sys.executable if word == "python" else self.native(word) for word in test]
+        return subprocess.run(test, capture_output=True, check=False).returncode == 0
+
+
+@pytest.fixture
+def machine(kafka, mosquitto, tmp_path):
+    return Machine(tmp_path, kafka, mosquitto)
+
+
+def test_every_service_starts_as_written_becomes_healthy_and_stops(machine, kafka, mosquitto):
+    running: dict[str, subprocess.Popen] = {}
+    logs = {name: (machine.folder / f"{name}.log").open("wb") for name in OURS}
+    try:
+        for name in in_order():
+            service = OURS[name]
+            process = subprocess.Popen(
+                machine.command(service), cwd=machine.config, env=machine.environment(service),
+                stdin=subprocess.DEVNULL, stdout=logs[name], stderr=logs[name],
+            )  # fmt: skip
+            running[name] = process
+            if "healthcheck" not in service:
+                assert process.wait(120) == 0, (machine.folder / f"{name}.log").read_text()
+        for name, service in OURS.items():
+            until = time.monotonic() + 120
+            while "healthcheck" in service and not machine.healthy(service):
+                assert running[name].poll() is None, (machine.folder / f"{name}.log").read_text()
+                assert time.monotonic() < until, (machine.folder / f"{name}.log").read_text()
+                time.sleep(0.2)
+        publish.single(
+            "zigbee2mqtt/contact-pharmacy", b'{"contact": false}', 1, hostname="127.0.0.1", port=mosquitto.port
+        )
+        until = time.monotonic() + 30
+        while not any(b"contact-pharmacy" in (one.value() or b"") for one in read_all(kafka.bootstrap, "events")):
+            assert time.monotonic() < until, "the message did not reach the log"
+            time.sleep(0.2)
+        for process in running.values():
+            process.terminate()
+        for name, process in running.items():
+            assert process.wait(40) == 0, f"{name}\n" + (machine.folder / f"{name}.log").read_text()[-2000:]
+    finally:
+        for process in running.values():
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        for log in logs.values():
+            log.close()
+
+
+def test_brokers_are_the_tested_ones_with_the_files_that_run_natively():
+    assert COMPOSE["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    assert COMPOSE["mosquitto"]["image"] == "eclipse-mosquitto:2.0.11"
+    assert "./deploy/kafka/server.properties:/mnt/shared/config/server.properties:ro" in COMPOSE["kafka"]["volumes"]
+    mounted = "./deploy/mosquitto/mosquitto.conf:/mosquitto/config/mosquitto.conf:ro"
+    assert mounted in COMPOSE["mosquitto"]["volumes"]
+
+
+def test_the_live_system_runs_the_same_commands():
+    assert {name: tuple(COMPOSE[name]["command"]) for name in SERVICES} == SERVICES
+
+
+def test_our_containers_may_do_as_little_as_they_need():
+    for name, service in OURS.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert all(volume.endswith(":ro") for volume in service["volumes"] if volume.startswith("./")), name
+    assert "\nUSER correlator\n" in (ROOT / "Dockerfile").read_text()
+
+
+def test_every_port_that_is_published_is_one_that_a_service_listens_on():
+    settings = yaml.safe_load((ROOT / "deploy/config/correlator.yaml").read_text())
+    listening = {str(one["port"]) for one in settings["inputs"]["syslog"]} | {"1883"}
+    published = {port.split("/")[0].split(":")[1] for one in COMPOSE.values() for port in one.get("ports", ())}
+    assert published == listening
+    for name, service in OURS.items():
+        said = [str(value) for key, value in service.get("environment", {}).items() if key.endswith("HEALTH_PORT")]
+        assert said == service.get("expose", []), name

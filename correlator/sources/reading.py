@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,7 +21,25 @@ class Unreadable(Exception):
         self.detail = detail
 
 
-_json = msgspec.json.Decoder()
+_PLAIN_DEPTH = 8  # levels of nesting that are read without a second look
+
+
+def _plain_type() -> Any:
+    """The type of JSON values of little depth whose whole numbers fit 64 bits.
+
+    msgspec checks both while it reads, which costs nothing; to look at the values later costs as much as
+    reading them.
+    """
+    whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+    made: Any = whole | float | str | bool | None
+    for _ in range(_PLAIN_DEPTH):
+        made = whole | float | str | bool | list[made] | dict[str, made] | None
+    return made
+
+
+_plain = msgspec.json.Decoder(_plain_type())
+_any = msgspec.json.Decoder()
+_pack = msgspec.msgpack.Encoder().encode
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -32,16 +50,28 @@ def parse_json(payload: bytes) -> Any:
     that do not fit 64 bits become their text, since msgpack cannot carry them; rules read both alike.
     """
     try:
-        value = _json.decode(payload)
+        value = _plain.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _parse_unusual(payload)
+    if b"\\" in payload and _SURROGATE.search(payload):
+        return _clean(value)
+    return value
+
+
+def _parse_unusual(payload: bytes) -> Any:
+    """`parse_json` of a text that is broken, nests deeper than most or holds large numbers."""
+    if not payload.strip():
+        raise Unreadable("empty", "no bytes where a JSON value should be")
+    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
+        raise Unreadable("too_deep", f"nests deeper than {MAX_DEPTH}")
+    try:
+        value = _any.decode(payload)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _parse_again(payload, error)
-    # A text of 128 bytes cannot open and close 65 brackets; a longer one rarely has that many.
-    if len(payload) > 2 * MAX_DEPTH and payload.count(b"{") + payload.count(b"[") > MAX_DEPTH:
-        _refuse_depth(payload)
-    if b"\\" in payload and _SURROGATE.search(payload):
+    if _SURROGATE.search(payload):
         value = _clean(value)
     try:
-        _pack(value)  # half a microsecond; looking at each value takes several
+        _pack(value)
     except OverflowError:
         value = _fitting(value)
     return value
@@ -49,9 +79,6 @@ def parse_json(payload: bytes) -> Any:
 
 def _parse_again(payload: bytes, error: Exception) -> Any:
     """The value of a text that msgspec refused only for a lone surrogate; raises Unreadable for any other."""
-    if not payload.strip():
-        raise Unreadable("empty", "no bytes where a JSON value should be") from None
-    _refuse_depth(payload)
     try:
         payload.decode("utf-8")
     except UnicodeDecodeError as bad:
@@ -60,11 +87,6 @@ def _parse_again(payload: bytes, error: Exception) -> Any:
     if paired == payload:
         raise Unreadable("not_json", str(error)) from error
     return parse_json(paired)
-
-
-def _refuse_depth(payload: bytes) -> None:
-    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _depth(payload) > MAX_DEPTH:
-        raise Unreadable("too_deep", f"nests deeper than {MAX_DEPTH}")
 
 
 def _replace_surrogates(payload: bytes) -> bytes:
@@ -80,9 +102,6 @@ def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {_clean(key): _clean(item) for key, item in value.items()}
     return value
-
-
-_pack = msgspec.msgpack.Encoder().encode
 
 
 def _fitting(value: Any) -> Any:

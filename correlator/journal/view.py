@@ -141,7 +141,7 @@ class View:
         return -1 if row is None else int(row[0])
 
     def total(self) -> int:
-        """A number that grows with whatever the view takes, the same in every view that stands where this one stands."""
+        """A number that grows with whatever is taken; the same in every view that stands where this one stands."""
         (total,) = self._db.execute("SELECT COALESCE(SUM(position + 1), 0) FROM positions").fetchone()
         return int(total)
 

@@ -10,7 +10,11 @@
   setInterval(function () {
     var seconds = Math.round((Date.now() - last) / 1000);
     var dead = seconds >= 15;
-    if (dead) { banner.textContent = banner.dataset.text.replace("{seconds}", seconds); }
+    if (dead) {
+      banner.textContent = banner.dataset.text.replace("{seconds}", seconds);
+      // A stream that was never opened is not opened again by itself; an open one takes no second.
+      if (seconds % 5 === 0) { live.dispatchEvent(new Event("retry")); }
+    }
     if (banner.hidden === dead) { banner.hidden = !dead; }
   }, 1000);
 })();

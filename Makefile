@@ -54,14 +54,47 @@ $(VENV)/dev.done: $(VENV)/runtime.done requirements/dev.txt
 	@$(PIP) install --no-compile --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# What tests and the live system need beside Python: program -> Debian package.
+PROGRAMS := java:openjdk-17-jre-headless mvn:maven mosquitto:mosquitto openssl:openssl \
+	chromium:chromium fc-list:fontconfig prometheus-alertmanager:prometheus-alertmanager
+FONTS := fonts-dejavu-core
+
+.PHONY: programs
+programs: ## Kafka's Java, Mosquitto, Chromium, Alertmanager: installed by apt-get if run as root
+	@missing=; \
+	for pair in $(PROGRAMS); do \
+	  command -v "$${pair%%:*}" >/dev/null 2>&1 || [ -x "/usr/sbin/$${pair%%:*}" ] || missing="$$missing $${pair#*:}"; \
+	done; \
+	case " $$missing" in *chromium*) missing="$$missing $(FONTS)";; esac; \
+	if [ -n "$$missing" ]; then \
+	  line="apt-get install --yes --no-install-recommends$$missing"; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	    echo "installing$$missing"; \
+	    { $$line || { apt-get update && $$line; }; } >.programs.log 2>&1 || { cat .programs.log >&2; exit 1; }; \
+	    rm -f .programs.log; \
+	  else \
+	    echo "make: missing:$$missing; run: sudo $$line" >&2; exit 1; \
+	  fi; \
+	fi
+
 # ---- tasks --------------------------------------------------------------------------------------
 
 .PHONY: demo
 demo: $(VENV)/runtime.done ## replay the vaccine theft and print the threat it finds (needs Python only)
-	@$(BIN)/correlator replay $(SCENARIO)
+	@$(BIN)/correlator replay $(SCENARIO) --out out
+	@echo
+	@echo "see it in the browser: $(BIN)/correlator console open out"
+
+.PHONY: live
+live: $(VENV)/runtime.done programs ## the whole system on real Kafka and Mosquitto, playing a scenario (ONCE=1 ends with it)
+	@$(BIN)/correlator live $(SCENARIO) $(if $(ONCE),--once)
+
+.PHONY: chaos
+chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; prints the table of docs/reliability.md
+	@$(BIN)/python -m tests.chaos
 
 .PHONY: test
-test: $(VENV)/dev.done ## all checks and tests: ruff, mypy, import-linter, pytest (about 4 minutes)
+test: $(VENV)/dev.done programs ## all checks and tests: ruff, mypy, import-linter, pytest
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "ruff format: run 'make format'" >&2; exit 1; }
 	@$(BIN)/mypy

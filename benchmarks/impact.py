@@ -68,6 +68,7 @@ def quantiles(times_s: list[float]) -> dict[str, float]:
     times = sorted(times_s)
     return {
         "p50_ms": round(statistics.median(times) * 1000, 3),
+        "p95_ms": round(times[int(len(times) * 0.95)] * 1000, 3),
         "p99_ms": round(times[int(len(times) * 0.99)] * 1000, 3),
         "max_ms": round(times[-1] * 1000, 3),
     }
@@ -158,7 +159,7 @@ def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]
                 camera = dice.choice(near)
                 premises.observe(Event(
                     id=f"{turn}{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
-                    kind=dice.choice(("door.opened", "door.locked")), time_ms=t_ms, received_ms=t_ms,
+                    kind=dice.choice(("door.opened", "door.closed", "door.locked", "door.unlocked")), time_ms=t_ms, received_ms=t_ms,
                     entities=(Entity("where", "door", campus.ids[door]),),
                 ))  # fmt: skip
                 premises.observe(Event(

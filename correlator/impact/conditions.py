@@ -11,6 +11,7 @@ more likelihood, not even in the last digit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,8 +34,8 @@ class Conditions:
     barriers  asset -> barrier -> degree in ppm
     """
 
-    dark: frozenset[int] = frozenset()
-    eased: frozenset[int] = frozenset()
+    dark: AbstractSet[int] = frozenset()
+    eased: AbstractSet[int] = frozenset()
     barriers: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     def with_barriers(self, more: Iterable[tuple[int, str, int]]) -> Conditions:
@@ -80,7 +81,7 @@ class Protections:
                 self.by_giver[giver] = (*self.by_giver.get(giver, ()), asset)
         self._nodes = {one.id: graph.index.get(one.id, -1) for one in protections}
 
-    def degree(self, guarded: Guarded, dark: frozenset[int]) -> int:
+    def degree(self, guarded: Guarded, dark: AbstractSet[int]) -> int:
         """What a protection still gives: its degree times the share of givers that work, ppm."""
         if not dark or not (guarded.givers or guarded.id in self._nodes):
             return guarded.degree
@@ -89,7 +90,7 @@ class Protections:
         working = sum(giver not in dark for giver in guarded.givers)
         return guarded.degree * working // len(guarded.givers) if guarded.givers else guarded.degree
 
-    def gamma_of(self, state: int, dark: frozenset[int]) -> int:
+    def gamma_of(self, state: int, dark: AbstractSet[int]) -> int:
         """How far the protections of a state hold together, ppm (PPM: a full barrier)."""
         degrees = [self.degree(one, dark) for one in self.of_state.get(state, ())]
         if not degrees:

@@ -19,7 +19,7 @@ from typing import Final
 
 from correlator.events.event import LEVELS
 from correlator.events.threat import Advice, Finding
-from correlator.impact.conditions import NOTHING, Conditions
+from correlator.impact.conditions import Conditions
 from correlator.impact.graph import CLASS_NUMBER, RELATION_NUMBER, THREAT_NUMBER, THREATS
 from correlator.impact.measures import Advisor, Measure, load_measures
 from correlator.impact.model import Assessment, ImpactModel
@@ -87,6 +87,60 @@ class _Kept:
     advice: tuple[tuple[Advice, ...], float] | None = None
 
 
+class _Now:
+    """How what bears on one threat stands at one moment: read once for what is watched already, and, while
+    new states are reached, for what bears on their steps before these are weighed."""
+
+    def __init__(self, impact: LiveImpact, kept: _Kept, seeds: Mapping[int, int], t_ms: int) -> None:
+        self._impact = impact
+        self._kept = kept
+        self._t_ms = t_ms
+        # Who gives a protection, and the protection itself, is gone when hit; a camera that reports is not.
+        givers = impact.model.protections.by_giver
+        self._dark = {
+            state // THREATS for state in seeds if state % THREATS in _DISABLING and state // THREATS in givers
+        }
+        self._eased: set[int] = set()
+        self._barriers: dict[int, dict[str, int]] = {}
+        self.conditions = Conditions(self._dark, self._eased, self._barriers)
+        self._read(kept.doors, kept.zones, kept.givers)
+
+    def look(self, state: int) -> frozenset[int]:
+        """Reads what bears on the steps of a state; the assets whose steps it changes."""
+        doors, zones, givers = self._impact.bearing(state, self._kept.paths.epoch)
+        kept = self._kept
+        if doors <= kept.doors and zones <= kept.zones and givers <= kept.givers:
+            return frozenset()
+        new = doors - kept.doors, zones - kept.zones, givers - kept.givers
+        ids = self._impact.model.graph.ids
+        kept.watched.update(ids[asset] for asset in new[0] | new[2])
+        kept.doors |= doors
+        kept.zones |= zones
+        kept.givers |= givers
+        return self._read(*new)
+
+    def _read(self, doors: Iterable[int], zones: Iterable[int], givers: Iterable[int]) -> frozenset[int]:
+        impact = self._impact
+        changed: set[int] = set()
+        for giver in givers:
+            if not impact.works(giver):
+                self._dark.add(giver)
+                changed.update(impact.model.protections.by_giver.get(giver, ()))
+        for door in doors:
+            opened, locked = impact.door(door)
+            if opened:
+                self._eased.add(door)
+                changed.add(door)
+            elif locked:
+                self._barriers[door] = {"lock": LOCKED}
+                changed.add(door)
+        for zone in zones:
+            if impact.attended(zone, self._t_ms):
+                self._barriers[zone] = {"guard": ATTENDED}
+                changed.add(zone)
+        return frozenset(changed)
+
+
 class LiveImpact:
     """Impact and advice of the open threats of one site. The model is made when first needed."""
 
@@ -124,14 +178,10 @@ class LiveImpact:
         seeds, starts_ms = self._seeds(findings)
         epoch = model.table.epoch(t_ms)
         paths = kept.paths
-        moved = seeds != kept.seeds or epoch != paths.epoch
-        conditions = self._conditions(kept, seeds, t_ms)
-        while moved or conditions != paths.conditions:
-            paths.revise(seeds, conditions, epoch)
-            moved = False
+        now = _Now(self, kept, seeds, t_ms)
+        if seeds != kept.seeds or epoch != paths.epoch or now.conditions != paths.conditions:
+            paths.revise(seeds, now.conditions, epoch, now.look)
             kept.outlook = kept.assessment = kept.advice = None
-            self._watch(kept, paths.visited)
-            conditions = self._conditions(kept, seeds, t_ms)
         if starts_ms != kept.starts_ms:
             kept.starts_ms, kept.assessment = starts_ms, None
         if kept.outlook is None:
@@ -192,19 +242,7 @@ class LiveImpact:
                 starts_ms[state] = min(starts_ms.get(state, finding.t_ms), finding.t_ms)
         return seeds, starts_ms
 
-    def _watch(self, kept: _Kept, states: Iterable[int]) -> None:
-        """Notes whose live state bears on the steps from these states."""
-        ids = self.model.graph.ids
-        for state in states:
-            if state in kept.paths.labels_of:
-                doors, zones, givers = self._bearing(state, kept.paths.epoch)
-                kept.zones |= zones
-                if not (doors <= kept.doors and givers <= kept.givers):
-                    kept.watched.update(ids[asset] for asset in doors | givers)
-                    kept.doors |= doors
-                    kept.givers |= givers
-
-    def _bearing(self, state: int, epoch: int) -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
+    def bearing(self, state: int, epoch: int) -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
         """(doors, zones, givers of protections) whose live state bears on what a state leads to; remembered."""
         found = self._bears.get((state, epoch))
         if found is None:
@@ -223,41 +261,27 @@ class LiveImpact:
                 self._bears.clear()
         return found
 
-    def _conditions(self, kept: _Kept, seeds: dict[int, int], t_ms: int) -> Conditions:
-        """How what is watched stands; only what matters, so that nothing else costs a revision."""
-        if not (kept.doors or kept.zones or kept.givers):
-            return NOTHING
-        live, ids = self._premises.live, self.model.graph.ids
-        # Who gives a protection, and the protection itself, is gone when hit; a camera that reports is not.
-        givers = self.model.protections.by_giver
-        dark = {state // THREATS for state in seeds if state % THREATS in _DISABLING and state // THREATS in givers}
-        for giver in kept.givers:
-            health = live.health(ids[giver])
-            if health is not None and health[0] != "ok":
-                dark.add(giver)
-        eased = set()
-        barriers: dict[int, dict[str, int]] = {}
-        for door in kept.doors:
-            opened, locked, _ = live.door(ids[door])
-            if opened:
-                eased.add(door)
-            elif locked:
-                barriers[door] = {"lock": LOCKED}
-        for zone in kept.zones:
-            if any(self._is_there(person, ids[zone], t_ms) for person in self._workers_of(zone)):
-                barriers[zone] = {"guard": ATTENDED}
-        return Conditions(frozenset(dark), frozenset(eased), barriers)
+    def attended(self, zone: int, t_ms: int) -> bool:
+        """Whether somebody who works in a room was last seen there and is still believed there."""
+        graph, live = self.model.graph, self._premises.live
+        workers = self._workers.get(zone)
+        if workers is None:
+            workers = self._workers[zone] = tuple(graph.ids[one] for one in graph.related(zone, _WORKS_IN))
+        for person in workers:
+            seen = live.presence(person, t_ms)
+            if seen is not None and seen[0] == graph.ids[zone] and seen[1] >= 0.5:
+                return True
+        return False
 
-    def _workers_of(self, zone: int) -> tuple[str, ...]:
-        found = self._workers.get(zone)
-        if found is None:
-            graph = self.model.graph
-            found = self._workers[zone] = tuple(graph.ids[one] for one in graph.related(zone, _WORKS_IN))
-        return found
+    def door(self, door: int) -> tuple[bool | None, bool | None]:
+        """(open, locked) of a door as events told; None where none did."""
+        opened, locked, _ = self._premises.live.door(self.model.graph.ids[door])
+        return opened, locked
 
-    def _is_there(self, person: str, zone: str, t_ms: int) -> bool:
-        seen = self._premises.live.presence(person, t_ms)
-        return seen is not None and seen[0] == zone and seen[1] >= 0.5
+    def works(self, asset: int) -> bool:
+        """Whether no event said that an asset is offline, disabled or tampered with."""
+        health = self._premises.live.health(self.model.graph.ids[asset])
+        return health is None or health[0] == "ok"
 
     def _outlook(self, hit: Mapping[int, int]) -> Outlook:
         model = self.model

@@ -19,7 +19,7 @@ gives (as long as no bound is met; with a bound met it does start anew).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from math import exp, isqrt, log1p
 from typing import Final
@@ -34,6 +34,8 @@ _SCALE: Final = 1 << 40  # units of one nat
 _CERTAIN: Final = 40 * _SCALE  # -ln(1 - 1), large enough that nothing is left of it in ppm
 UNAVAILABLE: Final = THREAT_NUMBER["service-unavailable"]
 ROOT: Final = -1
+
+Look = Callable[[int], frozenset[int]]
 
 
 def log_missed(ppm: int) -> int:
@@ -82,6 +84,7 @@ class Paths:
         self._stopped_by: dict[int, list[int]] = {}  # label -> services, made with the children
         self._links: dict[int, tuple[Link, ...]] = {}
         self._touched: frozenset[int] = frozenset()
+        self._look: Look | None = None
         self._dead = 0
         self._likelihood: dict[int, int] = {}
         self._cutoff = round(settings.cutoff * PPM)
@@ -172,12 +175,15 @@ class Paths:
 
     # ---- revising ------------------------------------------------------------------------------
 
-    def revise(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int) -> None:
+    def revise(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int, look: Look | None = None) -> None:
         """Becomes what follows from these seeds (state -> ppm) under these conditions; costs what changes.
 
+        look: called with each state before its steps are first weighed; it may add to the conditions and
+        returns the assets it added something about.
         Afterwards `visited` holds the states whose paths changed: those whose likelihood may differ.
         """
         self.visited = set()
+        self._look = look
         if epoch != self.epoch or self.refused or self._dead > len(self.states) // 2 + 1_000:
             self._anew(seeds, conditions, epoch)
         else:
@@ -483,6 +489,8 @@ class Paths:
         """What a state leads to as things stand, with likelihoods in ppm."""
         found = self._links.get(state)
         if found is None:
+            if self._look is not None:
+                self._touched |= self._look(state)
             found = self._links[state] = self._find_links(state)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from correlator.events.event import Entity, Event
 from correlator.events.threat import Finding, Threat
 from correlator.impact.live import LiveImpact
+from correlator.lab.campus import Campus
 from correlator.marked import load_documents
 from correlator.matching import EngineSettings, Record
 from correlator.premises.load import site_of
@@ -262,3 +264,58 @@ def test_a_hundred_thousand_findings_on_one_asset_are_one_seed():
     found = [finding(str(number), "z-hall", "loitering", t_ms=T + number) for number in range(100_000)]
     outlook = live.revise("t", found, T)
     assert outlook == LiveImpact(premises()).revise("t", found[:1], T)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_threat_that_grew_is_told_as_one_that_is_looked_at_for_the_first_time(seed, campus_site):
+    """Findings come one by one, doors and cameras change in between; the kept paths give what new ones give."""
+    dice = Random(seed)
+    site = site_of(load_documents(campus_site, "campus.yaml")[0], "campus.yaml")
+    live = LiveImpact(site)
+    names = [name for name in site.assets if name.startswith("b1-w1")]
+    doors = [name for name in names if site.assets[name].asset_class == "door"]
+    things = [name for name in names if site.assets[name].asset_class == "camera"]
+    badges = [person for person in site.site.people.values() if person.id.startswith("b1-w1")]
+    found: list[Finding] = []
+    moved = 0
+    for step in range(12):
+        t_ms = T + step * 60_000
+        what = dice.randrange(4)
+        if what <= 1 or not found:
+            asset = dice.choice(names)
+            threat = dice.choice(("intrusion", "forced-entry", "malware", "fire", "loitering", "system-failure"))
+            level = dice.choice(("medium", "high", "critical"))
+            found.append(finding(f"f{step}", asset, threat, level, t_ms=t_ms))
+        elif what == 2:
+            kind = dice.choice(("door.opened", "door.closed", "door.locked", "door.unlocked"))
+            site.observe(event(step, kind, step * 60, ("where", "door", dice.choice(doors))))
+        else:
+            site.observe(
+                event(
+                    step,
+                    dice.choice(("camera.offline", "camera.online")),
+                    step * 60,
+                    ("observer", "camera", dice.choice(things)),
+                )
+            )
+            one = dice.choice(badges).badges[0].id
+            site.observe(
+                event(
+                    step + 100,
+                    "badge.entered",
+                    step * 60,
+                    ("where", "door", dice.choice(doors)),
+                    ("actor", "badge", one),
+                )
+            )
+        kept, fresh = live.revise("t", found, t_ms), LiveImpact(site)
+        assert kept == fresh.revise("t", found, t_ms)
+        assert live.tell("t") == fresh.tell("t")
+        assert live.advise("t") == fresh.advise("t")
+        moved += bool(live.tell("t").impacts)
+    assert moved > 3
+
+
+@pytest.fixture(scope="module")
+def campus_site() -> str:
+    return "".join(Campus(60, seed=5).site_yaml())

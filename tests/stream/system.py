@@ -37,12 +37,14 @@ BEFORE_STOP_S = 20
 class Process:
     """One process of ours; its log lines are kept."""
 
-    def __init__(self, arguments: list[str], log: Path, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], log: Path, environment: dict[str, str] | None = None, module: str = "correlator"
+    ) -> None:
         self.log = log
         self.from_byte = log.stat().st_size if log.exists() else 0
         with log.open("ab") as file:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "correlator", *arguments], cwd=ROOT, stdout=file, stderr=file,
+                [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=file, stderr=file,
                 stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
             )  # fmt: skip
 
@@ -158,10 +160,11 @@ class System:
         return self
 
     def start(
-        self, what: str, *, name: str = "", wait: bool = True, more: tuple[str, ...] = (), **environment: str
-    ) -> Process:
+        self, what: str, *, name: str = "", wait: bool = True, more: tuple[str, ...] = (),
+        module: str = "correlator", **environment: str,
+    ) -> Process:  # fmt: skip
         log = self.folder / f"{name or what}.log"
-        process = Process([what, "--config", str(self.file), *more], log, environment)
+        process = Process([what, "--config", str(self.file), *more], log, environment, module)
         self.processes.append(process)
         if wait:
             process.wait_said("ready")

@@ -109,6 +109,7 @@ class Bridge:
         self._last_sent = self._last_heard = self._second = 0.0
         self._turned = time.monotonic()
         self._kafka_away = False
+        self._alive_failed = False
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._bell, False)
         os.set_blocking(self._ring, False)
@@ -531,7 +532,22 @@ class Bridge:
         # Only once the queue is empty: a bridge killed while it drains finds the older time again.
         if self._client.is_connected() and not self._queued_since_ms:
             self._last_connected_ms = _now_ms()
-            _touch(self.settings.alive_file, self._last_connected_ms)
+            self._touch_alive_file()
+
+    def _touch_alive_file(self) -> None:
+        """A disk that is full or gone costs the time stamp of the next absence, and no message."""
+        file = self.settings.alive_file
+        if file is None:
+            return
+        try:
+            file.touch()
+            os.utime(file, ns=(self._last_connected_ms * 1_000_000, self._last_connected_ms * 1_000_000))
+        except OSError as error:
+            if not self._alive_failed:
+                self.log.warning("alive_file_not_written", path=str(file), detail=str(error.strerror))
+            self._alive_failed = True
+        else:
+            self._alive_failed = False
 
 
 def _now_ms() -> int:
@@ -551,9 +567,3 @@ def _touched_ms(file: Path | None) -> int:
     if file is None or not file.exists():
         return 0
     return file.stat().st_mtime_ns // 1_000_000
-
-
-def _touch(file: Path | None, at_ms: int) -> None:
-    if file is not None:
-        file.touch()
-        os.utime(file, ns=(at_ms * 1_000_000, at_ms * 1_000_000))

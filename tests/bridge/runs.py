@@ -85,7 +85,7 @@ class Device(threading.Thread):
     """Publishes numbered messages at a rate, as QoS 1, through outages of the broker.
 
     sent grows with what was handed to the client, acknowledged with what the broker has taken; `finish` waits
-    until it has taken all.
+    until it has taken all. After an outage what was on the way is sent again before anything new, as order needs.
     """
 
     def __init__(self, broker: MosquittoBroker, topic: str, rate: int, count: int) -> None:
@@ -98,16 +98,26 @@ class Device(threading.Thread):
         self.client.max_queued_messages_set(0)
         self.client.max_inflight_messages_set(200)
         self.client.reconnect_delay_set(1, 1)
+        self.broken = False
         self.client.on_publish = self._published
+        self.client.on_disconnect = self._disconnected
         self.client.connect(broker.host, broker.port)
         self.client.loop_start()
 
     def _published(self, *_: object) -> None:
         self.acknowledged += 1
 
+    def _disconnected(self, *_: object) -> None:
+        self.broken = True
+
     def run(self) -> None:
         started = time.monotonic()
         while self.sent < self.count:
+            if self.broken:
+                if self.acknowledged < self.sent:
+                    time.sleep(0.02)
+                    continue
+                self.broken = False
             self.client.publish(self.topic, b"%d" % self.sent, qos=1)
             self.sent += 1
             ahead = self.sent / self.rate - (time.monotonic() - started)

@@ -51,13 +51,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=20, help="runs of each outage")
     parser.add_argument("--seed", type=int, default=1, help="the first run's seed; each run adds one")
+    parser.add_argument("--outage", choices=sorted(OUTAGES), action="append", help="only this one; may be repeated")
     given = parser.parse_args()
     table: list[str] = []
     good = True
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         with KafkaBroker(folder / "kafka") as kafka, MosquittoBroker(folder / "mosquitto") as mosquitto:
-            for outage in OUTAGES:
+            for outage in given.outage or OUTAGES:
                 results = []
                 for number in range(given.runs):
                     results.append(one_run(outage, kafka, mosquitto, folder, given.seed + number))

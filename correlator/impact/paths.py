@@ -189,6 +189,7 @@ class Paths:
         else:
             if conditions != self.conditions:
                 self._change(conditions)
+            self.conditions = conditions  # the same to the letter, but the object that `look` adds to
             self._reseed(seeds)
             if self.refused:
                 self._anew(seeds, conditions, epoch)

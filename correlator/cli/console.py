@@ -19,7 +19,7 @@ def console() -> None:
     """Threats, floor plan, and what people do with them, in the browser."""
 
 
-@console.command("open", epilog=_examples("correlator replay vaccine-theft --out out", "correlator console open out"))
+@console.command("open", epilog=_examples("correlator console open out", "correlator console open out --language it"))
 @click.argument("out", type=_PATH, default="out")
 @click.option("--site", "site_file", type=_PATH, metavar="FILE", help="The site file; default: that of the replay.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True)

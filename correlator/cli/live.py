@@ -67,7 +67,7 @@ def _write(text: str) -> None:
 
 @click.command(
     epilog=_examples(
-        "correlator simulate vaccine-theft --mqtt localhost:1883 --kafka localhost:9092 --speed 600x",
+        "correlator simulate vaccine-theft --kafka localhost:9092 --speed 600x",
         "correlator simulate scenarios/fire-drill --mqtt localhost:1883 --config correlator.yaml",
     )
 )

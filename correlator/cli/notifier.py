@@ -87,7 +87,7 @@ def routes(threats: Path, file: Path, at: str) -> int:
     return guarded(work)
 
 
-@notifier.command(epilog=_examples("correlator notifier preview out/threats.ndjson --language it"))
+@notifier.command(epilog=_examples("correlator notifier preview out/threats.ndjson --site site.yaml --language it"))
 @click.argument("threats", type=_PATH)
 @click.option("--site", "site_file", type=_PATH, required=True, metavar="FILE", help="The site file.")
 @click.option("--language", type=click.Choice(["en", "fr", "it"]), default="en", show_default=True)
@@ -119,7 +119,7 @@ def preview(threats: Path, site_file: Path, language: Any, form: str) -> int:
     return guarded(work)
 
 
-@notifier.command("test-alert")
+@notifier.command("test-alert", epilog=_examples("correlator notifier test-alert"))
 @_file
 def test_alert(file: Path) -> int:
     """Send a test message to every receiver now, and say which arrived; exit code 1 if one did not."""

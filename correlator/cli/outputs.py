@@ -19,7 +19,7 @@ def outputs() -> None:
     """Deliver threats to other systems: OCSF, IDMEFv2, ECS, CEF, LEEF, STIX, Alertmanager."""
 
 
-@outputs.command("list")
+@outputs.command("list", epilog=_examples("correlator outputs list"))
 def list_formats() -> int:
     """The formats, each with the document it follows."""
 
@@ -94,7 +94,7 @@ def run(file: Path, log_level: str) -> int:
     return _unreachable(work)
 
 
-@outputs.command()
+@outputs.command(epilog=_examples("correlator outputs status"))
 @_file
 def status(file: Path) -> int:
     """How far each output is: threats done, threats waiting."""

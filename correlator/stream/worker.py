@@ -24,7 +24,7 @@ import faust
 import uvloop
 from confluent_kafka import KafkaException
 
-from correlator.errors import CorrelatorError
+from correlator.errors import CorrelatorError, FoldFailed
 from correlator.ingest import metrics
 from correlator.ingest.health import Health
 from correlator.ingest.kafka import MESSAGE_BYTES, KafkaSettings
@@ -168,6 +168,8 @@ class Worker:
             work(*arguments)
         except Fenced as error:
             self._end(EXIT_FENCED, "fenced", error)
+        except FoldFailed as error:
+            self._end(EXIT_BUG, "fold_failed", error)
         except CorrelatorError as error:
             self._end(EXIT_CONFIGURATION, "cannot_go_on", error)
         except KafkaException as error:

@@ -128,6 +128,8 @@ class Step(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     level: str
     t_ms: int
     joined: str
+    gain: float = 0.0
+    terms: dict[str, float] = {}
     threat_type: str = ""
     expected_absent: tuple[str, ...] = ()
     group: dict[str, Any] = {}
@@ -234,6 +236,8 @@ class Threat(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     members: tuple[Evidence, ...] = ()
     windows: tuple[str, ...] = ()
     previous: str = ""
+    score: float | None = None
+    confidence: str = ""
     merged_into: str = ""
     reason: str = ""
     truncated: int = 0

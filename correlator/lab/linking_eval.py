@@ -23,7 +23,7 @@ from correlator.clock import HOUR_MS
 from correlator.lab.hospitals import Hospital, hospital
 from correlator.linking.settings import LinkingSettings
 from correlator.premises import Premises, read_site
-from correlator.run.link import Line, link_lines, threat_json
+from correlator.run.link import Line, link_lines, threats_json
 
 TUNING: Final = range(1, 41)
 ASIDE: Final = range(1001, 1041)
@@ -123,7 +123,7 @@ def run(seed: int, variants: dict[str, dict[str, Any]]) -> dict[str, Score]:
     for name, changes in variants.items():
         settings = LinkingSettings(**changes)
         engine = link_lines(premises, lines, made.from_ms, settings)
-        scores[name] = judge(made, [threat_json(one, settings) for one in engine.all_threats()])
+        scores[name] = judge(made, threats_json(engine))
     return scores
 
 

@@ -23,6 +23,7 @@ class Placement(Struct, frozen=True, gc=False):
     merged   threats that this finding made one: (from, into)
     parent   a threat that may have led to a new one, for later adoption
     adopted  ids of earlier findings that had stayed alone and now follow into the threat
+    score    the threat's score in nats, None where the linker does not score
     """
 
     threat: str | None
@@ -33,6 +34,7 @@ class Placement(Struct, frozen=True, gc=False):
     parent: str | None = None
     adopted: tuple[str, ...] = ()
     reason: str = ""
+    score: float | None = None
 
 
 class Linker(Protocol):

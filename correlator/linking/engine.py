@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from correlator.clock import HOUR_MS
+from correlator.clock import DAY_MS, HOUR_MS
 from correlator.events.ids import digest
 from correlator.linking.rates import AssetState, Rates
 from correlator.linking.settings import LinkingSettings
@@ -27,6 +27,9 @@ CRITICAL: Final = 12.0
 ROOT_CAP: Final = 8.0
 WARM_SHARE: Final = 0.1  # a continuing episode keeps its asset active for this part of its mean recurrence
 WARM_MAX_MS: Final = 2 * HOUR_MS
+HABIT_TIMES: Final = 5.0  # a benign verdict counts as that many times seen together
+DOUBT_MS: Final = 30 * DAY_MS  # how long a false verdict lowers the evidence of a kind
+DOUBT: Final = 2.0
 STEADY_S: Final = 3600.0  # what recurs on an asset more often than this proves nothing there
 NOVEL: Final = 1.5  # a new kind's first two findings are no detector switched on
 MAX_SHARES: Final = 100_000  # shares kept; a full cache is emptied, which costs time and changes nothing
@@ -57,6 +60,10 @@ class Ground(Protocol):
 
     def place_of(self, asset: str) -> tuple[str, str]:
         """(class, floor) of an asset; "unknown" and "" for what the site does not know."""
+        ...
+
+    def describe(self, asset: str) -> str:
+        """An asset in plain words."""
         ...
 
 
@@ -138,7 +145,7 @@ class Touch:
         """Last activity on the asset; noise that never stops cannot keep it active for long."""
         episode = self.episode
         warm_ms = episode.t_ms + episode.warm_ms
-        return episode.last_ms if episode.last_ms < warm_ms else warm_ms
+        return min(warm_ms, episode.last_ms)
 
 
 class ThreatState:
@@ -168,6 +175,17 @@ class ThreatState:
         self.parent: tuple[str, Link] | None = None
         self.reported = False
         self.aliases: list[str] = []
+
+
+class Settled(NamedTuple):
+    """A threat, or a part of one that holds together: score = gains of members and notes + others_gain."""
+
+    id: str
+    score: float
+    root: Link
+    members: dict[str, Link]
+    notes: list[Link]
+    others_gain: float
 
 
 class Placed(NamedTuple):
@@ -208,6 +226,7 @@ class LinkEngine:
         self._expected = tables.expected(settings.predicted, settings.expected_cap)
         self._types: dict[str, str] = {}
         self._shares: dict[tuple[str, int], tuple[ReachLike, dict[str, float]]] = {}
+        self._member_of: set[str] = set()
         self.changed_kinds = self.rates.changed_kinds
         self.changed_assets: set[str] = set()
         self.changed_threats: set[str] = set()
@@ -255,7 +274,10 @@ class LinkEngine:
             place = rates.asset(item.asset, *self.ground.place_of(item.asset))
             self._episodes[item.asset] = {}
         type_ = item.type or self._type_of(item.kind)
-        episode = Episode(item, place, type_, EVIDENCE[item.level])
+        evidence = EVIDENCE[item.level]
+        if evidence < CRITICAL and rates.doubted.get(item.kind, 0) > t_ms:
+            evidence = max(0.0, evidence - DOUBT)
+        episode = Episode(item, place, type_, evidence)
         rate, surprise = rates.rate(place, item.kind, t_ms)
         episode.bin = bin_ = rates.bin_of(surprise)
         site, asset = rates.tail_rates(place, bin_, t_ms)
@@ -461,10 +483,11 @@ class LinkEngine:
         link = threat.parent[1]
         if parent is None or parent is threat:
             return threat, []
-        if threat.score - threat.root.gain + link.x < self.settings.adopt:
+        cost = self._cost(link.delay_ms)
+        if threat.score - threat.root.gain + link.x - cost < self.settings.adopt:
             return threat, []
-        gain = math.fsum(link.terms[:6])
-        counted = Link(link.source, link.target, link.x, gain, (*link.terms[:6], *(0.0,) * 8), link.delay_ms, "adopted")
+        terms = (*link.terms[:6], -cost, *(0.0,) * 7)
+        counted = Link(link.source, link.target, link.x, math.fsum(terms), terms, link.delay_ms, "adopted")
         into, gone = self._merge(parent, threat, counted)
         return into, [gone]
 
@@ -528,6 +551,7 @@ class LinkEngine:
             return
         threat.members[episode.id] = link
         threat.episodes[episode.id] = episode
+        self._member_of.add(episode.id)
 
     def _touch(self, threat: ThreatState, episode: Episode, log_resp: float) -> None:
         asset = episode.place.asset
@@ -550,8 +574,7 @@ class LinkEngine:
         classes = frozenset(self.rates.heard[:heard])
         place_of = self.ground.place_of
         kept = {
-            name: weight if place_of(name)[0] in classes else weight * UNHEARD
-            for name, weight in reach.weights.items()
+            name: weight if place_of(name)[0] in classes else weight * UNHEARD for name, weight in reach.weights.items()
         }
         log_total = math.log(math.fsum(kept.values()))
         share = {name: math.log(weight) - log_total for name, weight in kept.items()}
@@ -671,7 +694,9 @@ class LinkEngine:
         into.root = kept
         into.score = kept.gain + gains + debt
         members = {**into.members, **source.members}
-        members[lesser.target] = lesser._replace(gain=debt, terms=(*lesser.terms[:12], debt - lesser.gain, lesser.terms[13]))
+        members[lesser.target] = lesser._replace(
+            gain=debt, terms=(*lesser.terms[:12], debt - lesser.gain, lesser.terms[13])
+        )
         into.members = members
         into.episodes.update(source.episodes)
         for episode in source.episodes.values():
@@ -734,6 +759,7 @@ class LinkEngine:
         self.changed_threats.add(threat.id)
         self._leave(threat)
         del self.threats[threat.id]
+        self._member_of.difference_update(threat.members)
         self.closed.append(threat)
 
     def _evict(self) -> None:
@@ -746,6 +772,25 @@ class LinkEngine:
             self.end(min(self.threats.values(), key=lambda one: (one.last_ms, one.id)))
 
     # ---- for state.py -----------------------------------------------------------------------------
+
+    def knows(self, finding: str) -> bool:
+        """Whether a finding is a member of an open threat."""
+        return finding in self._member_of
+
+    def judge(self, threat: ThreatState, verdict: str, at_ms: int) -> None:
+        """Learns from a person's verdict on a threat (docs/linking.md, "Feedback")."""
+        members = sorted(threat.episodes.values(), key=lambda one: (one.t_ms, one.id))
+        if verdict == "benign":
+            for number, first in enumerate(members):
+                for then in members[number + 1 :]:
+                    if then.kind != first.kind:
+                        self.rates.pair(first.kind, then.kind, at_ms, HABIT_TIMES)
+        elif verdict == "false":
+            for one in members:
+                self.rates.doubted[one.kind] = at_ms + DOUBT_MS
+        elif verdict == "confirmed":
+            for one in members:
+                self.rates.uncount(one.place, one.kind, at_ms)
 
     def latest(self, asset: str) -> dict[str, Episode]:
         """The latest episode of each kind on an asset."""
@@ -769,6 +814,71 @@ class LinkEngine:
             self._near_by(threat.id, threat.touches[asset])
         self.threats[threat.id] = threat
         self._await(threat)
+
+    # ---- letting go -------------------------------------------------------------------------------
+
+    def settled(self, threat: ThreatState) -> list[Settled]:
+        """The parts of a threat that hold together by themselves, the strongest first.
+
+        A threat grows by links that were the best at their time; looking back, some hold its parts together
+        only weakly. Cut at links weaker than `purge`, each part is scored alone: its first member opens it.
+        """
+        limit = self.settings.purge
+        assert threat.root is not None
+        links = [*threat.members.values(), *threat.notes]
+        weak = limit is not None and any(link.source and link.how != "companion" and link.x < limit for link in links)
+        if not weak or limit is None:
+            return [
+                Settled(
+                    threat.id, threat.score, threat.root, dict(threat.members), list(threat.notes), threat.counted_gain
+                )
+            ]
+        part = {member: member for member in threat.members}
+
+        def of(member: str) -> str:
+            while part[member] != member:
+                member = part[member]
+            return member
+
+        for link in links:
+            held = link.source in part and link.target in part and (link.x >= limit or link.how == "companion")
+            if held:
+                first, then = sorted((of(link.source), of(link.target)))
+                part[then] = first
+        groups: dict[str, list[str]] = {}
+        for member in threat.members:
+            groups.setdefault(of(member), []).append(member)
+        parts = [self._part(threat, group) for group in groups.values()]
+        main = max(parts, key=lambda one: (one.score, len(one.members), one.root.target))
+        main = main._replace(id=threat.id, score=main.score + threat.counted_gain, others_gain=threat.counted_gain)
+        rest = [one for one in parts if one.root.target != main.root.target]
+        rest.sort(key=lambda one: (-one.score, one.root.target))
+        return [main, *rest]
+
+    def _part(self, threat: ThreatState, group: list[str]) -> Settled:
+        inside = set(group)
+        assert threat.root is not None
+        first = min(group, key=lambda one: (one != threat.root.target, threat.episodes[one].t_ms, one))  # type: ignore[union-attr]
+        root = threat.root
+        if first != root.target:
+            episode = threat.episodes[first]
+            gain = min(ROOT_CAP, self._plain_root(episode))
+            prior = -math.log(self.settings.prior_ms / 1000)
+            cap = gain - self._plain_root(episode)
+            terms = (*(0.0,) * 5, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
+            root = Link("", first, gain, gain, terms, 0, "root")
+        members: dict[str, Link] = {first: root}
+        for one in group:
+            link = threat.members[one]
+            if one != first and (link.source in inside or not link.source):
+                members[one] = link
+            elif one != first:  # held by another link only
+                members[one] = link._replace(
+                    gain=0.0, terms=(*link.terms[:12], link.terms[12] - link.gain, link.terms[13])
+                )
+        notes = [link for link in threat.notes if link.source in inside and link.target in inside]
+        score = math.fsum(link.gain for link in (*members.values(), *notes))
+        return Settled(digest("threat", self.site, first), score, root, members, notes, 0.0)
 
     def all_threats(self) -> Iterator[ThreatState]:
         """Ended and open ones, by first finding."""

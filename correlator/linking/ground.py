@@ -28,3 +28,7 @@ class SiteGround:
             place = ("unknown", "") if node is None else (node.asset_class, self.premises.graph.floor_of(asset, 0))
             self._places[asset] = place
         return place
+
+    def describe(self, asset: str) -> str:
+        """An asset in plain words."""
+        return self.premises.describe(asset)

@@ -69,6 +69,7 @@ class Rates:
         self.tail_rho = settings.tail_pseudo_ms / 1000
         self.start_ms = -1
         self.heard: list[str] = []  # classes in the order in which something was first heard of one
+        self.doubted: dict[str, int] = {}  # kind -> until when its evidence counts for less
         self.changed_kinds: set[str] = set()
         self.kinds: dict[str, KindState] = {}
         self.assets: dict[str, AssetState] = {}
@@ -276,6 +277,14 @@ class Rates:
             pairs[then] = [times, float(t_ms)]
         else:
             _add(count, times, t_ms, self.tau_ms)
+
+    def uncount(self, state: AssetState, kind: str, t_ms: int) -> None:
+        """Takes one count back: what a confirmed attack did is no base rate."""
+        known = self.kinds[kind]
+        self.changed_kinds.add(kind)
+        for count in (known.count, known.groups[state.cls], known.groups[state.floor], state.rates[kind]):
+            _add(count, -1.0, t_ms, self.tau_ms)
+            count[0] = max(0.0, count[0])
 
     def _count_tail(self, state: AssetState, bin_: int, t_ms: int, times: float = 1.0) -> None:
         tau_ms = self.tail_tau_ms

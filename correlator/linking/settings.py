@@ -24,7 +24,7 @@ class LinkingSettings(BaseModel):
     tail_shape: float = Field(
         default=0.5, ge=0, description="how alike assets are in their tails (shape of a gamma prior)"
     )
-    tail_class: float = Field(default=2.0, ge=0, description="the same for assets of one class; 0: classes are alike")
+    tail_class: float = Field(default=4.0, ge=0, description="the same for assets of one class; 0: classes are alike")
     expected_cap: float = Field(default=1.5, ge=0, description="most that typed rules add")
     surge_half_life_ms: int = Field(default=30 * MINUTE_MS, ge=0, description="memory of a kind's spate; 0: off")
     surprise_cap: float = Field(default=6.0, gt=0, description="all first-evers share one class")
@@ -33,12 +33,12 @@ class LinkingSettings(BaseModel):
     anchors: bool = Field(default=True, description="a finding's further assets (badge, person, account) may link it")
     core_ms: int = Field(default=60 * SECOND_MS, gt=0, description="core of the delay density")
     horizon_ms: int = Field(default=DAY_MS, gt=0, description="no link beyond this delay")
-    reach_cut: float = Field(default=0.01, gt=0, lt=1, description="smallest product of weights that is still a path")
+    reach_cut: float = Field(default=0.004, gt=0, lt=1, description="smallest product of weights that is still a path")
     triggered: float = Field(default=3.0, gt=0, description="further moments a real step is expected to trigger")
     predicted: float = Field(default=0.7, ge=0, lt=1, description="part of the consequences that typed rules predict")
     join: float = Field(default=1.5, description="a link joins above this, and above its cost")
     cost_floor: float = 0.5
-    cost_slope: float = 2.0
+    cost_slope: float = 1.5
     join_slope: float = 3.5
     link_cap: float = Field(default=8.0, gt=0, description="most that one link is worth")
     merge: float = Field(default=2.0, description="a second threat within this of a finding is merged")
@@ -49,9 +49,10 @@ class LinkingSettings(BaseModel):
     watch: float = Field(default=4.0, description="reported from this score")
     threat: float = Field(default=8.0, description="alerted from this score")
     new_tactic: float = Field(default=1.0, ge=0, description="first of its tactic")
-    new_domain: float = Field(default=1.5, ge=0, description="first of its domain")
+    new_domain: float = Field(default=2.0, ge=0, description="first of its domain")
     look_back: float | None = Field(default=2.0, description="earlier findings that fit a confirmed threat; null: off")
-    purge: float | None = Field(default=0.0, description="members whose support falls below are let go; null: off")
+    purge: float | None = Field(default=None, description="members whose support falls below are let go; null: off")
+    purge_from: int = Field(default=7, ge=2, description="members from which a threat is looked through for weak parts")
     warm_up_ms: int = Field(default=DAY_MS, ge=0, description="a site's first findings only teach")
     new_kind_ms: int = Field(default=DAY_MS, ge=0, description="a new kind joins but does not open for this long")
     quiet_weak_ms: int = Field(default=2 * HOUR_MS, gt=0, description="a threat below 0 closes after this silence")

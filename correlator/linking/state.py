@@ -121,12 +121,23 @@ def _restore_kind(engine: LinkEngine, name: str, data: list[Any]) -> None:
 def _site(engine: LinkEngine) -> bytes:
     rates = engine.rates
     return _pack([rates.start_ms, engine.from_ms, rates.tail, sorted(rates.class_tail.items()), rates.tail_ms, rates.hours,
-                  rates.heard, sorted(engine.counters.items())])  # fmt: skip
+                  rates.heard, sorted(rates.doubted.items()), sorted(engine.counters.items())])  # fmt: skip
 
 
 def _restore_site(engine: LinkEngine, data: list[Any]) -> None:
     rates = engine.rates
-    rates.start_ms, engine.from_ms, rates.tail, class_tail, rates.tail_ms, rates.hours, rates.heard, counters = data
+    (
+        rates.start_ms,
+        engine.from_ms,
+        rates.tail,
+        class_tail,
+        rates.tail_ms,
+        rates.hours,
+        rates.heard,
+        doubted,
+        counters,
+    ) = data
+    rates.doubted = dict(doubted)
     rates.class_tail = dict(class_tail)
     engine.counters.update(counters)
 
@@ -186,4 +197,3 @@ def _restore_threat(engine: LinkEngine, name: str, data: list[Any]) -> None:
 def _link_of(data: list[Any]) -> Link:
     source, target, x, gain, terms, delay_ms, how = data
     return Link(source, target, x, gain, tuple(terms), delay_ms, how)
-

@@ -145,9 +145,7 @@ class ReachTable:
             at = source
         return tuple(reversed(steps))
 
-    def _search(
-        self, asset: str, t_ms: int
-    ) -> tuple[dict[str, float], dict[int, tuple[int, float, Relation, bool]]]:
+    def _search(self, asset: str, t_ms: int) -> tuple[dict[str, float], dict[int, tuple[int, float, Relation, bool]]]:
         """(asset -> weight, node -> how the best path came to it)."""
         start = self.adjacency.index.get(asset)
         if start is None:

@@ -17,7 +17,7 @@ import msgspec
 from correlator.errors import UsageError
 from correlator.events.event import LEVEL_RANK
 from correlator.events.kinds import KINDS
-from correlator.linking.engine import TERMS, Item, Link, LinkEngine, ThreatState
+from correlator.linking.engine import TERMS, Item, Link, LinkEngine, Settled, ThreatState
 from correlator.linking.ground import SiteGround
 from correlator.linking.settings import LinkingSettings
 from correlator.linking.tables import shipped_tables
@@ -61,10 +61,10 @@ def link(
     engine = link_lines(premises, lines, from_ms, settings)
     watch = engine.settings.watch
     told = 0
-    for threat in engine.all_threats():
-        if everything or threat.score >= watch:
+    for one in threats_json(engine):
+        if everything or one["score"] >= watch:
             told += 1
-            stdout.write(_json.encode(threat_json(threat, engine.settings)).decode() + "\n")
+            stdout.write(_json.encode(one).decode() + "\n")
     for fault in faults[:SHOWN_FAULTS]:
         stderr.write(f"{fault}\n")
     if len(faults) > SHOWN_FAULTS:
@@ -176,32 +176,43 @@ def _problem(line: Line) -> str:
 # ---- output ------------------------------------------------------------------------------------------
 
 
-def threat_json(threat: ThreatState, settings: LinkingSettings) -> dict[str, Any]:
+def threats_json(engine: LinkEngine) -> list[dict[str, Any]]:
+    """All threats in their final form, by first finding; parts that hold together only weakly stand alone."""
+    told = [threat_json(threat, part, engine) for threat in engine.all_threats() for part in engine.settled(threat)]
+    told.sort(key=lambda one: (one["first_ms"], one["id"]))
+    return told
+
+
+def threat_json(threat: ThreatState, part: Settled, engine: LinkEngine) -> dict[str, Any]:
     """A threat in its final form: score = root.gain + the gains of the links (+ others_gain)."""
-    assert threat.root is not None
-    links = sorted(
-        [one for one in threat.members.values() if one.source] + threat.notes, key=lambda one: (one.target, one.source)
-    )
-    episodes = threat.episodes
-    links.sort(key=lambda one: episodes[one.target].t_ms if one.target in episodes else 0)
-    members = sorted(threat.members, key=lambda one: (episodes[one].t_ms, one))
+    settings, episodes = engine.settings, threat.episodes
+    links = [one for one in part.members.values() if one.source] + part.notes
+    links.sort(key=lambda one: (episodes[one.target].t_ms if one.target in episodes else 0, one.target, one.source))
+    debts = [one for one in part.members.values() if not one.source and one.target != part.root.target and one.gain]
+    members = sorted(part.members, key=lambda one: (episodes[one].t_ms, one))
     told: dict[str, Any] = {
-        "id": threat.id,
-        "score": round(threat.score, 6),
-        "phase": "threat" if threat.score >= settings.threat else "watch" if threat.score >= settings.watch else "none",
-        "first_ms": threat.first_ms,
-        "last_ms": threat.last_ms,
+        "id": part.id,
+        "score": round(part.score, 6),
+        "phase": "threat" if part.score >= settings.threat else "watch" if part.score >= settings.watch else "none",
+        "first_ms": episodes[members[0]].t_ms,
+        "last_ms": max(episodes[one].t_ms for one in members),
         "members": members,
         "links": [_link_json(one) for one in links],
-        "root": {"id": threat.root.target, "gain": round(threat.root.gain, 6), "terms": _terms(threat.root)},
-        "domains": sorted(threat.domains),
+        "root": _root_json(part.root),
+        "domains": sorted({episodes[one].domain for one in members}),
     }
-    if threat.aliases:
+    if debts:
+        told["further_roots"] = [_root_json(one) for one in debts]
+    if part.id == threat.id and threat.aliases:
         told["merged"] = sorted(threat.aliases)
-    if threat.counted:
+    if part.id == threat.id and threat.counted:
         told["others"] = threat.counted
-        told["others_gain"] = round(threat.counted_gain, 6)
+        told["others_gain"] = round(part.others_gain, 6)
     return told
+
+
+def _root_json(link: Link) -> dict[str, Any]:
+    return {"id": link.target, "gain": round(link.gain, 6), "terms": _terms(link)}
 
 
 def _link_json(link: Link) -> dict[str, Any]:

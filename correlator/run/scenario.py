@@ -54,6 +54,7 @@ _NEEDED: Final = ("name", "site", "until", "inputs", "rules")
 _INPUT_WORDS: Final = ("name", "file", "carrier", "dialect", "source", "clock", "map", "settings", "routes")
 _ROUTE_WORDS: Final = ("topics", "dialect", "source", "clock", "map", "settings")
 _CLOCK_WORDS: Final = ("zone", "skew", "basis")
+_HISTORY_WORDS: Final = ("seed", "days")
 _BACKGROUND_WORDS: Final = ("seed", "events")
 _DEFAULT_LATENESS_MS: Final = 2_000
 
@@ -100,6 +101,14 @@ class BackgroundWish:
     events: int
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """Ordinary days before the scenario's own, from which linking learns what is usual."""
+
+    seed: int
+    days: int
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """What one message gave; if both are empty it says nothing we model."""
 
@@ -127,6 +136,7 @@ class Scenario:
     rules: tuple[str | Path, ...]
     overlay: Path | None
     wish: BackgroundWish | None
+    history: History | None = None
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -165,6 +175,11 @@ class Scenario:
     def events(self, background: Iterable[BackgroundMessage] = ()) -> Iterator[Batch]:
         """What every message gives, merged as in `read`; each event has its receive time."""
         for item in self._merged(background):
+            yield Batch(item.input, item.origin, item.received_ms, item.events, item.rejects)
+
+    def ordinary(self, background: Iterable[BackgroundMessage]) -> Iterator[Batch]:
+        """What messages of a background give by themselves, without the scenario's own."""
+        for item in _read_background(self, background):
             yield Batch(item.input, item.origin, item.received_ms, item.events, item.rejects)
 
     def _merged(self, background: Iterable[BackgroundMessage]) -> Iterator[_Item]:
@@ -438,9 +453,8 @@ class _Loader:
             rules=self._rules(root),
             overlay=self._path(root, "overlay", folder=False) if root.get("overlay") is not None else None,
             wish=self._background(root),
+            history=self._history(root),
         )
-        if root.get("history") is not None:
-            self._at_value(root, "history", "history is reserved for a later release", "leave it out")
         if self.faults:
             raise FaultyFile(self.faults)
         return scenario
@@ -523,6 +537,18 @@ class _Loader:
         except ValueError as error:
             self.faults.append(value_fault(head, "timezone", str(path), str(error)))
         return root
+
+    def _history(self, root: MarkedDict) -> History | None:
+        wish = root.get("history")
+        if wish is None:
+            return None
+        if not isinstance(wish, MarkedDict):
+            self._at_value(root, "history", "history is a mapping", "history: {seed: 7, days: 3}")
+            return None
+        for key in wish:
+            if key not in _HISTORY_WORDS:
+                self._at_value(wish, key, f"{key!r} is no word of history", "seed, days")
+        return History(self._int(wish, "seed", 0), self._int(wish, "days", 3))
 
     def _background(self, root: MarkedDict) -> BackgroundWish | None:
         wish = root.get("background")

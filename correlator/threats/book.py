@@ -21,10 +21,12 @@ from correlator.events.kinds import KINDS
 from correlator.events.threat import Advice, EnrichedEvent, Evidence, Finding, Match, Step, Threat
 from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
+from correlator.linking.tables import shipped_tables
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
 from correlator.threats.tracked import Tracked
 from correlator.threats.words import condition_words, expected_absent, masked, said
 
+ALERT: Final = 8.0  # a threat that links made is alerted from this score, and on the watch list below
 GROWTH_MS: Final = 10 * SECOND_MS
 IDLE_MS: Final = DAY_MS
 EVIDENCE_MS: Final = 2 * DAY_MS  # how long an event is kept for a threat that may still take it in
@@ -56,6 +58,8 @@ class OpenThreat(msgspec.Struct, gc=False):
     decided_ms: int = 0
     severity: str = ""
     told_services: str = ""
+    score: float | None = None
+    terms: dict[str, dict[str, float]] = {}
 
 
 class ThreatBook:
@@ -67,6 +71,9 @@ class ThreatBook:
         self.site = site
         self.linker = linker
         self._rules: dict[str, CorrelationRule | DetectionRule] = {**rules.detections, **rules.correlations}
+        # Notable events that no detection of its own speaks of are findings too, where the linker wants them.
+        self._takes_events = bool(getattr(linker, "takes_events", False))
+        self._speaking = frozenset(rules.detections) - rules.used if self._takes_events else frozenset()
         self._places = places
         self._impact = impact
         self._evidence: Tracked[EnrichedEvent] = Tracked()
@@ -91,8 +98,32 @@ class ThreatBook:
                 self._evidence_sweep_ms = event.time_ms + EVIDENCE_MS
             elif event.time_ms > self._evidence_sweep_ms:
                 self._forget_evidence(event.time_ms)
+            if self._takes_events and not self._speaking.intersection(enriched.rules):
+                self._notable(event, enriched)
             if self._impact is not None and event.kind in STATE_KINDS and self._open:
                 self._look_again(self._impact, enriched)
+
+    def _notable(self, event: Event, enriched: EnrichedEvent) -> None:
+        """A notable event as a finding of its own."""
+        kind = KINDS.get(event.kind)
+        if kind is None or not kind.notable or not enriched.place:
+            return
+        finding = Finding(
+            id=event.id,
+            site=self.site,
+            kind=event.kind,
+            title=kind.says[:1].upper() + kind.says[1:],
+            asset=enriched.place,
+            t_ms=event.time_ms,
+            domain=kind.domain,
+            level=event.level or kind.level,
+            threat_type=shipped_tables().kind_type(event.kind),
+            events=(event.id,),
+            windows=enriched.windows if enriched.in_window else (),
+            late=event.late_ms > 0,
+        )
+        self._findings[finding.id] = finding
+        self._placed(finding, self.linker.place(finding))
 
     def _look_again(self, impact: LiveImpact, enriched: EnrichedEvent) -> None:
         """What a door or device tells may change what a threat leads to: looked at once it stands in live state."""
@@ -227,13 +258,25 @@ class ThreatBook:
         for source, _ in placement.merged:
             self._merge(source, threat)
         for one in (finding.id, *placement.adopted):
-            if one not in threat.joined:
+            if one not in threat.joined and one in self._findings:
                 threat.findings.append(one)
-                threat.joined[one] = placement.reason if one == finding.id else "shares an event"
+                threat.joined[one] = placement.reason if one == finding.id else self._followed(one, placement)
+        if placement.score is not None:
+            threat.score = placement.score
+            alerted = placement.score >= ALERT or (threat.phase == "threat" and threat.revision > 0)
+            threat.phase = "threat" if alerted else "watch"
+        else:
+            threat.phase = "threat"
+        if placement.terms:
+            threat.terms[finding.id] = dict(placement.terms)
         threat.last_ms = max(threat.last_ms, self._now_ms)
         threat.decided_ms = self._now_ms
         threat.dirty = True
         self._revise(threat)
+
+    def _followed(self, finding: str, placement: Placement) -> str:
+        """Why an earlier finding came along."""
+        return "shares an event" if placement.score is None else "came before what confirmed the threat"
 
     def _revise(self, threat: OpenThreat) -> None:
         """Tells a change that matters at once; growth waits for its timer."""
@@ -357,6 +400,8 @@ class ThreatBook:
             steps=tuple(self._step(threat, finding, findings) for finding in findings),
             members=tuple(self._proof(one) for one in ordered[:MAX_MEMBERS]),
             windows=tuple(sorted({window for finding in findings for window in finding.windows})),
+            score=threat.score,
+            confidence="" if threat.score is None else confidence(threat.score),
             merged_into=merged_into,
             truncated=max(0, len(ordered) - MAX_MEMBERS),
             impact=impact.impacts if impact is not None else (),
@@ -379,6 +424,26 @@ class ThreatBook:
         return str(self._places.describe(asset))
 
     def _step(self, threat: OpenThreat, finding: Finding, findings: list[Finding]) -> Step:
+        terms = threat.terms.get(finding.id, {})
+        gain = round(sum(terms.values()), 6)
+        if not finding.match:
+            evidence = self._evidence.get(finding.events[0])
+            return Step(
+                finding=finding.id,
+                rule=finding.kind,
+                title=finding.title,
+                says=said(evidence.event, evidence.person) if evidence is not None else finding.title,
+                level=finding.level,
+                t_ms=finding.t_ms,
+                joined=threat.joined[finding.id],
+                gain=gain,
+                terms=terms,
+                threat_type=finding.threat_type,
+                state="final",
+                asset=finding.asset,
+                place_name=self._describe(finding.asset),
+                events=finding.events,
+            )
         match = self._matches[finding.match]
         rule = self._rules[finding.rule]
         reason = threat.joined[finding.id]
@@ -401,6 +466,8 @@ class ThreatBook:
             t_ms=finding.t_ms,
             threat_type=finding.threat_type,
             joined=reason,
+            gain=gain,
+            terms=terms,
             expected_absent=expected_absent(rule, self._rules),
             group=masked(match.group),
             value=match.value,
@@ -448,6 +515,12 @@ class ThreatBook:
         ]:  # fmt: skip
             del self._matches[match_id]
             self._findings.pop(match_id, None)
+        if self._takes_events:
+            for name in [
+                one for one, finding in self._findings.items()
+                if not finding.match and one not in in_threats and finding.t_ms < oldest
+            ]:  # fmt: skip
+                del self._findings[name]
         self._evidence_sweep_ms = now_ms + EVIDENCE_MS // 2
 
     # ---- state ---------------------------------------------------------------------------------
@@ -512,6 +585,11 @@ class ThreatBook:
         for table in (self._evidence, self._findings, self._matches):
             table.changed.clear()
         self._told_entries = {f"1/threat/{one}": _pack(threat) for one, threat in self._open.items()}
+
+
+def confidence(score: float) -> str:
+    """A score in words; never a probability, since its parts are independent only roughly."""
+    return "low" if score < ALERT else "medium" if score < 2 * ALERT else "high"
 
 
 def techniques(tags: tuple[str, ...]) -> tuple[str, ...]:

@@ -44,7 +44,16 @@ def best_x(of, touched, target):
 
 def lines_of(items):
     return [
-        json.dumps({"id": one.id, "kind": one.kind, "asset": one.asset, "t_ms": one.t_ms, "domain": one.domain, "level": one.level})
+        json.dumps(
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "asset": one.asset,
+                "t_ms": one.t_ms,
+                "domain": one.domain,
+                "level": one.level,
+            }
+        )
         for one in items
     ]
 
@@ -144,7 +153,10 @@ def test_04_raising_an_assets_rate_of_equally_rare_findings_never_raises_the_str
     strengths = []
     for times in (0, 1, 3, 8, 20, 40):
         dice = random.Random(3)
-        own = [ward.item(kind, "a-pc-0", ward.START_MS + 2 * DAY_MS + dice.randrange(2 * DAY_MS), "low") for kind in rare[:times]]
+        own = [
+            ward.item(kind, "a-pc-0", ward.START_MS + 2 * DAY_MS + dice.randrange(2 * DAY_MS), "low")
+            for kind in rare[:times]
+        ]
         of = ward.fold(ward.engine(PLACES), [*ward.ordinary(11, 5), *own])
         x, _ = best_x(of, ward.item("door.forced", "a-door-0", ward.evening(5)),
                       ward.item("wmi.subscribed", "a-pc-0", ward.evening(5) + 2 * MINUTE_MS))  # fmt: skip
@@ -174,7 +186,9 @@ def strength(places=PLACES, delay_ms=3 * MINUTE_MS, **changes):
 
 
 def test_05_x_falls_with_delay_and_beyond_the_horizon_there_is_no_link():
-    strengths = [strength(delay_ms=delay) for delay in (SECOND_MS, MINUTE_MS, 10 * MINUTE_MS, 3 * HOUR_MS, 20 * HOUR_MS)]
+    strengths = [
+        strength(delay_ms=delay) for delay in (SECOND_MS, MINUTE_MS, 10 * MINUTE_MS, 3 * HOUR_MS, 20 * HOUR_MS)
+    ]
     assert all(first > then for first, then in zip(strengths, strengths[1:], strict=False))
     assert strength(delay_ms=DAY_MS) is None
 
@@ -203,7 +217,9 @@ def test_05_x_falls_with_the_number_of_assets_reached_and_grows_with_edge_weight
 def test_06_an_unrelated_asset_with_its_own_noise_never_becomes_a_member():
     dice = random.Random(5)
     noise = [
-        ward.item("host.alert", f"b-pc-{dice.randrange(6)}", ward.START_MS + dice.randrange(6 * DAY_MS), name=f"noise-{at}")
+        ward.item(
+            "host.alert", f"b-pc-{dice.randrange(6)}", ward.START_MS + dice.randrange(6 * DAY_MS), name=f"noise-{at}"
+        )
         for at in range(300)
     ]
     theft = ward.theft(ward.evening(5))
@@ -247,9 +263,17 @@ def test_08_a_habit_learned_on_one_asset_weakens_the_same_burst_on_another():
     for day in range(5):
         for hour in range(0, 24, 2):
             at = ward.START_MS + day * DAY_MS + hour * HOUR_MS
-            habit += [ward.item("door.unlocked", "b-door-3", at), ward.item("door.held", "b-door-3", at + 20 * SECOND_MS)]
-    pair = [ward.item("door.unlocked", "a-door-5", ward.evening(5)), ward.item("door.held", "a-door-5", ward.evening(5) + 20_000)]
-    apart = [one if one.kind == "door.unlocked" else ward.item("door.held", "b-door-9", one.t_ms + HOUR_MS) for one in habit]
+            habit += [
+                ward.item("door.unlocked", "b-door-3", at),
+                ward.item("door.held", "b-door-3", at + 20 * SECOND_MS),
+            ]
+    pair = [
+        ward.item("door.unlocked", "a-door-5", ward.evening(5)),
+        ward.item("door.held", "a-door-5", ward.evening(5) + 20_000),
+    ]
+    apart = [
+        one if one.kind == "door.unlocked" else ward.item("door.held", "b-door-9", one.t_ms + HOUR_MS) for one in habit
+    ]
 
     def x_of(learned):
         of = ward.fold(ward.engine(PLACES), [*WEEK, *learned])
@@ -299,7 +323,9 @@ def test_10_a_critical_finding_is_reported_at_once_at_any_base_rate(every_h):
 
 def test_10_twice_in_a_day_gives_two_episodes_and_not_silence():
     of = ward.engine(PLACES)
-    first, second = (ward.item("panic.pressed", "a-sensor-3", ward.evening(4) + at, "critical") for at in (0, 3 * HOUR_MS))
+    first, second = (
+        ward.item("panic.pressed", "a-sensor-3", ward.evening(4) + at, "critical") for at in (0, 3 * HOUR_MS)
+    )
     assert of.place(first) is not None
     assert of.place(second) is not None
 
@@ -335,7 +361,9 @@ def test_12_the_score_is_the_sum_of_what_is_shown():
                 assert math.fsum(link.terms) == pytest.approx(link.gain, abs=1e-9)
                 if link.how not in ("root", "adopted"):
                     assert math.fsum(link.terms[:6]) == pytest.approx(link.x, abs=1e-9)
-            assert math.fsum([*(link.gain for link in links), threat.counted_gain]) == pytest.approx(threat.score, abs=1e-9)
+            assert math.fsum([*(link.gain for link in links), threat.counted_gain]) == pytest.approx(
+                threat.score, abs=1e-9
+            )
 
 
 def test_12_a_merge_never_lowers_the_surviving_threats_score_and_closing_loses_no_reported_threat():
@@ -391,7 +419,9 @@ def drill(at, dice):
 
 
 def shift_change(at, dice):
-    return [ward.item("badge.denied", f"a-door-{dice.randrange(24)}", at + dice.randrange(15 * MINUTE_MS)) for _ in range(8)]
+    return [
+        ward.item("badge.denied", f"a-door-{dice.randrange(24)}", at + dice.randrange(15 * MINUTE_MS)) for _ in range(8)
+    ]
 
 
 def maintenance(at, dice):

@@ -1,0 +1,189 @@
+"""The linker of a site with a graph: shared evidence and links over the graph, in one set of threats.
+
+What shares evidence belongs together for certain, so `SharedEvidenceLinker` goes on deciding that;
+`LinkEngine` says what else is better explained as a consequence than as chance. A threat of either may
+take in findings of the other; threats that turn out to be one are merged into the older. A threat that
+only the graph made is told when its score reaches `watch`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from correlator.errors import StateRefused
+from correlator.events.threat import Finding
+from correlator.linking import state
+from correlator.linking.api import Placement
+from correlator.linking.engine import TERMS, Item, Link, LinkEngine, ThreatState
+from correlator.linking.ground import SiteGround
+from correlator.linking.settings import LinkingSettings
+from correlator.linking.shared import SharedEvidenceLinker
+from correlator.linking.tables import LinkTables, shipped_tables
+from correlator.linking.words import link_words, opened_words
+from correlator.premises import Premises
+
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder().decode
+
+
+class GraphLinker:
+    """A `Linker` over the site graph. shared: who joins by evidence; None: the graph alone decides.
+
+    from_ms: findings before it only teach; None: the first 24 hours do (settings.warm_up_ms).
+    takes_events: the book places notable single events too, as findings of their own.
+    """
+
+    takes_events: Final = True
+
+    def __init__(
+        self,
+        premises: Premises,
+        settings: LinkingSettings | None = None,
+        tables: LinkTables | None = None,
+        shared: SharedEvidenceLinker | None = None,
+        from_ms: int | None = None,
+    ) -> None:
+        settings = settings if settings is not None else LinkingSettings()
+        tables = tables if tables is not None else shipped_tables()
+        self.engine = LinkEngine(premises.site_id, SiteGround(premises, settings), tables, settings, from_ms)
+        self.shared = shared
+        self._told: dict[str, str] = {}  # threat of the engine or of shared evidence -> threat as told
+        self._finding_at: dict[str, str] = {}  # finding -> threat as told, while it is open
+        self._changed = False
+
+    def place(self, finding: Finding) -> Placement:
+        """Places a finding, or one that has grown. See `Linker.place`."""
+        by_evidence = self.shared.place(finding) if self.shared is not None else Placement(None, opened=False)
+        threat, adopted, reason, terms, gain = self._by_graph(finding)
+        targets: list[str] = []
+        for key in (by_evidence.threat, threat.id if threat is not None else None):
+            if key is not None:
+                told = self._told.get(key)
+                if told is not None and told not in targets:
+                    targets.append(told)
+        known = self._finding_at.get(finding.id)
+        if known is not None and known not in targets:
+            targets.insert(0, known)
+        for source in [source for source, _ in by_evidence.merged] + (
+            list(threat.aliases) if threat is not None else []
+        ):
+            told = self._told.get(source)
+            if told is not None and told not in targets:
+                targets.append(told)
+        if by_evidence.threat is None and threat is None and known is None:
+            return Placement(None, opened=False)
+        self._changed = True
+        fresh = not targets
+        into = targets[0] if targets else (by_evidence.threat or (threat.id if threat is not None else ""))
+        for old in targets[1:]:
+            for table in (self._told, self._finding_at):
+                for key in [key for key, value in table.items() if value == old]:
+                    table[key] = into
+        for key in (by_evidence.threat, threat.id if threat is not None else None):
+            if key is not None:
+                self._told[key] = into
+        followers = [
+            one for one in (*by_evidence.adopted, *adopted) if self._finding_at.get(one) != into and one != finding.id
+        ]
+        for one in (finding.id, *followers):
+            self._finding_at[one] = into
+        return Placement(
+            threat=into,
+            opened=fresh,
+            gain=gain,
+            terms=terms,
+            merged=tuple((old, into) for old in targets[1:]),
+            adopted=tuple(dict.fromkeys(followers)),
+            reason=reason if by_evidence.threat is None and reason else by_evidence.reason,
+            score=round(threat.score, 6) if threat is not None and by_evidence.threat is None else None,
+        )
+
+    def _by_graph(
+        self, finding: Finding
+    ) -> tuple[ThreatState | None, list[str], str, tuple[tuple[str, float], ...], float]:
+        """(reported threat or None, members that follow, words, terms, gain) by the graph."""
+        if finding.id in self._finding_at or self.engine.knows(finding.id) or not finding.asset:
+            return None, [], "", (), 0.0
+        placed = self.engine.place(item_of(finding))
+        threat = placed.threat if placed is not None else None
+        if threat is None or not (threat.reported or threat.score >= self.engine.settings.watch):
+            return None, [], "", (), 0.0
+        threat.reported = True
+        link = threat.members.get(finding.id)
+        words = link_words(self.engine, threat, link) if link is not None and link.source else opened_words()
+        return threat, list(threat.members), words, told_terms(link), link.gain if link is not None else 0.0
+
+    def close(self, threat: str) -> None:
+        """The threat no longer grows."""
+        self._changed = True
+        for key in [key for key, told in self._told.items() if told == threat]:
+            del self._told[key]
+            if self.shared is not None:
+                self.shared.close(key)
+            state_ = self.engine.threats.get(key)
+            if state_ is not None:
+                self.engine.end(state_)
+        for finding in [one for one, told in self._finding_at.items() if told == threat]:
+            del self._finding_at[finding]
+        self.engine.closed.clear()
+
+    def verdict(self, threat: str, verdict: str, at_ms: int, into: str = "") -> None:
+        """Takes a person's verdict: benign, false, confirmed or duplicate (of `into`).
+
+        Benign: what came together is a habit from now on. False: the members' kinds weigh 2 nats less for
+        30 days. Confirmed: the members leave the rates, or the same intruder is a habit by the third visit.
+        """
+        for key in [key for key, told in self._told.items() if told == threat]:
+            state_ = self.engine.threats.get(key)
+            if state_ is not None:
+                self.engine.judge(state_, verdict, at_ms)
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """State entries changed since the last call."""
+        entries = state.changes(self.engine)
+        if self.shared is not None:
+            entries += self.shared.changes()
+        if self._changed:
+            self._changed = False
+            entries.append(("1/linker/told", self._pack_told()))
+        return sorted(entries, key=lambda entry: entry[0])
+
+    def _pack_told(self) -> bytes:
+        return _pack([sorted(self._told.items()), sorted(self._finding_at.items())])
+
+    def snapshot(self) -> list[tuple[str, bytes]]:
+        """All state entries, sorted by key."""
+        entries = [*state.snapshot(self.engine), ("1/linker/told", self._pack_told())]
+        if self.shared is not None:
+            entries += self.shared.snapshot()
+        return sorted(entries)
+
+    def restore(self, entries: list[tuple[str, bytes]]) -> None:
+        """Takes entries, in order of their keys. Raises StateRefused for another version."""
+        for key, value in sorted(entries):
+            if key == "1/linker":
+                if self.shared is None:
+                    raise StateRefused("this state links by evidence too; start with linking by evidence")
+                self.shared.restore([(key, value)])
+            elif key == "1/linker/told":
+                told, at = _unpack(value)
+                self._told, self._finding_at = dict(told), dict(at)
+            else:
+                state.restore(self.engine, [(key, value)])
+
+
+def item_of(finding: Finding) -> Item:
+    """A finding as the engine takes it; further anchors are the person, badge or account of its group."""
+    return Item(finding.id, finding.kind, finding.asset, finding.t_ms, finding.domain, finding.level, finding.tactics,
+                finding.threat_type, (), bool(finding.windows))  # fmt: skip
+
+
+def told_terms(link: Link | None) -> tuple[tuple[str, float], ...]:
+    """The terms of a link that are not zero, rounded as they leave; their sum is the gain."""
+    if link is None:
+        return ()
+    return tuple((name, round(value, 6)) for name, value in zip(TERMS, link.terms, strict=True) if value)

@@ -19,6 +19,10 @@ what the text says (user, src_ip, src_port, method, ...). The text is the event'
 rules search. A log line is attacker's text: names may hold " from 10.0.0.1", so lines are read from the
 right. "message repeated 5 times: [ ... ]" is five events, at most 100, each with `repeated`.
 
+A name may stand anywhere in the text of a program that no reader knows. Where tokens are not the values
+themselves, a line that gives no fact and in which nothing is recognised as a name keeps its text to itself
+(`text_withheld`); the setting `nameless` lists programs whose lines name nobody.
+
 What one logon says several times counts once: sshd's own "Failed"/"Accepted" lines count, the lines of
 PAM and "Invalid user" about the same attempt are notes.
 """
@@ -34,8 +38,9 @@ from typing import Any, Final, NamedTuple
 from correlator.clock import DAY_MS, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event
+from correlator.events.identity import keeps_values
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
-from correlator.sources.hiding import Hidden, IdentityPaths
+from correlator.sources.hiding import Hidden, IdentityPaths, hide
 from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, log_host, mac_entity, present
 from correlator.sources.reading import Unreadable
 from correlator.sources.settings import unknown_words, value_fault
@@ -294,9 +299,16 @@ _READERS: Final[dict[str, Callable[[str], _Said | None]]] = {
     "kea-dhcp4": _dhcp,
     "kernel": _kernel,
 }
-_NAMED_USER = re.compile(
-    r"\b(?:user|ruser|logname|acct|account|username|login|suser|duser)=[\"']?([^\s\"',;()]+)", re.IGNORECASE
+# Where a line that no reader understands names somebody: user=x, "user x", "by x", "(x) CMD", /home/x, x@y.
+_NAMED: Final = (
+    re.compile(r"(?i)\b(?:user|ruser|logname|acct|account|username|login|suser|duser)=[\"']?([^\s\"',;()]+)"),
+    re.compile(r"(?i)\b(?:user|account|login|logon|owner|operator|by|for)[ :]+[\"'(]?([^\s\"',;()\[\]]{2,})"),
+    re.compile(r"^\(([^\s()]+)\) "),
+    re.compile(r"(?i)(?:/home/|\\Users\\)([^\s/\\\"',;()]+)"),
+    re.compile(r"([\w.+-]+@[\w-]+(?:\.[\w-]+)*)"),
 )
+_NAMING_KEY: Final = re.compile(r"(?i)(?:.*[._-])?(?:[rsd]?user(?:name)?|acct|account|login|logname|owner)")
+_NAMELESS_DATA: Final = frozenset({"meta", "origin", "timeQuality"})  # RFC 5424 section 7
 
 
 def _read(program: str, text: str) -> _Said:
@@ -307,6 +319,39 @@ def _read(program: str, text: str) -> _Said:
     if said is None and ("pam_" in text or "session " in text or "authentication failure" in text):
         said = _pam(program, text)
     return said or _Said("host.note", {})
+
+
+def _hidden(said: _Said, line: _Line, context: Context) -> str:
+    """The text of a line without names; tokens take their places in the attributes too.
+
+    A name can stand anywhere in a line that no reader understands. What such lines name somebody with is
+    replaced, and where nothing is found the text and its structured data stay behind, unless the settings
+    say that the program names nobody (`nameless`).
+    """
+    attributes = line.attributes
+    hidden = Hidden(context.identity)
+    if said.kind == "host.note":
+        found = bool(said.actor or said.target)
+        if len(line.text) <= _LONGEST_READ:
+            for pattern in _NAMED:
+                for name in pattern.findall(line.text):
+                    hidden.add("account", name)
+                    found = True
+        for element in attributes.get("structured_data", {}).values():
+            for name, value in element.items():
+                if _NAMING_KEY.fullmatch(name) and value:
+                    element[name] = hidden.add("account", value)
+        settings = context.settings
+        nameless = settings.get("nameless", ()) if isinstance(settings, dict) else ()
+        if not found and line.text and line.program not in nameless:
+            attributes["text_withheld"] = True
+            data = attributes.pop("structured_data", {})
+            if kept := {name: element for name, element in data.items() if name in _NAMELESS_DATA}:
+                attributes["structured_data"] = kept
+            hidden.hide(attributes, _IDENTITY_PATHS)
+            return ""
+    hidden.hide(attributes, _IDENTITY_PATHS)
+    return hidden.text(line.text)
 
 
 # ---- the line -----------------------------------------------------------------------------------
@@ -422,8 +467,9 @@ def _line_5424(text: str, attributes: dict[str, Any], context: Context) -> _Line
     _, stamp, host, program, process, kind = found.groups()
     device_ms, sub_ns = (None, 0) if stamp == "-" else _iso(stamp, context)
     elements, rest = _structured_data(text[found.end() :])
-    header = {"hostname": host, "appname": program, "procid": process, "msgid": kind}
-    attributes.update({name: value for name, value in header.items() if value != "-"})
+    for name, value in (("hostname", host), ("appname", program), ("procid", process), ("msgid", kind)):
+        if value != "-":
+            attributes[name] = value
     seq = 0
     if elements:
         attributes["structured_data"] = elements
@@ -555,14 +601,13 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     said = _read(line.program, text)
     host = host_entity("target", line.host) or log_host(context)
     attributes.update(said.fields)
-    hidden = Hidden(context.identity)
-    if said.kind == "host.note" and "=" in text:
-        for name in _NAMED_USER.findall(text[:_LONGEST_READ]):
-            hidden.add("account", name)
-    hidden.hide(attributes, _IDENTITY_PATHS)
+    if keeps_values(context.identity):
+        shown = line.text
+        hide(context.identity, attributes, _IDENTITY_PATHS)  # trims
+    else:
+        shown = _hidden(said, line, context)
     entities = _entities(said, host, context)
     summary = _summary(said, entities, host)
-    shown = hidden.text(line.text)
     return [
         context.event(
             message,
@@ -582,17 +627,21 @@ def decode_message(message: Message, context: Context) -> list[Event]:
 
 
 def check_settings(settings: Any, file: str) -> list[Fault]:
-    """Faults of `{host: <name>, year: <year of a replayed file>}`; both may be left out."""
+    """Faults of `{host: <name>, year: <year of a replayed file>, nameless: [<program>]}`; all may be left out."""
     if settings is None:
         return []
     if not isinstance(settings, dict):
         return [Fault(file, 0, 0, "settings of syslog must be a mapping")]
-    faults = unknown_words(settings, ("host", "year"), file, "settings of syslog")
+    faults = unknown_words(settings, ("host", "year", "nameless"), file, "settings of syslog")
     host, year = settings.get("host", "x"), settings.get("year", 2000)
     if not (isinstance(host, str) and host):
         faults.append(value_fault(settings, "host", file, "host must be a text", "the machine that writes the log"))
     if type(year) is not int or not 1970 <= year <= 2099:
         faults.append(value_fault(settings, "year", file, "year must be a number such as 2026"))
+    nameless = settings.get("nameless", [])
+    if not (isinstance(nameless, list) and all(isinstance(one, str) and one for one in nameless)):
+        hint = "programs whose lines name nobody: [kernel, ntpd]"
+        faults.append(value_fault(settings, "nameless", file, "nameless must be a list of programs", hint))
     return faults
 
 

@@ -695,8 +695,8 @@ def test_syslog_bytes_that_are_not_utf_8_do_not_hide_a_line() -> None:
 def test_syslog_settings_are_checked_and_every_fault_is_told() -> None:
     check = DIALECTS["syslog"].check_settings
     assert check is not None
-    assert check({"host": "ws-lab-2", "year": 2026}, "sources.yaml") == []
-    assert len(check({"hosts": "x", "year": "2026", "host": ""}, "sources.yaml")) == 3
+    assert check({"host": "ws-lab-2", "year": 2026, "nameless": ["ntpd"]}, "sources.yaml") == []
+    assert len(check({"hosts": "x", "year": "2026", "host": "", "nameless": "ntpd"}, "sources.yaml")) == 4
 
 
 # ---- names and tokens ----------------------------------------------------------------------------------
@@ -733,6 +733,49 @@ def test_an_account_stands_in_no_field_text_or_summary_but_as_its_token(name: st
 def test_a_short_name_is_not_replaced_inside_other_words() -> None:
     made = event("syslog", "Mar  1 02:00:00 ws-lab-2 app[9]: user=in opened inside of in", identity=Marked())
     assert made.text == "user=account#2 opened inside of account#2"
+
+
+UNKNOWN = "<13>1 2026-03-01T02:00:00.250Z ws-lab-2 app 9 - "
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["session of P-017 took 4 s", "p-017: lunch", "Grüße von P-017", "p-017", "x" * 8_200 + " user=p-017", "P-017=1"],
+)
+def test_the_text_of_an_unknown_program_in_which_no_name_is_recognised_is_withheld(text: str) -> None:
+    clear = event("syslog", f"{UNKNOWN}- {text}")
+    assert (clear.text, "text_withheld" in clear.attributes) == (text, False)
+    made = event("syslog", f"{UNKNOWN}- {text}", identity=Marked())
+    assert (made.kind, made.text, made.attributes["text_withheld"]) == ("host.note", "", True)
+    assert "p-017" not in json.dumps(made.attributes).lower()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("(p-017) CMD (/home/p-017/backup)", "(account#5) CMD (/home/account#5/backup)"),
+        ("report made by P-017", "report made by account#5"),
+        ("mail to p-017@hospital.example", "mail to account#22"),
+        ("no right for 'p-017', P-017 was told", "no right for 'account#5', account#5 was told"),
+    ],
+)
+def test_a_name_that_is_recognised_in_an_unknown_text_is_replaced_wherever_it_stands(text: str, shown: str) -> None:
+    assert event("syslog", f"{UNKNOWN}- {text}", identity=Marked()).text == shown
+
+
+def test_structured_data_of_an_unknown_program_keeps_no_name() -> None:
+    line = f'{UNKNOWN}[meta sequenceId="7"][a@32473 userName="P-017" note="p-017 left"] p-017 left'
+    assert event("syslog", line).attributes["structured_data"]["a@32473"]["note"] == "p-017 left"
+    made = event("syslog", line, identity=Marked())
+    assert made.attributes["structured_data"] == {"meta": {"sequenceId": "7"}}
+    made = event("syslog", line, identity=Marked(), settings={"nameless": ["app"]})
+    assert made.attributes["structured_data"]["a@32473"] == {"userName": "account#5", "note": "account#5 left"}
+    assert made.text == "account#5 left"
+
+
+def test_a_program_that_names_nobody_keeps_its_text() -> None:
+    made = event("syslog", f"{UNKNOWN}- clock stepped 4 s", identity=Marked(), settings={"nameless": ["app"]})
+    assert (made.text, "text_withheld" in made.attributes) == ("clock stepped 4 s", False)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@
     revision  a threat grows by a finding, or a camera, door or person changes: the paths and the services
               as they then stand, and what is told of them, on a site of 10,000 assets
     advice    the best set of up to three counter-measures against a threat of several findings
+    graphs    the links of one state in our arrays, in networkx and (where installed) in rustworkx
     load      a site file of 10,000 and 100,000 assets
 
 Findings are spread evenly over all assets that some rule starts from; the threat is one of those the
@@ -28,7 +29,7 @@ from benchmarks.measure import machine, one_core
 from benchmarks.memory import resident_bytes
 from correlator.events.event import Entity, Event
 from correlator.events.threat import Finding
-from correlator.impact.graph import state_of
+from correlator.impact.graph import THREATS, state_of
 from correlator.impact.live import LiveImpact
 from correlator.impact.measures import Advisor, load_measures
 from correlator.impact.model import ImpactModel
@@ -189,6 +190,62 @@ def advice(campus: Campus, threats: int) -> dict[str, Any]:
     return {**quantiles(times), "sets_worked_out_p50": statistics.median(tried)}
 
 
+def graphs(campus: Campus) -> dict[str, float]:
+    """Microseconds to find the links of a state in the flat arrays and in graph libraries, where installed."""
+    graph = campus.graph()
+    table = ImpactModel(graph, RULES, campus.protections).table
+    states = [state_of(asset, threat) for asset, threat in findings(campus, 5_000, 4)]
+    rules = table._groups  # class and threat -> group -> steps
+    edges = [
+        (source, target, relation)
+        for columns in (campus.written, campus.implied)
+        for source, target, relation in zip(columns.sources, columns.targets, columns.relations, strict=True)
+    ]
+
+    def wanted(state: int, neighbours: Any) -> int:
+        groups = rules.get(graph.classes[state // THREATS] * THREATS + state % THREATS, {})
+        found = 0
+        for other, relation_and_way in neighbours:
+            found += len(groups.get(relation_and_way * len(CLASSES) + graph.classes[other], ()))
+        return found
+
+    def us(look: Any) -> float:
+        started = time.process_time()
+        for state in states:
+            look(state)
+        return round((time.process_time() - started) / len(states) * 1e6, 2)
+
+    taken = {"flat arrays": us(lambda state: table._find(state, 0))}
+    import networkx as nx
+
+    plain: nx.MultiDiGraph[int] = nx.MultiDiGraph()
+    plain.add_edges_from((source, target, relation) for source, target, relation in edges)
+
+    def by_networkx(state: int) -> int:
+        asset = state // THREATS
+        out = ((other, 2 * key) for _, other, key in plain.out_edges(asset, keys=True))
+        back = ((other, 2 * key + 1) for other, _, key in plain.in_edges(asset, keys=True))
+        return wanted(state, (one for both in (out, back) for one in both))
+
+    taken["networkx"] = us(by_networkx)
+    try:
+        import rustworkx as rx
+    except ImportError:
+        return taken
+    rust = rx.PyDiGraph()
+    rust.add_nodes_from(range(len(campus.ids)))
+    rust.add_edges_from(edges)
+
+    def by_rustworkx(state: int) -> int:
+        asset = state // THREATS
+        out = ((other, 2 * key) for _, other, key in rust.out_edges(asset))
+        back = ((other, 2 * key + 1) for other, _, key in rust.in_edges(asset))
+        return wanted(state, (one for both in (out, back) for one in both))
+
+    taken["rustworkx"] = us(by_rustworkx)
+    return taken
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="How quick impact is.")
     parser.add_argument("--quick", action="store_true", help="Small sizes, to see that it runs.")
@@ -211,6 +268,8 @@ def main() -> None:
     figures["load"] = {str(assets): {"s": round(taken_s, 1), "mb": round(memory / 1e6)}}
     figures["revision"] = revision(premises, campus, 5 if arguments.quick else 100)
     print(f"revision, {len(campus.ids):,} assets: {figures['revision']}")
+    figures["graphs"] = graphs(campus)
+    print(f"links of a state, microseconds: {figures['graphs']}")
     figures["advice"] = advice(campus, 5 if arguments.quick else 100)
     print(f"advice: {figures['advice']}")
     if not arguments.quick:

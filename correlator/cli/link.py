@@ -62,3 +62,34 @@ def link(files: tuple[Path, ...], site: Path, from_ms: int | None, everything: b
             stderr=sys.stderr,
         )
     )
+
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  correlator baseline vaccine-theft --days 7 --out rates.baseline\n"
+    "  correlator replay vaccine-theft --linking --baseline rates.baseline"
+)
+@click.argument("scenario", type=_PATH)
+@click.option("--days", type=click.IntRange(1, 60), default=3, show_default=True, help="Ordinary days to learn from.")
+@click.option("--seed", type=int, default=None, help="Seed of these days; by default the scenario's and one.")
+@click.option("--out", type=_PATH, required=True, metavar="FILE", help="Where the rates go.")
+def baseline(scenario: Path, days: int, seed: int | None, out: Path) -> int:
+    """Save what is usual at a scenario's site, so that linking starts warm.
+
+    Folds ordinary days before the scenario's own and keeps rates and habits, no threats.
+    """
+    from correlator.lab.background import background
+    from correlator.run.linking import learned, save_baseline
+    from correlator.run.replay import scenario_rules
+    from correlator.run.scenario import History, load_scenario, packaged_scenarios
+
+    def work() -> int:
+        folder = scenario if scenario.exists() else packaged_scenarios().get(str(scenario), scenario)
+        loaded = load_scenario(folder)
+        history = History(seed if seed is not None else loaded.seed + 1, days)
+        entries = learned(loaded, scenario_rules(loaded), history, background)
+        save_baseline(entries, out)
+        sys.stderr.write(f"{len(entries)} entries of {days} days in {out}\n")
+        return 0
+
+    return guarded(work)

@@ -24,6 +24,7 @@ from correlator.cli.impact import impact as _impact
 from correlator.cli.impact import site_campus as _site_campus
 from correlator.cli.impact import site_lint as _site_lint
 from correlator.cli.inputs import inputs_run as _inputs_run
+from correlator.cli.link import baseline as _baseline
 from correlator.cli.link import link as _link
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
@@ -120,6 +121,9 @@ def app() -> None:
 @click.option("--speed", type=_Speed(), metavar="60x", help="Pace the replay; without it, as fast as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
 @click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
+@click.option("--linking", "linking", flag_value="graph", default="", help="Link over the site graph too.")
+@click.option("--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules.")
+@click.option("--baseline", type=_PATH, metavar="FILE", help="With --linking: start from rates saved by `baseline`.")
 @click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
 @click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
 @click.option("--from", "since", metavar="TIME", help="With --from-log: what was received from then on.")
@@ -132,6 +136,8 @@ def replay(
     speed: float | None,
     as_json: bool,
     progress: bool | None,
+    linking: str,
+    baseline: Path | None,
     log: Path | None,
     site: str,
     since: str | None,
@@ -175,6 +181,8 @@ def replay(
             stdout=sys.stdout,
             stderr=sys.stderr,
             background=background,
+            linking=linking,
+            baseline=baseline,
         )
     )
 
@@ -430,6 +438,7 @@ app.add_command(_impact)
 site.add_command(_site_lint)
 site.add_command(_site_campus)
 app.add_command(_link)
+app.add_command(_baseline)
 app.add_command(_embedded)
 app.add_command(_bridge)
 app.add_command(_console)

@@ -278,6 +278,8 @@ class LinkEngine:
         if evidence < CRITICAL and rates.doubted.get(item.kind, 0) > t_ms:
             evidence = max(0.0, evidence - DOUBT)
         episode = Episode(item, place, type_, evidence)
+        if self._kind_is_new(episode):
+            episode.evidence = 0.0
         rate, surprise = rates.rate(place, item.kind, t_ms)
         episode.bin = bin_ = rates.bin_of(surprise)
         site, asset = rates.tail_rates(place, bin_, t_ms)

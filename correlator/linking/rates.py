@@ -194,7 +194,7 @@ class Rates:
                     most = max(most, n / (self.of_class[group] * self.surge_tau_ms / 1000))
         age_ms = t_ms - known.first_ms
         if age_ms < DAY_MS:  # a new detector: its own short life says how common it is
-            n = known.count[0] - 1.0
+            n = known.count[0]
             most = max(most, n / (self.of_class[state.cls] * (age_ms + HOUR_MS) / 1000))
         return most
 

@@ -35,7 +35,7 @@ class LinkingSettings(BaseModel):
     horizon_ms: int = Field(default=DAY_MS, gt=0, description="no link beyond this delay")
     reach_cut: float = Field(default=0.004, gt=0, lt=1, description="smallest product of weights that is still a path")
     triggered: float = Field(default=3.0, gt=0, description="further moments a real step is expected to trigger")
-    predicted: float = Field(default=0.7, ge=0, lt=1, description="part of the consequences that typed rules predict")
+    predicted: float = Field(default=0.5, ge=0, lt=1, description="part of the consequences that typed rules predict")
     join: float = Field(default=1.5, description="a link joins above this, and above its cost")
     cost_floor: float = 0.5
     cost_slope: float = 1.5

@@ -6,7 +6,7 @@ background is, folded for their rates only. `correlator baseline` saves such rat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,12 +24,13 @@ from correlator.premises import Premises, load_site
 from correlator.rules.load import LoadedRules
 from correlator.rules.syntax import RuleSet
 from correlator.run.pipeline import Pipeline
-from correlator.run.scenario import BackgroundMessage, Scenario
+from correlator.run.scenario import BackgroundMessage, History, Scenario
 
-Background = Callable[[Scenario, int, int], Iterable[BackgroundMessage]]
-Entries = list[tuple[str, bytes]]
+Background = Callable[..., Iterable[BackgroundMessage]]  # correlator.lab.background.background
+Entries = Sequence[tuple[str, bytes]]
 
 HISTORY_EVENTS: Final = 24_000  # messages of a day of history where the scenario wishes for no background
+HISTORY_DAYS: Final = 3  # where the scenario names no history
 RECORD_EVENTS: Final = 500
 
 
@@ -50,8 +51,9 @@ def graph_linker(
     return linker
 
 
-def learned(scenario: Scenario, loaded: LoadedRules, days: int, seed: int, background: Background) -> Entries:
-    """Rates from `days` ordinary days that end where the scenario's own day begins."""
+def learned(scenario: Scenario, loaded: LoadedRules, history: History, background: Background) -> Entries:
+    """Rates from the ordinary days of a history, which end where the scenario's own day begins."""
+    days = history.days
     wished = scenario.wish.events if scenario.wish is not None else HISTORY_EVENTS
     premises = load_site(scenario.site_file)
     linker = GraphLinker(premises, LinkingSettings(warm_up_ms=(days + 1) * DAY_MS))
@@ -66,7 +68,7 @@ def learned(scenario: Scenario, loaded: LoadedRules, days: int, seed: int, backg
     for day in range(days, 0, -1):
         before = replace(scenario, until_ms=scenario.until_ms - day * DAY_MS)
         events: list[Any] = []
-        for batch in before.ordinary(background(before, seed + day, wished)):
+        for batch in before.ordinary(background(before, history.seed + day, wished)):
             events.extend(batch.events)
             if len(events) >= RECORD_EVENTS:
                 pipeline.receive(Record(events=events))

@@ -12,7 +12,7 @@ lets time go on to the scenario's `until`. Writes to --out:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +32,22 @@ from correlator.rules.load import LoadedRules, load_rules
 from correlator.run.account import account
 from correlator.run.collector import settle_collector
 from correlator.run.expect import check, load_expect
+from correlator.run.linking import (
+    HISTORY_DAYS,
+    Background,
+    Entries,
+    graph_linker,
+    learned,
+    load_baseline,
+    without_correlations,
+)
 from correlator.run.pipeline import Pipeline
-from correlator.run.scenario import PACK, BackgroundMessage, Batch, Scenario, load_scenario
+from correlator.run.scenario import PACK, BackgroundMessage, Batch, History, Scenario, load_scenario
 
 RECORD_EVENTS = 500  # as ingest packs them; what a record holds changes no byte of the output
 PACE_STEP_S = 0.1
 
 _json = msgspec.json.Encoder(order="deterministic")
-Background = Callable[[Scenario], Iterable[BackgroundMessage]]
 
 
 @dataclass(slots=True)
@@ -62,11 +70,19 @@ def scenario_rules(scenario: Scenario) -> LoadedRules:
     return loaded
 
 
-def make_pipeline(scenario: Scenario, loaded: LoadedRules) -> tuple[Pipeline, Premises]:
-    """A fresh pipeline with the scenario's site and rules."""
+def make_pipeline(
+    scenario: Scenario, loaded: LoadedRules, linking: str = "", baseline: Entries = ()
+) -> tuple[Pipeline, Premises]:
+    """A fresh pipeline with the scenario's site and rules.
+
+    linking: "graph" links over the site graph too, "only" without any correlation rule or shared evidence,
+    both with the rates of `baseline`; "" by shared evidence alone.
+    """
     premises = load_site(scenario.site_file)
     settings = EngineSettings(lateness_ms=scenario.lateness_ms)
-    return Pipeline(scenario.site_id, loaded.rules, premises, settings, scenario.zone), premises
+    linker = graph_linker(premises, baseline, alone=linking == "only") if linking else None
+    rules = without_correlations(loaded.rules) if linking == "only" else loaded.rules
+    return Pipeline(scenario.site_id, rules, premises, settings, scenario.zone, linker=linker), premises
 
 
 def replay(
@@ -79,15 +95,23 @@ def replay(
     stdout: TextIO,
     stderr: TextIO,
     background: Background | None = None,
+    linking: str = "",
+    baseline: Path | None = None,
 ) -> int:
     """Replays a scenario folder; 0 when its expectations hold, 1 when not.
+
+    linking: see `make_pipeline`; what is usual comes from `baseline`, else from the scenario's history.
 
     background: makes the ordinary traffic that scenario.yaml wishes for (`correlator.lab`).
     Raises UsageError and FaultyFile for unusable input.
     """
     loaded_scenario = load_scenario(scenario)
     loaded = scenario_rules(loaded_scenario)
-    pipeline, premises = make_pipeline(loaded_scenario, loaded)
+    entries = load_baseline(baseline) if baseline is not None else ()
+    if linking and baseline is None and background is not None:
+        history = loaded_scenario.history or History(loaded_scenario.seed + 1, HISTORY_DAYS)
+        entries = learned(loaded_scenario, loaded, history, background)
+    pipeline, premises = make_pipeline(loaded_scenario, loaded, linking, entries)
     ordinary: Iterable[BackgroundMessage] = ()
     if loaded_scenario.wish is not None and background is not None:
         ordinary = background(loaded_scenario)

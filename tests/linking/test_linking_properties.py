@@ -114,7 +114,7 @@ def test_01_changed_entries_add_up_to_the_snapshot():
 
 
 def test_02_no_link_without_a_path_and_two_unconnected_sites_never_share_a_threat():
-    of = ward.fold(ward.engine(PLACES), [*WEEK, *ward.theft(ward.evening(5)), *ward.theft(ward.evening(5) + 1000, "b")])
+    of = ward.fold(ward.engine(PLACES), [*WEEK, *ward.theft(ward.evening(5)), *ward.theft(ward.evening(3), "b")])
     for threat in of.all_threats():
         assert len({member.split("@")[1][0] for member in threat.members}) == 1
     assert len(ward.told(of)) == 2

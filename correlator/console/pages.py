@@ -25,7 +25,7 @@ from correlator.words.message import (
     is_drill,
     severity_words,
     steps_for,
-    todo_lines,
+    steps_in_words,
     type_words,
 )
 
@@ -190,7 +190,7 @@ def threat(listed: Listed, view: View, places: Premises | None, language: str, n
     one, handling = listed.threat, listed.handling
     speaks = _language(language)
     ticks = {tick.step: tick for tick in handling.ticks}
-    lines = todo_lines(one, places, speaks) if places is not None else []
+    lines = steps_in_words(one, places, speaks) if places is not None else []
     playbook = [
         _playbook_row(step, text, ticks.get(step.id), places) for step, text in zip(steps_for(one), lines, strict=False)
     ]

@@ -20,7 +20,7 @@ from correlator.events.threat import Step, Threat
 from correlator.premises import Premises
 from correlator.words.language import Language
 
-STEPS_TOLD, TODO_TOLD = 3, 3
+STEPS_TOLD, DUTIES_TOLD = 3, 3
 HIT_LIKELIHOOD = 0.3  # from here on a care service counts as in danger (as for severity)
 
 
@@ -121,15 +121,15 @@ def message(
     danger = _danger(threat, places, language)
     if danger:
         lines += ["", danger]
-    todo = todo_lines(threat, places, language)[:TODO_TOLD]
-    if todo:
-        lines += ["", frame("todo", language), *(f"{number}. {text}" for number, text in enumerate(todo, 1))]
+    duties = steps_in_words(threat, places, language)[:DUTIES_TOLD]
+    if duties:
+        lines += ["", frame("duties", language), *(f"{number}. {text}" for number, text in enumerate(duties, 1))]
     if link:
         lines += ["", frame("details", language, link=link)]
     return Message(title, "\n".join(lines) + "\n")
 
 
-def todo_lines(threat: Threat, places: Premises, language: Language) -> list[str]:
+def steps_in_words(threat: Threat, places: Premises, language: Language) -> list[str]:
     """The steps of the playbook in words, with phone numbers where the site file has them."""
     zones = [zone for asset in threat.assets for zone in places.zones_of(asset, threat.last_ms)]
     told = []

@@ -14,7 +14,7 @@ from referencing import Registry, Resource
 
 from correlator.premises.vocabulary import THREAT_TYPES
 from correlator.words import cacao, cap
-from correlator.words.message import Occasion, _words, is_drill, message, playbook, steps_for, todo_lines
+from correlator.words.message import Occasion, _words, is_drill, message, playbook, steps_for, steps_in_words
 from tests.notifier.cases import HERE, THREATS
 
 LANGUAGES = ("en", "fr", "it")
@@ -93,8 +93,8 @@ def test_a_drill_says_so_first(places):
 
 def test_a_phone_number_is_of_the_contact_for_the_zone(threat, places):
     elsewhere = msgspec.structs.replace(threat, assets=("z-ward3",))
-    assert any("0102" in line for line in todo_lines(threat, places, "en"))
-    assert not any("0102" in line for line in todo_lines(elsewhere, places, "en"))
+    assert any("0102" in line for line in steps_in_words(threat, places, "en"))
+    assert not any("0102" in line for line in steps_in_words(elsewhere, places, "en"))
 
 
 def test_a_playbook_has_each_step_once(threat):

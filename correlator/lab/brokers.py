@@ -214,7 +214,7 @@ class KafkaBroker(BrokerProcess):
         path = ["-cp", f"{jars}/*"]
         if not (self.folder / "data" / "meta.properties").exists():
             identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-            format_ = ["kafka.tools.StorageTool", "format", "--standalone", "-t", identity, "-c", str(file)]
+            format_ = ["kafka.tools.StorageTool", "format", "-t", identity, "-c", str(file)]
             for user, password in self.users.items():
                 format_ += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
             done = subprocess.run(
@@ -235,7 +235,7 @@ class KafkaBroker(BrokerProcess):
         found["advertised.listeners"] = ",".join(
             f"{name}://{self.host}:{port}" for name, port in at.items() if name not in controllers
         )
-        found["controller.quorum.bootstrap.servers"] = f"{self.host}:{self.controller_port}"
+        found["controller.quorum.voters"] = f"{found['node.id']}@{self.host}:{self.controller_port}"
         found["log.dirs"] = str(self.folder / "data")
         return {**found, **_KAFKA_NATIVE, **self.settings}
 

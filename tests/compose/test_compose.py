@@ -19,7 +19,7 @@ import paho.mqtt.publish as publish
 import pytest
 import yaml
 
-from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port
+from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port, kafka_jars
 from correlator.lab.live import SERVICES
 from tests.brokers.fixtures import read_all
 
@@ -118,6 +118,23 @@ def test_brokers_are_the_tested_ones_with_the_files_that_run_natively():
     assert "./deploy/kafka/server.properties:/mnt/shared/config/server.properties:ro" in COMPOSE["kafka"]["volumes"]
     mounted = "./deploy/mosquitto/mosquitto.conf:/mosquitto/config/mosquitto.conf:ro"
     assert mounted in COMPOSE["mosquitto"]["volumes"]
+
+
+def test_the_images_own_setup_takes_the_mounted_properties(tmp_path):
+    mounted, defaults, final = (tmp_path / name for name in ("mounted", "defaults", "final"))
+    for folder in (mounted, defaults, final):
+        folder.mkdir()
+    for name in ("server.properties", "log4j2.yaml", "tools-log4j2.yaml"):
+        (defaults / name).touch()
+    text = (ROOT / "deploy/kafka/server.properties").read_text()
+    (mounted / "server.properties").write_text(text.replace("/var/lib/kafka/data", str(tmp_path / "data")))
+    done = subprocess.run(
+        ["java", "-cp", f"{kafka_jars()}/*", "kafka.docker.KafkaDockerWrapper", "setup", "--default-configs-dir",
+         str(defaults), "--mounted-configs-dir", str(mounted), "--final-configs-dir", str(final)],
+        env={**os.environ, "CLUSTER_ID": "5L6g3nShT-eMCtK--X86sw"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "data/meta.properties").exists()
 
 
 def test_the_live_system_runs_the_same_commands():

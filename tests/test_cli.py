@@ -43,6 +43,7 @@ def test_all_commands_are_there():
     assert {" ".join(words) for words in commands()} == {
         "replay",
         "match",
+        "baseline",
         "explain",
         "init",
         "rules check",

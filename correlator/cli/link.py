@@ -67,7 +67,7 @@ def link(files: tuple[Path, ...], site: Path, from_ms: int | None, everything: b
 @click.command(
     epilog="\b\nExamples:\n"
     "  correlator baseline vaccine-theft --days 7 --out rates.baseline\n"
-    "  correlator replay vaccine-theft --linking --baseline rates.baseline"
+    "  correlator baseline scenarios/vaccine-theft --seed 5 --out rates.baseline"
 )
 @click.argument("scenario", type=_PATH)
 @click.option("--days", type=click.IntRange(1, 60), default=3, show_default=True, help="Ordinary days to learn from.")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from correlator.clock import HOUR_MS
+from correlator.clock import DAY_MS, HOUR_MS
 from correlator.lab.hospitals import Hospital, hospital
 from correlator.linking.settings import LinkingSettings
 from correlator.premises import Premises, read_site
@@ -141,14 +141,24 @@ def table(seeds: Iterable[int], variants: dict[str, dict[str, Any]], workers: in
     return total
 
 
-PLAIN: Final[dict[str, Any]] = {"hours": False, "floors": False, "anchors": False, "look_back": None, "purge": None}
+DESIGNED: Final[dict[str, Any]] = {
+    "hours": False, "floors": False, "company": False, "look_back": None, "rate_shape": 0.0, "tail_shape": 0.0,
+    "tail_class": 0.0, "surge_half_life_ms": 0, "expected_cap": 99.0, "predicted": 0.7, "cost_floor": 1.5,
+    "cost_slope": 0.0, "join_slope": 0.0, "open_from": -7.0, "prior_ms": 30 * DAY_MS, "reach_cut": 0.01, "new_domain": 1.5,
+}  # fmt: skip
+# The first design, then what each change alone does to the defaults when it is taken back.
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
-    "as first designed": PLAIN,
-    "as designed, no typed rules": {**PLAIN, "predicted": 0.0},
-    "+ hours": {**PLAIN, "hours": True},
-    "+ floors": {**PLAIN, "floors": True},
-    "+ look-back": {**PLAIN, "look_back": 2.0},
+    "first design": DESIGNED,
+    "first design, no typed rules": {**DESIGNED, "predicted": 0.0},
     "defaults": {},
+    "without time of day": {"hours": False},
+    "without floors beside classes": {"floors": False},
+    "without gamma shrinkage of rates and tails": {"rate_shape": 0.0, "tail_shape": 0.0},
+    "without spate": {"surge_half_life_ms": 0},
+    "without company": {"company": False},
+    "without cost by delay": {"cost_floor": 1.5, "cost_slope": 0.0, "join_slope": 0.0},
+    "opened by rare findings only": {"open_from": -7.0, "prior_ms": 30 * DAY_MS},
+    "purged at 2.5": {"purge": 2.5},
 }
 
 
@@ -157,11 +167,16 @@ def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--seeds", choices=("tuning", "aside"), default="tuning")
     arguments.add_argument("--count", type=int, default=40)
+    arguments.add_argument(
+        "--variant", action="append", choices=sorted(VARIANTS), help="only this one; may be repeated"
+    )
     arguments.add_argument("--workers", type=int, default=2)
     given = arguments.parse_args()
     seeds = list(TUNING if given.seeds == "tuning" else ASIDE)[: given.count]
     print(f"{len(seeds)} hospitals, seeds {seeds[0]}-{seeds[-1]} ({given.seeds})\n\n{HEADER}", flush=True)
-    for name, score in table(seeds, VARIANTS, given.workers).items():
+    for name, score in table(
+        seeds, {name: VARIANTS[name] for name in given.variant or VARIANTS}, given.workers
+    ).items():
         print(score.row(name))
     return 0
 

@@ -19,8 +19,7 @@ class LinkingSettings(BaseModel):
     rate_pseudo_ms: int = Field(default=DAY_MS, gt=0, description="pseudo time of base rates")
     tail_pseudo_ms: int = Field(default=6 * HOUR_MS, gt=0, description="pseudo time of the tail")
     rate_shape: float = Field(default=0.5, ge=0, description="the same for rates of a kind")
-    company: bool = True
-    emitting: bool = True
+    company: bool = Field(default=True, description="all members that lead to a finding count, not only the best")
     tail_shape: float = Field(
         default=0.5, ge=0, description="how alike assets are in their tails (shape of a gamma prior)"
     )
@@ -37,9 +36,9 @@ class LinkingSettings(BaseModel):
     triggered: float = Field(default=3.0, gt=0, description="further moments a real step is expected to trigger")
     predicted: float = Field(default=0.5, ge=0, lt=1, description="part of the consequences that typed rules predict")
     join: float = Field(default=1.5, description="a link joins above this, and above its cost")
-    cost_floor: float = 0.5
-    cost_slope: float = 1.5
-    join_slope: float = 3.5
+    cost_floor: float = Field(default=0.5, ge=0, description="what the quickest link pays")
+    cost_slope: float = Field(default=1.5, ge=0, description="what a link pays more once all followers were due")
+    join_slope: float = Field(default=3.5, ge=0, description="how much later followers must be better")
     link_cap: float = Field(default=8.0, gt=0, description="most that one link is worth")
     merge: float = Field(default=2.0, description="a second threat within this of a finding is merged")
     adopt: float = Field(default=2.0, description="a young threat with this much of its own follows its parent")

@@ -43,6 +43,7 @@ from correlator.sources import (
     reject,
     topic_matches,
 )
+from correlator.sources.envelopes import TIMES, WRITERS, opener
 from correlator.sources.settings import key_fault, nearest, unknown_words, value_fault
 
 PACK: Final = "pack"
@@ -51,7 +52,9 @@ MAP_DIALECTS: Final = ("access", "mapped")
 
 _WORDS: Final = ("name", "site", "lateness", "until", "seed", "inputs", "rules", "overlay", "background", "history")
 _NEEDED: Final = ("name", "site", "until", "inputs", "rules")
-_INPUT_WORDS: Final = ("name", "file", "carrier", "dialect", "source", "clock", "map", "settings", "routes")
+_INPUT_WORDS: Final = (
+    "name", "file", "carrier", "dialect", "source", "clock", "map", "settings", "envelope", "envelope_time", "routes",
+)  # fmt: skip
 _ROUTE_WORDS: Final = ("topics", "dialect", "source", "clock", "map", "settings")
 _CLOCK_WORDS: Final = ("zone", "skew", "basis")
 _HISTORY_WORDS: Final = ("seed", "days")
@@ -65,12 +68,13 @@ BackgroundMessage = tuple[str, str, bytes, int]
 @dataclass(frozen=True, slots=True)
 class Source:
     """One dialect on one input or route. topics: MQTT filters with + and #; () for a log file.
-    map_file: the map as named in scenario.yaml, "" if none."""
+    map_file: the map as named in scenario.yaml, "" if none. stamped: envelopes say when lines were received."""
 
     dialect: Dialect
     context: Context
     topics: tuple[str, ...] = ()
     map_file: str = ""
+    stamped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +246,9 @@ def _read_lines(scenario: Scenario, one: Input) -> Iterator[_Item]:
         message = Message(one.file, line, -1, line=number, origin=origin, raw=origin)
         events, rejects = _decoded(source, message)
         for event in events:
-            if event.device_ms is not None and UNSET_BEFORE_MS <= event.device_ms <= scenario.until_ms:
-                latest_ms = max(latest_ms, event.device_ms)
+            heard_ms = event.received_ms if source.stamped else event.device_ms
+            if heard_ms is not None and UNSET_BEFORE_MS <= heard_ms <= scenario.until_ms:
+                latest_ms = max(latest_ms, heard_ms)
         waiting.append(_Item(latest_ms, one.file, number, one.name, origin, source, message, events, rejects))
         if latest_ms >= 0:
             for item in waiting:
@@ -662,6 +667,7 @@ class _Loader:
             self._at_value(owner, "dialect", f"there is no dialect {word!r}", nearest(str(word), DIALECTS))
             return None
         settings, version, map_file = self._settings(owner, dialect)
+        writer, time = self._envelope(owner, dialect, settings)
         context = Context(
             site=self.site_id,
             source=self._text(owner, "source") or input_name,
@@ -670,8 +676,27 @@ class _Loader:
             zone=self.zone,
             settings=settings,
             map_version=version,
+            opener=opener(writer, time),
         )
-        return Source(dialect, context, topics, map_file)
+        return Source(dialect, context, topics, map_file, stamped=time == "received")
+
+    def _envelope(self, owner: MarkedDict, dialect: Dialect, settings: Any) -> tuple[str, str]:
+        """(whose envelopes the lines are in, what the envelope's time is taken for)."""
+        found = []
+        for name, known in (("envelope", WRITERS), ("envelope_time", TIMES)):
+            value = owner.get(name, known[0])
+            if value not in known:
+                self._at_value(owner, name, f"there is no {name} {value!r}", nearest(str(value), known))
+                value = known[0]
+            found.append(value)
+        writer, time = found
+        if writer == "none" and time != "ignored":
+            self._at_value(owner, "envelope_time", "envelope_time without an envelope", "add envelope: filebeat")
+        if writer != "none" and isinstance(settings, MapSpec) and settings.needs_header:
+            self._at_value(
+                owner, "envelope", "a CSV map for lines in envelopes must name its columns", "columns: [...]"
+            )
+        return writer, time
 
     def _settings(self, owner: MarkedDict, dialect: Dialect) -> tuple[Any, str, str]:
         """(settings as the dialect wants them, version of the map, the map as named; "" without one)."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from zoneinfo import ZoneInfo
+from importlib.metadata import version
+from zoneinfo import ZoneInfo, reset_tzpath
 
 SECOND_MS = 1_000
 MINUTE_MS = 60 * SECOND_MS
@@ -26,6 +27,8 @@ UNIT_MS: dict[str, int] = {
     "M": 2_629_746 * SECOND_MS,
     "y": 31_556_952 * SECOND_MS,
 }
+reset_tzpath(())  # the rules of the locked tzdata package hold, not those of whatever machine this is
+
 _DURATION = re.compile(r"(\d+)\s*(ms|s|m|h|d|w|M|y)")
 
 # A device that has lost its clock counts from 1970, 2000 or its firmware's date.
@@ -109,6 +112,11 @@ def utc_text(ms: int) -> str:
 def local(ms: int, zone: tzinfo) -> datetime:
     """The wall-clock time of a zone, as an aware datetime."""
     return (_EPOCH + timedelta(milliseconds=ms)).astimezone(zone)
+
+
+def zone_rules_version() -> str:
+    """The version of the time zone rules, which are part of what decides."""
+    return version("tzdata")
 
 
 def zone_named(name: str) -> tzinfo:

@@ -3,7 +3,7 @@
 `load_site` reads a site file; `Premises` answers the questions of rules, findings and alerts.
 """
 
-from correlator.premises.load import check_site, load_site, read_site, site_of
+from correlator.premises.load import check_site, load_site, load_site_text, read_site, site_of
 from correlator.premises.premises import Premises, unknown_yaml
 from correlator.premises.vocabulary import ASSET_CLASSES, RELATION_TYPES, THREAT_TYPES
 
@@ -14,6 +14,7 @@ __all__ = [
     "Premises",
     "check_site",
     "load_site",
+    "load_site_text",
     "read_site",
     "site_of",
     "unknown_yaml",

@@ -219,10 +219,7 @@ class SiteGraph:
         for start, end in place.hours[weekday]:
             if start <= minute and (minute < end or end <= start):
                 return True
-        for start, end in place.hours[weekday - 1]:
-            if minute < end < start:
-                return True
-        return False
+        return any(minute < end < start for start, end in place.hours[weekday - 1])
 
     def _wall_clock(self, minutes: int) -> tuple[int, int]:
         """(weekday, minute of the day) at the site, of minutes since 1970; events of one minute ask alike."""

@@ -12,13 +12,17 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from correlator.clock import parse_iso, zone_named
+import msgspec
+
+from correlator.clock import parse_iso, zone_named, zone_rules_version
 from correlator.errors import Fault, FaultyFile
 from correlator.events.kinds import KINDS
+from correlator.kept import keep, read_kept
 from correlator.marked import Mark, MarkedDict, MarkedList, load_documents, no_collection
 from correlator.premises.model import (
     ALWAYS,
@@ -44,6 +48,8 @@ from correlator.premises.model import (
 from correlator.premises.premises import Premises
 from correlator.premises.vocabulary import ASSET_CLASSES, OUTSIDE, RELATION_TYPES, THREAT_TYPES, WEEKDAYS
 
+KEPT_FROM_BYTES: Final = 1_000_000  # a smaller file is read anew in a third of a second
+_ALSO_READS: Final = ("clock.py", "marked.py", "events/kinds.py")  # beside this folder, what reading depends on
 NEAREST_AMONG = 3_000  # above this many names only those that begin or end alike are compared
 NEAREST_FAULTS = 200  # after this many faults no nearest word is looked for
 
@@ -108,19 +114,55 @@ _PLAIN = re.compile(r"[^\s,\]}#]+(?:#[^\s,\]}]+)*")
 
 
 def load_site(path: Path) -> Premises:
-    """The premises a site file describes. Raises FaultyFile with every error of the file."""
+    """The premises a site file describes. Raises FaultyFile with every error of the file.
+
+    What a large file says is kept for the next time (`correlator.kept`).
+    """
+    return load_site_text(_bytes(path), str(path))
+
+
+def load_site_text(data: bytes, file: str) -> Premises:
+    """As `load_site`, of the bytes of a site file; `file` is how faults name it."""
     with no_collection():
-        site, faults = read_site(_text(path), str(path))
-        errors = [fault for fault in faults if fault.severity == "error"]
-        if site is None or errors:
-            raise FaultyFile(errors)
+        key = _cache_key(data) if len(data) >= KEPT_FROM_BYTES else ""
+        site = _kept_site(key) if key else None
+        if site is None:
+            site, faults = read_site(_decoded(data, file), file)
+            errors = [fault for fault in faults if fault.severity == "error"]
+            if site is None or errors:
+                raise FaultyFile(errors)
+            if key:
+                name = site.timezone_name
+                keep("site", key, msgspec.msgpack.encode(site, enc_hook=lambda _zone: name))
         return Premises(site)
+
+
+def _cache_key(data: bytes) -> str:
+    """Names what a site file's bytes say to this code: another release, reader or time zone table may
+    read the same bytes in another way."""
+    key = sha256(f"{zone_rules_version()} {msgspec.__version__}".encode())
+    here = Path(__file__).parent
+    for path in (*sorted(here.glob("*.py")), *(here.parent / name for name in _ALSO_READS)):
+        key.update(sha256(path.read_bytes()).digest())
+    key.update(sha256(data).digest())
+    return key.hexdigest()
+
+
+def _kept_site(key: str) -> Site | None:
+    """The site as it was read before, None if it was not or cannot be read back."""
+    body = read_kept("site", key)
+    if body is None:
+        return None
+    try:
+        return msgspec.msgpack.decode(body, type=Site, dec_hook=lambda _type, name: zone_named(name))
+    except (msgspec.MsgspecError, ValueError):
+        return None
 
 
 def check_site(path: Path) -> list[Fault]:
     """Every fault and warning of a site file, by position; [] for a good one."""
     try:
-        return read_site(_text(path), str(path))[1]
+        return read_site(_decoded(_bytes(path), str(path)), str(path))[1]
     except FaultyFile as error:
         return list(error.faults)
 
@@ -151,13 +193,18 @@ def read_site(text: str, file: str) -> tuple[Site | None, list[Fault]]:
     return site, sorted(set(reader.faults))
 
 
-def _text(path: Path) -> str:
+def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise FaultyFile([Fault(str(path), 0, 0, f"cannot be read: {error.strerror}")]) from error
+
+
+def _decoded(data: bytes, file: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FaultyFile([Fault(str(path), 0, 0, f"is not UTF-8 text (byte {error.start})")]) from error
+        raise FaultyFile([Fault(file, 0, 0, f"is not UTF-8 text (byte {error.start})")]) from error
 
 
 def nearest(word: str, among: Iterable[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from correlator.clock import utc_text, zone_named
+from correlator.clock import utc_text, zone_named, zone_rules_version
 from correlator.events.event import Event
 from correlator.events.kinds import KINDS
 from correlator.premises.graph import SiteGraph
@@ -65,10 +65,12 @@ class Premises:
 
     @cached_property
     def config_hash(self) -> str:
-        """64 hex digits over everything the site file says; the order of its sections and items does not
-        matter, except where order means something (contacts, the sides of a door)."""
+        """64 hex digits over everything the site file says and the version of the time zone rules; the order of
+        its sections and items does not matter, except where order means something (contacts, the sides of a
+        door)."""
         plain = msgspec.to_builtins(self.site, enc_hook=lambda _zone: self.site.timezone_name)
         plain["relations"] = sorted(msgspec.json.encode(one, order="sorted").decode() for one in plain["relations"])
+        plain["tzdata"] = zone_rules_version()
         return sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
     # ---- live state ---------------------------------------------------------------------------

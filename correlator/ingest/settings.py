@@ -41,6 +41,12 @@ class SourceSettings(BaseModel):
     clock: ClockSettings = Field(
         default_factory=lambda: ClockSettings.model_validate({}), description="how far its clock is trusted"
     )
+    envelope: Literal["none", "filebeat", "vector", "fluentbit"] = Field(
+        default="none", description="what the shipper wrapped the lines in"
+    )
+    envelope_time: Literal["ignored", "queued", "received"] = Field(
+        default="ignored", description="what the shipper's own time is taken for; queued: it kept the line since then"
+    )
 
 
 class IngestSettings(BaseModel):

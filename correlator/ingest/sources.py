@@ -25,6 +25,7 @@ from correlator.sources import (
     prepared_settings,
     topic_matches,
 )
+from correlator.sources.envelopes import opener
 from correlator.sources.settings import nearest
 
 _REMEMBERED: Final = 65_536  # (input, site, topic) whose dialect is kept; a flood of topics starts afresh
@@ -152,8 +153,18 @@ def source_rows(settings: Sequence[SourceSettings], file: str) -> list[SourceRow
         except ValueError as error:
             faults.append(Fault(file, 0, 0, f"{where}: {error}"))
             continue
+        if one.envelope != "none" and isinstance(prepared, MapSpec) and prepared.needs_header:
+            what = f"{where}: a CSV map for lines in envelopes must name its columns"
+            faults.append(Fault(file, 0, 0, what, "columns: [...] in the map"))
+            continue
         context = Context(
-            one.site, one.source or one.input, clock, dialect=dialect.name, settings=prepared, map_version=version
+            one.site,
+            one.source or one.input,
+            clock,
+            dialect=dialect.name,
+            settings=prepared,
+            map_version=version,
+            opener=opener(one.envelope, one.envelope_time),
         )
         rows.append(SourceRow(one.input, dialect, context, one.topics, one.site))
     if faults:

@@ -14,6 +14,7 @@ from correlator.marked import load_file
 from correlator.run.scenario import _BrokenLine, capture_message
 from correlator.sources import DIALECTS
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, reject
+from correlator.sources.envelopes import opener
 from correlator.sources.mapfile import load_map, shipped_maps
 
 MAPPED = ("access", "mapped")  # the dialects whose settings are a map
@@ -72,11 +73,14 @@ def clock_text(clock: ClockPolicy) -> str:
 # ---- try -----------------------------------------------------------------------------------------------
 
 
-def try_source(dialect: str, file: Path, settings: Path | None, stdout: TextIO, *, mqtt: bool = False) -> int:
+def try_source(
+    dialect: str, file: Path, settings: Path | None, stdout: TextIO, *, mqtt: bool = False, envelope: str = "none"
+) -> int:
     """Prints what each line of a file gives; exit code 0, or 1 when a line was rejected.
 
     dialect: a name in DIALECTS. settings: a YAML file; for mapped dialects a map, by file or by the
     name of one that comes along. mqtt: the file is an MQTT capture, as it always is for MQTT dialects.
+    envelope: who wrapped the lines (correlator.sources.envelopes.WRITERS).
     Raises UsageError, FaultyFile.
     """
     chosen = DIALECTS.get(dialect)
@@ -90,6 +94,7 @@ def try_source(dialect: str, file: Path, settings: Path | None, stdout: TextIO, 
         clock=chosen.clock,
         dialect=chosen.name,
         settings=_settings(chosen, settings),
+        opener=opener(envelope),
     )
     lines = events = rejects = silent = 0
     for number, line in _lines(file):

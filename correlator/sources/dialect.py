@@ -117,6 +117,7 @@ class ClockPolicy:
 class Context:
     """What a dialect may know besides the message. `settings` is the dialect's own (a map, options).
 
+    opener: opens the envelope in which a shipper wrapped the message (correlator.sources.envelopes).
     memory: what a dialect worked out from the settings for a topic, camera or device, kept with
     `remember`. It follows from the rest and changes no result.
     """
@@ -129,6 +130,7 @@ class Context:
     zone: tzinfo = UTC
     settings: Any = None
     map_version: str = ""
+    opener: Callable[[Message], Message] | None = None
     memory: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def remember(self, key: str | tuple[str, ...], value: T) -> T:
@@ -266,7 +268,8 @@ class Dialect:
             detail = f"{len(message.payload)} bytes; the limit is {MAX_PAYLOAD_BYTES}"
             return [self._reject(message, context, "too_large", detail)]
         try:
-            events = self.decode_message(message, context)
+            inner = message if context.opener is None else context.opener(message)
+            events = self.decode_message(inner, context)
         except Unreadable as error:
             return [self._reject(message, context, error.reason, error.detail)]
         for event in events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,28 @@ def test_background_messages_are_merged_into_their_input(folder):
 def test_every_event_has_a_receive_time(folder):
     events: list[Event] = [event for batch in load_scenario(folder).events() for event in batch.events]
     assert all(event.received_ms > 0 and event.time_ms > 0 for event in events)
+
+
+def test_lines_in_envelopes_give_what_they_give_on_their_own_at_the_time_their_shipper_says(folder):
+    bare = [one for one in by_origin(folder).values() if one.input == "ids"]
+    file = folder / "inputs" / "eve.json"
+    lines = file.read_text("utf-8").splitlines()
+    stamps = [f"2024-05-02T08:01:{at:02d}.5Z" for at in range(len(lines))]
+    file.write_text("".join(
+        json.dumps({"timestamp": stamp, "message": line, "file": "inputs/eve.json"}) + "\n"
+        for stamp, line in zip(stamps, lines, strict=True)
+    ))  # fmt: skip
+    text = (folder / "scenario.yaml").read_text()
+    plain = "carrier: lines, dialect: suricata"
+    for words, received in (
+        ("envelope: vector", [one.received_ms for one in bare]),
+        # The broken line tells no time and is received with the next.
+        ("envelope: vector, envelope_time: received", [parse_iso(stamps[at or 1])[0] for at in range(len(stamps))]),
+    ):
+        (folder / "scenario.yaml").write_text(text.replace(plain, f"{plain}, {words}"))
+        opened = [one for one in by_origin(folder).values() if one.input == "ids"]
+        assert [one.received_ms for one in opened] == received
+        assert [[event.kind for event in one.events] for one in opened] == [
+            [event.kind for event in one.events] for one in bare
+        ]
+        assert all(one.origin == f"inputs/eve.json:{at}" for at, one in enumerate(opened, 1))

@@ -6,11 +6,12 @@ process run one after another, and each process of a parallel run has its own.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from correlator.lab.brokers import KafkaBroker, MosquittoBroker
@@ -76,6 +77,18 @@ def topics(kafka, unique) -> Callable[..., str]:
     return make
 
 
+def _end(consumer: Consumer, at: TopicPartition) -> int:
+    """The end of a partition; a broker that was just started is asked again until it leads it."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return consumer.get_watermark_offsets(at, timeout=15)[1]
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+
+
 def read_all(bootstrap: str, topic: str, *, isolation: str = "read_committed", **more) -> list[Message]:
     """Everything in a topic up to its end as it is now, partition by partition.
 
@@ -90,7 +103,7 @@ def read_all(bootstrap: str, topic: str, *, isolation: str = "read_committed", *
         found: list[Message] = []
         for partition in sorted(consumer.list_topics(topic, timeout=15).topics[topic].partitions):
             at = TopicPartition(topic, partition, 0)
-            _, end = consumer.get_watermark_offsets(at, timeout=15)
+            end = _end(consumer, at)
             consumer.assign([at])
             while consumer.position([at])[0].offset < end:
                 batch = consumer.consume(10_000, timeout=0.5)

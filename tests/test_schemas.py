@@ -86,14 +86,18 @@ def test_a_schema_is_a_valid_schema_with_id_title_and_version(name):
     assert made["schema_version"].split(".")[0] == MAJOR
 
 
+def problems(name, message):
+    return [error.message for error in Draft202012Validator(schema(name)).iter_errors(message)]
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_message_fits_its_schema(name):
-    Draft202012Validator(schema(name)).validate(as_json(MESSAGES[name]))
+    assert problems(name, as_json(MESSAGES[name])) == []
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_field_of_a_later_minor_version_is_let_pass(name):
-    Draft202012Validator(schema(name)).validate(as_json(MESSAGES[name]) | {"of_a_later_release": 1})
+    assert problems(name, as_json(MESSAGES[name]) | {"of_a_later_release": 1}) == []
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -122,7 +122,9 @@ def app() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
 @click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
 @click.option("--linking", "linking", flag_value="graph", default="", help="Link over the site graph too.")
-@click.option("--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules.")
+@click.option(
+    "--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules."
+)
 @click.option("--baseline", type=_PATH, metavar="FILE", help="With --linking: start from rates saved by `baseline`.")
 @click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
 @click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
@@ -390,20 +392,27 @@ def sources_list() -> int:
         "correlator sources try zigbee2mqtt capture.ndjson",
         "correlator sources try access badges.csv --settings my-map.yaml",
         "correlator sources try access capture.ndjson --mqtt --settings esp-rfid",
+        "correlator sources try wazuh topic.ndjson --envelope filebeat",
     ),
 )
 @click.argument("dialect")
 @click.argument("file", type=_PATH)
 @click.option("--settings", type=_PATH, metavar="FILE", help="The dialect's settings, or a map (file or name).")
 @click.option("--mqtt", is_flag=True, help="FILE is an MQTT capture; for MQTT dialects it always is.")
-def sources_try(dialect: str, file: Path, settings: Path | None, mqtt: bool) -> int:
+@click.option(
+    "--envelope",
+    type=click.Choice(["none", "filebeat", "vector", "fluentbit"]),
+    default="none",
+    help="What a shipper wrapped each line in.",
+)
+def sources_try(dialect: str, file: Path, settings: Path | None, mqtt: bool, envelope: str) -> int:
     """Decode a file line by line and print the events and rejects of each line.
 
     FILE holds log lines, or an MQTT capture: JSON lines of topic, payload, received.
     """
     from correlator.run.source_commands import try_source
 
-    return guarded(lambda: try_source(dialect, file, settings, sys.stdout, mqtt=mqtt))
+    return guarded(lambda: try_source(dialect, file, settings, sys.stdout, mqtt=mqtt, envelope=envelope))
 
 
 @app.group()

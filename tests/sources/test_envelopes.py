@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from correlator.errors import FaultyFile
 from correlator.events import Event, Reject
+from correlator.ingest.settings import SourceSettings
+from correlator.ingest.sources import SourceTable, source_rows
 from correlator.sources import DIALECTS, Message
 from correlator.sources.envelopes import WRITERS, opener
 from tests.sources.test_contract import (
@@ -181,11 +185,12 @@ def test_damaged_envelopes_give_events_or_rejects(writer: str, wrap: Any, data: 
     if data.draw(st.booleans()):
         body = json.loads(message.payload)
         body = changed(body, data.draw(st.sampled_from(list(paths(body)))), data.draw(json_values))
-        decode(sample, sample.with_body(body), writer, "queued")
+        made = decode(sample, sample.with_body(body), writer, "queued")
     else:
         at = data.draw(st.integers(0, len(message.payload)))
         payload = message.payload[:at] + data.draw(st.binary(max_size=8)) + message.payload[at + 3 :]
-        decode(sample, msgspec.structs.replace(message, payload=payload), writer)
+        made = decode(sample, msgspec.structs.replace(message, payload=payload), writer)
+    check(DIALECTS[sample.dialect], made)
 
 
 # ---- times -------------------------------------------------------------------------------------------
@@ -245,6 +250,24 @@ def test_a_log_is_named_by_the_file_that_the_envelope_names() -> None:
     line = '{"ts": 1772330400.5, "uid": "C1", "id.orig_h": "192.0.2.1", "id.resp_h": "192.0.2.2"}'
     message = Message("raw.zeek", json.dumps(filebeat(line, "/opt/zeek/logs/current/conn.log")).encode(), READ_AT_MS)
     assert kinds(decode(conn, message, "filebeat")) == ["network.flow"]
+
+
+def test_ingest_opens_the_envelopes_of_a_source_that_declares_them() -> None:
+    rows = source_rows(
+        [SourceSettings(input="raw.wazuh", dialect="wazuh", envelope="filebeat", site="h1")], "correlator.yaml"
+    )
+    reader = SourceTable(rows).reader("raw.wazuh", "h1", "raw.wazuh")
+    assert reader is not None
+    for sample in shippable("wazuh"):
+        made = reader.dialect.decode(wrapped(sample.message, filebeat), reader.context)
+        assert kinds(made) == sample.row["expect"]
+
+
+def test_ingest_refuses_an_envelope_around_a_csv_file_whose_columns_stand_in_its_first_line(tmp_path: Path) -> None:
+    (tmp_path / "records.yaml").write_text("map: mapped\nformat: csv\nkind: log.entry\n")
+    source = SourceSettings(input="raw.csv", dialect="mapped", map="records.yaml", envelope="vector")
+    with pytest.raises(FaultyFile, match="must name its columns"):
+        source_rows([source], str(tmp_path / "correlator.yaml"))
 
 
 @pytest.mark.parametrize(("writer", "time"), [("beats", "ignored"), ("vector", "now")])

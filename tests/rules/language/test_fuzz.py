@@ -79,5 +79,6 @@ def test_a_damaged_rule_is_answered_with_faults(document: Any) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.text(alphabet="abt:-[]{}|>'\"#&*!% \n,?", max_size=60))
 def test_any_text_is_answered_with_faults(text: str) -> None:
-    rules_text(text)
-    rules_text("", overlay=text)
+    for loaded in (rules_text(text), rules_text("", overlay=text)):
+        assert all(fault.line and fault.column for fault in loaded.faults)
+        check(loaded)

@@ -304,36 +304,38 @@ class Matcher:
         assert heads is not None
         assert vals is not None
         base = window.base
+        befores: list[int] = []  # of each value, its newest entry until now
         for value in values:
             before = newest.get(value, -1)
             if before >= 0:
                 again[before - base] = 1
+            befores.append(before)
             newest[value] = base + len(entries)
             entries.append(position)
             window.ids.append(event_id)
             vals.append(value)
             again.append(0)
-            for at in range(0, len(heads), 2):
-                if before < heads[at]:
-                    heads[at + 1] += 1
         window.last = cell.lasts[slot.index] = position
         now = position & TIME
         at = 0
         for place, span, k, rule in rules:
-            distinct = heads[at + 1]
-            if distinct >= k and cell.dues[place] < now:
-                head = heads[at] - base
-                while entries[head] + span < now:
-                    if not again[head]:
+            head, distinct = heads[at], heads[at + 1]
+            for before in befores:
+                if before < head:
+                    distinct += 1
+            due = cell.dues[place]
+            if distinct >= k and due < now:
+                while entries[head - base] + span < now:
+                    if not again[head - base]:
                         distinct -= 1
                     head += 1
-                heads[at] = head + base
-                heads[at + 1] = distinct
+                heads[at] = head
                 if distinct >= k:
                     # It goes on holding until the k-th newest value's newest entry expires.
                     floor = floor_of(rule, cell, FOREVER)
                     self.episodes.holds(rule, cell, key, position, event_id, source, floor)
-            if distinct < k and cell.dues[place] >= 0:
+            heads[at + 1] = distinct
+            if distinct < k and due >= 0:
                 self.episodes.lapses(rule, cell, position)
             at += 2
         if len(entries) >= window.prune_at:

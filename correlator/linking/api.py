@@ -24,6 +24,7 @@ class Placement(Struct, frozen=True, gc=False):
     parent   a threat that may have led to a new one, for later adoption
     adopted  ids of earlier findings that had stayed alone and now follow into the threat
     score    the threat's score in nats, None where the linker does not score
+    previous the quiet or closed threat that the finding would have joined, where it opened a new one for that
     """
 
     threat: str | None
@@ -35,6 +36,7 @@ class Placement(Struct, frozen=True, gc=False):
     adopted: tuple[str, ...] = ()
     reason: str = ""
     score: float | None = None
+    previous: str | None = None
 
 
 class Linker(Protocol):

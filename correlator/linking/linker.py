@@ -97,6 +97,7 @@ class GraphLinker:
             merged=tuple((old, into) for old in targets[1:]),
             adopted=tuple(dict.fromkeys(followers)),
             reason=reason if by_evidence.threat is None and reason else by_evidence.reason,
+            previous=by_evidence.previous if fresh else None,
             score=round(threat.score, 6) if threat is not None and by_evidence.threat is None else None,
         )
 
@@ -121,7 +122,7 @@ class GraphLinker:
         for key in [key for key, told in self._told.items() if told == threat]:
             del self._told[key]
             if self.shared is not None:
-                self.shared.close(key)
+                self.shared.close(key, told=threat)
             state_ = self.engine.threats.get(key)
             if state_ is not None:
                 self.engine.end(state_)

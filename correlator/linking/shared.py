@@ -3,7 +3,8 @@
 A finding opens a threat when its rule is a correlation of at least medium level, or when it is
 critical, unless all its events fit a declared window. It joins an open threat with which it shares a
 member event, or whose rules name its rule for the same group. A finding that neither opens nor joins
-is remembered for a while: when a threat later takes in one of its events, it follows.
+is remembered for a while: when a threat later takes in one of its events, it follows. A threat that is
+closed no longer grows; what would have joined it opens a new one that names it as `previous`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from correlator.events.threat import Finding
 from correlator.linking.api import Placement
 
 REMEMBER_MS: Final = DAY_MS
+MAX_CLOSED: Final = 20_000  # events of closed threats remembered; those of the oldest threats go first, counted
 MAX_ALONE: Final = 20_000  # findings remembered that belong to no threat; the oldest go first, counted
 
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -37,6 +39,7 @@ class SharedEvidenceLinker:
         self._named: dict[str, list[tuple[str, dict[str, Any]]]] = {}  # rule key -> (threat, group)
         self._alone: dict[str, Finding] = {}
         self._alone_of_event: dict[str, list[str]] = {}
+        self._closed: dict[str, str] = {}  # event -> the closed threat it belonged to, as people know it
         self.dropped = 0
         self._changed = True  # its first entry is not written yet
 
@@ -55,13 +58,16 @@ class SharedEvidenceLinker:
             for threat, group in self._named.get(finding.rule, ()):
                 if threat not in found and _same_group(group, finding.group):
                     found[threat] = "is named by its rule"
-        if not found and not self._opens(finding):
+        if not found and finding.events and all(event in self._closed for event in finding.events):
+            return Placement(threat=None, opened=False)  # it brings nothing that the closed threat does not have
+        previous = self._previous(finding) if not found else None
+        if not found and previous is None and not self._opens(finding):
             self._remember(finding)
             return Placement(threat=None, opened=False)
         opened = not found
         if opened:
-            into = digest("threat", finding.site, finding.rule, finding.id)
-            reason = "opened it"
+            into = digest("threat", finding.site, finding.rule, finding.id, *((previous,) if previous else ()))
+            reason = "opened it" if previous is None else "goes on from a threat that was closed"
             merged: tuple[tuple[str, str], ...] = ()
         else:
             into = known if known is not None else next(iter(found))
@@ -70,14 +76,21 @@ class SharedEvidenceLinker:
             for threat, _ in merged:
                 self._move(threat, into)
         adopted = self._take(finding, into)
-        return Placement(threat=into, opened=opened, merged=merged, reason=reason, adopted=adopted)
+        return Placement(
+            threat=into, opened=opened, merged=merged, reason=reason, adopted=adopted, previous=previous
+        )  # fmt: skip
 
-    def close(self, threat: str) -> None:
-        """Forgets a threat that no longer grows."""
+    def close(self, threat: str, told: str = "") -> None:
+        """Ends a threat; only its events are remembered. told: the id people know it by, if another."""
         self._changed = True
         for event in self._events_of_threat.pop(threat, ()):
             if self._threat_of_event.get(event) == threat:
                 del self._threat_of_event[event]
+                self._closed.pop(event, None)
+                self._closed[event] = told or threat
+        while len(self._closed) > MAX_CLOSED:
+            del self._closed[next(iter(self._closed))]
+            self.dropped += 1
         for finding in [one for one, at in self._threat_of_finding.items() if at == threat]:
             del self._threat_of_finding[finding]
         for rule, places in list(self._named.items()):
@@ -86,6 +99,10 @@ class SharedEvidenceLinker:
                 self._named[rule] = kept
             else:
                 del self._named[rule]
+
+    def _previous(self, finding: Finding) -> str | None:
+        """The closed threat that has an event of the finding."""
+        return next((self._closed[event] for event in finding.events if event in self._closed), None)
 
     def _opens(self, finding: Finding) -> bool:
         if finding.windows or finding.late:
@@ -164,7 +181,7 @@ class SharedEvidenceLinker:
         """One entry: links are few beside events."""
         state = [
             self._threat_of_event, self._events_of_threat, self._threat_of_finding, self._named,
-            list(self._alone.values()), self.dropped,
+            list(self._alone.values()), self.dropped, self._closed,
         ]  # fmt: skip
         return [("1/linker", _pack(state))]
 
@@ -174,7 +191,8 @@ class SharedEvidenceLinker:
             if key != "1/linker":
                 raise StateRefused(f"linker state {key!r} is not of this release")
             (self._threat_of_event, self._events_of_threat, self._threat_of_finding, named, alone,
-             self.dropped) = _unpack(value)  # fmt: skip
+             self.dropped, *later) = _unpack(value)  # fmt: skip
+            self._closed = dict(later[0]) if later else {}  # state of before closed threats were remembered has none
             self._named = {rule: [(at, group) for at, group in places] for rule, places in named.items()}
             for one in alone:
                 finding = msgspec.convert(one, Finding)

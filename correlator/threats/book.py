@@ -60,6 +60,7 @@ class OpenThreat(msgspec.Struct, gc=False):
     told_services: str = ""
     score: float | None = None
     terms: dict[str, dict[str, float]] = {}
+    previous: str = ""
 
 
 class ThreatBook:
@@ -251,7 +252,7 @@ class ThreatBook:
         if threat is None:
             threat = OpenThreat(
                 id=placement.threat, phase="threat", findings=[], joined={}, opened_ms=finding.t_ms,
-                last_ms=finding.t_ms,
+                last_ms=finding.t_ms, previous=placement.previous or "",
             )  # fmt: skip
             self._open[threat.id] = threat
             heappush(self._deadlines, (finding.t_ms + IDLE_MS, "idle", threat.id))
@@ -311,6 +312,7 @@ class ThreatBook:
                 into.findings.append(finding)
                 into.joined[finding] = other.joined[finding]
         into.opened_ms = min(into.opened_ms, other.opened_ms)
+        into.previous = into.previous or other.previous
         other.phase = "merged"
         self._tell(other, merged_into=into.id)
         if self._impact is not None:
@@ -402,6 +404,7 @@ class ThreatBook:
             windows=tuple(sorted({window for finding in findings for window in finding.windows})),
             score=threat.score,
             confidence="" if threat.score is None else confidence(threat.score),
+            previous=threat.previous,
             merged_into=merged_into,
             truncated=max(0, len(ordered) - MAX_MEMBERS),
             impact=impact.impacts if impact is not None else (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,7 +53,7 @@ def load(file: Path) -> Loaded:
     except SettingsError as error:
         raise UsageError(f"an environment variable {ENVIRONMENT}... cannot be read: {error}") from error
     said = tuple(sorted(name for name in os.environ if name.startswith(ENVIRONMENT)))
-    return Loaded(file, settings, said)
+    return Loaded(file, _beside(settings, file.parent), said)
 
 
 def check(loaded: Loaded) -> dict[str, Bundle]:
@@ -84,6 +84,50 @@ def site_bundle(loaded: Loaded, site: SiteSettings) -> Bundle:
 def shown(loaded: Loaded) -> Any:
     """The settings as plain values, secrets masked."""
     return _masked(loaded.settings)
+
+
+# ---- paths -------------------------------------------------------------------------------------
+
+# Sections whose paths start from the file's folder once they are read; paths of sites are joined where they are used.
+_BESIDE: Final = ("kafka", "outputs", "console", "notifier")
+
+
+def _beside(settings: Settings, folder: Path) -> Settings:
+    return settings.model_copy(update={name: _joined(getattr(settings, name), folder) for name in _BESIDE})
+
+
+def _joined(value: Any, folder: Path) -> Any:
+    """The value with every relative path in it joined to a folder."""
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, tuple):
+        return tuple(_joined(one, folder) for one in value)
+    if isinstance(value, BaseModel):
+        changed = {name: _joined(getattr(value, name), folder) for name in type(value).model_fields}
+        return value.model_copy(update={name: new for name, new in changed.items() if new is not getattr(value, name)})
+    return value
+
+
+def missing_files(loaded: Loaded) -> list[Fault]:
+    """Files that outputs, console and notifier name and that are not there; on another machine they may be."""
+    found: list[Fault] = []
+    for section in ("outputs", "console", "notifier"):
+        for name, path in _paths(getattr(loaded.settings, section), section):
+            there = path.parent.is_dir() if name.endswith(".to.path") else path.is_file()
+            if not there:
+                found.append(Fault(str(loaded.file), 0, 0, f"{name}: there is no {path}"))
+    return found
+
+
+def _paths(value: Any, name: str) -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield name, value
+    elif isinstance(value, tuple):
+        for number, one in enumerate(value):
+            yield from _paths(one, f"{name}[{number}]")
+    elif isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _paths(getattr(value, field), f"{name}.{field}")
 
 
 # ---- positions ---------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from correlator.ingest.kafka import KafkaSettings
+
 Severity = Literal["informational", "low", "medium", "high", "critical"]
 FormatName = Literal["ocsf", "idmefv2", "ecs", "cef", "leef", "stix", "alertmanager"]
 
@@ -16,10 +18,11 @@ class _Part(BaseModel):
 
 
 class TopicTarget(_Part):
-    """A Kafka topic on the same cluster; key: threat id."""
+    """A Kafka topic, on the same cluster unless another is named; key: threat id."""
 
     kind: Literal["kafka"] = Field(description="kafka")
     topic: str = Field(min_length=1, description="name of the topic; threats.ocsf, for instance")
+    cluster: KafkaSettings | None = Field(default=None, description="another cluster (Azure Event Hubs, say)")
 
 
 class SyslogTarget(_Part):

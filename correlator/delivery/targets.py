@@ -63,6 +63,7 @@ def open_target(target: Target, form: Format, kafka: KafkaSettings) -> Sender:
 
 class _Topic:
     def __init__(self, target: TopicTarget, form: Format, kafka: KafkaSettings) -> None:
+        kafka = target.cluster or kafka
         self._topic = kafka.topic(target.topic)
         self._form = form
         more = {"enable__idempotence": True, "acks": "all", "linger__ms": 0, "partitioner": "murmur2_random",

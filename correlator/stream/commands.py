@@ -24,9 +24,11 @@ _reject: Final = msgspec.json.Decoder(Reject).decode
 # ---- topics ------------------------------------------------------------------------------------
 
 
-def create_topics(kafka: KafkaSettings, topics: TopicSettings, raw: list[str], out: TextIO, *, dry_run: bool) -> int:
+def create_topics(
+    kafka: KafkaSettings, topics: TopicSettings, raw: list[str], out: TextIO, *, outputs: list[str], dry_run: bool
+) -> int:
     """Prints what will be made, then makes it. 1 if something else is not as it should be."""
-    steps = plan(kafka, topics, raw)
+    steps = plan(kafka, topics, raw, outputs)
     for step in steps:
         out.write(f"{'!' if step.do is None else '+'} {step.says}\n")
     if not steps:
@@ -37,9 +39,11 @@ def create_topics(kafka: KafkaSettings, topics: TopicSettings, raw: list[str], o
     return 1 if any(step.serious for step in steps) else 0
 
 
-def check_topics(kafka: KafkaSettings, topics: TopicSettings, raw: list[str], out: TextIO) -> int:
+def check_topics(
+    kafka: KafkaSettings, topics: TopicSettings, raw: list[str], out: TextIO, *, outputs: list[str]
+) -> int:
     """Says what is missing or different; 1 if anything is."""
-    steps = plan(kafka, topics, raw)
+    steps = plan(kafka, topics, raw, outputs)
     for step in steps:
         out.write(f"{'missing' if step.do is not None else 'differs'}: {step.says}\n")
     out.write("all topics are there and as they should be\n" if not steps else "")

@@ -209,11 +209,13 @@ class IngestProcess:
         """Copies a decision of a person into the log, if it is one that decides."""
         try:
             said = msgspec.json.decode(message.value() or b"", type=dict[str, Any])
-            kind, site = str(said["kind"]), str(said["site"])
-            if kind in ACTION_KINDS:
-                body = said.get("body")
-                action = Action(str(said["id"]), kind, int(said["at_ms"]), body if isinstance(body, dict) else {})
-                self.intake.act(site, action)
+            kind, site = str(said["verb"]), str(said["site"])
+            if kind in ACTION_KINDS and not said.get("denied"):
+                args = said.get("args")
+                body = {**(args if isinstance(args, dict) else {}), "who": str(said["who"])}
+                if said.get("threat"):
+                    body["threat"] = str(said["threat"])
+                self.intake.act(site, Action(str(said["id"]), kind, int(said["at_ms"]), body))
         except (msgspec.DecodeError, KeyError, ValueError) as error:
             _log.warning("action_unreadable", offset=message.offset(), detail=type(error).__name__)
 

@@ -6,6 +6,7 @@ between our stages may have 4 MB, a message that others read 1 MB.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,8 +45,8 @@ class Topic:
     settings: dict[str, str]
 
 
-def table(topics: TopicSettings, raw: list[str]) -> list[Topic]:
-    """Every topic of a system with these raw topics, in the order of the path of an event."""
+def table(topics: TopicSettings, raw: list[str], outputs: Iterable[str] = ()) -> list[Topic]:
+    """Every topic of a system with these raw topics and topics of outputs, in the order of the path of an event."""
 
     def kept(hours: int, policy: str = "delete", size: int = _OUTPUT_BYTES) -> dict[str, str]:
         return {
@@ -71,6 +72,10 @@ def table(topics: TopicSettings, raw: list[str]) -> list[Topic]:
         Topic(REJECTS, "bridge, inputs, ingest, worker", "site", topics.partitions, kept(topics.told_retention_h)),
         Topic(CONFIG, "config apply", "sha-256", 1, compact),
         Topic(ACTIONS, "console, notifier", "site", 1, {"cleanup.policy": "delete", "retention.ms": _KEPT}),
+        *(
+            Topic(name, "outputs", "threat id", topics.partitions, {"cleanup.policy": "compact"})
+            for name in sorted(set(outputs))
+        ),
     ]  # fmt: skip
 
 
@@ -83,13 +88,13 @@ class Step:
     serious: bool = False
 
 
-def plan(kafka: KafkaSettings, topics: TopicSettings, raw: list[str]) -> list[Step]:
+def plan(kafka: KafkaSettings, topics: TopicSettings, raw: list[str], outputs: Iterable[str] = ()) -> list[Step]:
     """What `create` would do and what `check` complains about; empty when all is as it should be.
 
     Raises UsageError if the cluster cannot be reached.
     """
     admin = AdminClient(kafka.client())
-    wanted = table(topics, raw)
+    wanted = table(topics, raw, outputs)
     try:
         known = admin.list_topics(timeout=15).topics
     except KafkaException as error:

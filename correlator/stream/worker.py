@@ -67,6 +67,7 @@ class Worker:
         runner = faust.Worker(
             self.app, loop=loop, loglevel="WARN", override_logging=False, redirect_stdouts=False, quiet=True
         )
+        runner.spinner = None  # it would write terminal codes among the log lines
         try:
             runner.execute_from_commandline()
         except SystemExit as ending:

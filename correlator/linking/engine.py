@@ -221,7 +221,9 @@ class LinkEngine:
         self.counters: dict[str, int] = {"findings": 0, "episodes": 0, "evicted": 0, "members_counted": 0}
         self._episodes: dict[str, dict[str, Episode]] = {}  # asset -> kind -> latest
         self._recent: dict[str, list[Episode]] = {}
-        self._near: dict[str, dict[str, dict[str, Touch]]] = {}  # asset -> threat -> touched asset -> touch
+        self._leads: dict[str, dict[str, None]] = {}  # asset -> assets ever touched whose reach holds it
+        self._led: dict[str, ReachLike] = {}  # touched asset -> the reach that `_leads` holds
+        self._at: dict[str, dict[str, Touch]] = {}  # touched asset -> open threat -> touch
         self._due: list[tuple[int, str]] = []
         self._expected = tables.expected(settings.predicted, settings.expected_cap)
         self._types: dict[str, str] = {}
@@ -319,15 +321,15 @@ class LinkEngine:
     # ---- links ------------------------------------------------------------------------------------
 
     def _best(
-        self, touches: dict[str, Touch], asset: str, episode: Episode
+        self, touches: list[Touch], asset: str, episode: Episode
     ) -> tuple[float, float, Touch, tuple[float, ...], int] | None:
         """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode."""
         settings = self.settings
         t_ms, type_, chance = episode.t_ms, episode.type, episode.chance
         best = None
         best_x = NEVER
-        total = 0.0
-        for touch in touches.values():
+        near: list[float] = []
+        for touch in touches:
             source = touch.episode
             active_ms = touch.active_ms()
             d_ms = t_ms - active_ms if t_ms > active_ms else 0
@@ -346,15 +348,15 @@ class LinkEngine:
                     log_bg = math.log(math.exp(chance) + habit * 1000 / settings.burst_ms)
             x = plain - log_bg
             if x > -20:
-                total += math.exp(x)
-            if x > best_x:
+                near.append(math.exp(x))
+            if x > best_x or (x == best_x and best is not None and touch.asset < best[2].asset):
                 best_x = x
                 terms = (expected, self._log_triggered, touch.log_resp, share, delay, -log_bg)
                 best = (x, plain - chance, touch, terms, d_ms)
         if best is None or not settings.company or best_x < -20:
             return best
         x, x0, touch, terms, d_ms = best
-        more = math.log(total) - x
+        more = math.log(math.fsum(near)) - x if len(near) > 1 else 0.0
         return x + more, x0 + more, touch, (*terms[:2], terms[2] + more, *terms[3:]), d_ms
 
     def _candidates(
@@ -364,10 +366,14 @@ class LinkEngine:
         found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]] = {}
         anchors = (item.asset, *item.anchors) if self.settings.anchors else (item.asset,)
         for asset in anchors:
-            near = self._near.get(asset)
-            if near is None:
-                continue
-            for threat_id, touches in near.items():
+            touched: dict[str, list[Touch]] = {}
+            for source in self._leads.get(asset, ()):
+                for threat_id, touch in self._at.get(source, _NO_TOUCH).items():
+                    if threat_id in touched:
+                        touched[threat_id].append(touch)
+                    else:
+                        touched[threat_id] = [touch]
+            for threat_id, touches in touched.items():
                 best = self._best(touches, asset, episode)
                 if best is not None and (threat_id not in found or best[0] > found[threat_id][0]):
                     found[threat_id] = best
@@ -586,25 +592,25 @@ class LinkEngine:
         return share
 
     def _near_by(self, threat_id: str, touch: Touch) -> None:
-        for other in touch.log_share:
-            near = self._near.get(other)
-            if near is None:
-                near = self._near[other] = {}
-            touches = near.get(threat_id)
-            if touches is None:
-                near[threat_id] = {touch.asset: touch}
-            else:
-                touches[touch.asset] = touch
+        """Makes a touch findable from every asset that it can lead to."""
+        asset = touch.asset
+        at = self._at.get(asset)
+        if at is None:
+            at = self._at[asset] = {}
+        at[threat_id] = touch
+        reach = self.ground.reach(asset, touch.since[0])
+        if self._led.get(asset) is not reach:
+            self._led[asset] = reach
+            for other in touch.log_share:
+                self._leads.setdefault(other, {})[asset] = None
 
     def _leave(self, threat: ThreatState) -> None:
         """Takes a threat out of the index."""
-        for touch in threat.touches.values():
-            for other in touch.log_share:
-                near = self._near.get(other)
-                if near is not None:
-                    near.pop(threat.id, None)
-                    if not near:
-                        del self._near[other]
+        for asset in threat.touches:
+            at = self._at[asset]
+            at.pop(threat.id, None)
+            if not at:
+                del self._at[asset]
 
     # ---- looking back -----------------------------------------------------------------------------
 
@@ -888,6 +894,7 @@ class LinkEngine:
 
 
 _NOTHING: Final[dict[str, float]] = {}
+_NO_TOUCH: Final[dict[str, Touch]] = {}
 
 
 def _link(source: str, target: str, x: float, terms: tuple[float, ...], delay_ms: int, how: str) -> Link:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterable, Iterator
+from operator import lt
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TextIO
 
@@ -24,6 +25,7 @@ from correlator.linking.tables import shipped_tables
 from correlator.premises import Premises, load_site
 
 SHOWN_FAULTS: Final = 5
+LATEST_MS: Final = 1 << 50
 _json: Final = msgspec.json.Encoder()
 
 
@@ -120,21 +122,28 @@ def read_lines(files: Iterable[Path]) -> tuple[list[Line], list[str]]:
     faults: list[str] = []
     for path in files:
         for number, raw in enumerate(_raw_lines(path), start=1):
-            if not raw.strip():
-                continue
             try:
                 line = _read(raw)
             except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                if not raw.strip():
+                    continue
                 faults.append(f"{path}:{number}: {error}")
+                continue
+            if line.level in LEVEL_RANK and line.t_ms.__class__ is int and (
+                0 < line.t_ms < LATEST_MS and line.kind and line.asset and line.id != ""
+            ):  # fmt: skip
+                lines.append(line)
                 continue
             problem = _problem(line)
             if problem:
                 faults.append(f"{path}:{number}: {problem}")
             else:
                 lines.append(line)
-    ordered = all(a.t_ms < b.t_ms for a, b in zip(lines, lines[1:], strict=False))
-    if not ordered:
+    times = [line.t_ms for line in lines]
+    if len(set(times)) < len(times) or any(map(lt, times[1:], times)):
         lines.sort(key=lambda line: (line.t_ms, str(line.id), line.kind, line.asset))
+    if len({line.id for line in lines}) == len(lines):
+        return lines, faults
     seen: set[str | int] = set()
     unique: list[Line] = []
     for line in lines:
@@ -166,7 +175,7 @@ def _problem(line: Line) -> str:
         if not abs(line.t_ms) < 1e15:
             return "t_ms is no time"
         line.t_ms = round(line.t_ms)
-    if not 0 <= line.t_ms < 1 << 50:
+    if not 0 <= line.t_ms < LATEST_MS:
         return "t_ms is no time in ms since 1970"
     if not line.kind or not line.asset or line.id == "":
         return "id, kind and asset must not be empty"

@@ -108,6 +108,12 @@ def _raw(settings: Any) -> list[str]:
     return sorted({one.input for one in settings.ingest.sources} | {one.to for one in settings.bridge.routes})
 
 
+def _told(settings: Any) -> list[str]:
+    """Topics of outputs on this cluster."""
+    targets = [one.to for one in settings.outputs if one.to.kind == "kafka"]
+    return sorted({one.topic for one in targets if one.cluster is None})
+
+
 @topics.command("create", epilog=_examples("correlator topics create --dry-run", "correlator topics create"))
 @_file
 @_dry_run
@@ -121,7 +127,9 @@ def topics_create(file: Path, dry_run: bool) -> int:
         from correlator.stream.commands import create_topics
 
         settings = _load(file).settings
-        return create_topics(settings.kafka, settings.topics, _raw(settings), sys.stdout, dry_run=dry_run)
+        return create_topics(
+            settings.kafka, settings.topics, _raw(settings), sys.stdout, outputs=_told(settings), dry_run=dry_run
+        )
 
     return _unreachable(work)
 
@@ -135,7 +143,7 @@ def topics_check(file: Path) -> int:
         from correlator.stream.commands import check_topics
 
         settings = _load(file).settings
-        return check_topics(settings.kafka, settings.topics, _raw(settings), sys.stdout)
+        return check_topics(settings.kafka, settings.topics, _raw(settings), sys.stdout, outputs=_told(settings))
 
     return _unreachable(work)
 

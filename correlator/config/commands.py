@@ -7,8 +7,8 @@ from typing import Any, TextIO
 
 import yaml
 
-from correlator.config.load import check, load, shown
-from correlator.errors import BodyMissing
+from correlator.config.load import check, load, missing_files, shown
+from correlator.errors import BodyMissing, FaultyFile
 from correlator.ingest.kafka import KafkaSettings
 from correlator.run.bodies import Bundle, Chunks, rules_from, settings_from, site_from
 from correlator.run.log import Configuration
@@ -21,6 +21,8 @@ def check_file(file: Path, out: TextIO) -> int:
     """Reads the file and all it names; says what it holds. Raises FaultyFile, UsageError."""
     loaded = load(file)
     bundles = check(loaded)
+    if faults := missing_files(loaded):
+        raise FaultyFile(faults)
     for name, made in bundles.items():
         rules = rules_from(made.bodies, made.configuration.rules).rules
         out.write(f"site {name}: {len(rules.detections)} detections, {len(rules.correlations)} correlations\n")
@@ -53,6 +55,8 @@ def apply_file(file: Path, out: TextIO, *, dry_run: bool) -> int:
     for name, made in bundles.items():
         known = before.get(name)
         lines = changes(kafka, known, made)
+        if known is not None and made.bodies.keys() - there:
+            lines.append("bodies that Kafka no longer has are written again")
         if known is not None and not lines and known.zone == zones[name]:
             out.write(f"site {name}: nothing changes\n")
             continue

@@ -28,7 +28,7 @@ from correlator.rules.heads import (
 )
 from correlator.rules.logsource import contains, unknown_parts
 from correlator.rules.overlay import OVERLAY_NAME, Overlay, RuleChange, read_overlay
-from correlator.rules.syntax import CorrelationRule, DetectionRule, LogSource, RuleSet, Threshold
+from correlator.rules.syntax import CorrelationRule, DetectionRule, LogSource, RuleException, RuleSet, Threshold
 
 _LOGSOURCE_KEYS = ("product", "category", "service", "definition")
 
@@ -269,10 +269,11 @@ class _Loader:
         for draft in filters:
             self._filter(draft, detections)
         changed = self._overlaid(detections, correlations)
+        exceptions = self._excepted()
         self._drop_faulty(detections, correlations)
         ordered = self._ordered(correlations)
         used = _quiet(ordered, self._loud(detections))
-        rules = RuleSet({key: detections[key] for key in sorted(detections)}, ordered, used)
+        rules = RuleSet({key: detections[key] for key in sorted(detections)}, ordered, used, exceptions)
         faults = sorted([*self.faults, *(fault for file in self.files for fault in file.faults)])
         notes = sorted(note for file in self.files for note in file.notes)
         return LoadedRules(rules, tuple(dict.fromkeys(faults)), tuple(dict.fromkeys(notes)), changed)
@@ -413,6 +414,20 @@ class _Loader:
             detections.pop(key, None)
             correlations.pop(key, None)
         return tuple(sorted(changed.items()))
+
+    def _excepted(self) -> tuple[RuleException, ...]:
+        """The overlay's exceptions with the keys of their rules."""
+        found = []
+        for exception, mark in self.overlay.exceptions:
+            if not exception.rule:
+                found.append(exception)
+                continue
+            key, message, hint = self.resolve(exception.rule)
+            if key:
+                found.append(replace(exception, rule=key))
+            elif self.overlay_file is not None:
+                self.overlay_file.error(mark, message, hint)
+        return tuple(found)
 
     # -- order
 

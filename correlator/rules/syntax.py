@@ -261,13 +261,33 @@ class CorrelationRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleException:
+    """What a site does not want to hear of: the matches of a rule, or what comes of a kind of event, there
+    and then. A match that fits is written as `excepted` and becomes no finding.
+
+    rule: key of a rule, "" where `kind` (of events) is given. fields: (name, texts), each of which must hold
+    of the group or of the deciding event. asset: id of the finding's asset, "": any. from_ms: -1 without a
+    beginning; both ms UTC, the end not included.
+    """
+
+    rule: str
+    kind: str
+    fields: tuple[tuple[str, tuple[str, ...]], ...]
+    asset: str
+    from_ms: int
+    until_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
     """Everything loaded, ready to compile.
 
     correlations are in an order in which each comes after those it refers to. used: keys that a
-    correlation refers to and that do not print by themselves (no `generate`).
+    correlation refers to and that do not print by themselves (no `generate`). exceptions: of the overlay.
     """
 
     detections: dict[str, DetectionRule]
     correlations: dict[str, CorrelationRule]
     used: frozenset[str]
+    exceptions: tuple[RuleException, ...] = ()

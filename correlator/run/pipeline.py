@@ -55,6 +55,7 @@ class Pipeline:
     def receive(self, record: Record) -> Outputs:
         """Folds one record, then everything that its promises allow to be decided."""
         outputs = self.engine.receive(record)
+        outputs.matches = self.book.as_written(outputs.matches)
         outputs.threats = self.book.drain()
         return outputs
 
@@ -63,6 +64,7 @@ class Pipeline:
         outputs = self.engine.finish(until_ms)
         open_matches = self.engine.matcher.open_matches()
         outputs.matches.extend(open_matches)
+        outputs.matches = self.book.as_written(outputs.matches)
         outputs.threats = self.book.drain() + self.book.open_threats(open_matches)
         return outputs
 
@@ -76,8 +78,11 @@ class Pipeline:
         return min((one for one in times if one >= 0), default=-1)
 
     def act(self, kind: str, at_ms: int, body: dict[str, Any]) -> bool:
-        """Takes a decision of a person; False if this release does nothing with its kind."""
-        return False
+        """Takes a decision of a person; False if this release does nothing with its kind, or it comes too late.
+
+        at_ms is the person's clock and decides nothing; a threat is closed at the watermark.
+        """
+        return kind == "close" and self.book.close(str(body.get("threat", "")), self.engine.watermark_ms())
 
     def take_over(self, before: Pipeline) -> int:
         """Goes on where a pipeline with other rules or another site stopped; before anything is folded.

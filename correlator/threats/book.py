@@ -23,6 +23,7 @@ from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
 from correlator.linking.tables import shipped_tables
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
+from correlator.threats.exceptions import Exceptions
 from correlator.threats.tracked import Tracked
 from correlator.threats.words import condition_words, expected_absent, masked, said
 
@@ -75,6 +76,7 @@ class ThreatBook:
         # Notable events that no detection of its own speaks of are findings too, where the linker wants them.
         self._takes_events = bool(getattr(linker, "takes_events", False))
         self._speaking = frozenset(rules.detections) - rules.used if self._takes_events else frozenset()
+        self._exceptions = Exceptions(rules.exceptions, places)
         self._places = places
         self._impact = impact
         self._evidence: Tracked[EnrichedEvent] = Tracked()
@@ -123,6 +125,8 @@ class ThreatBook:
             windows=enriched.windows if enriched.in_window else (),
             late=event.late_ms > 0,
         )
+        if self._exceptions and self._exceptions.fits(finding, [enriched], event) is not None:
+            return
         self._findings[finding.id] = finding
         self._placed(finding, self.linker.place(finding))
 
@@ -138,11 +142,13 @@ class ThreatBook:
 
     def told(self, match: Match) -> None:
         """A match opened, grew into its final form, or was decided at once."""
-        if match.early or match.state == "excepted":
+        if match.early:
             return
         now_ms = match.opened_ms if match.state == "open" or match.revision == 1 else match.last_ms
         self._now_ms = max(self._now_ms, now_ms)
         finding = self._finding(match)
+        if self._exceptions and self._is_excepted(match, finding):
+            return
         self._matches[match.id] = match
         self._findings[finding.id] = finding
         self._placed(finding, self.linker.place(finding))
@@ -169,6 +175,15 @@ class ThreatBook:
             else:
                 heappush(self._deadlines, (threat.last_ms + IDLE_MS, "idle", threat_id))
 
+    def close(self, threat_id: str, now_ms: int) -> bool:
+        """Ends a threat because a person says so; False if it is not open. What comes later opens another."""
+        threat = self._open.get(threat_id)
+        if threat is None:
+            return False
+        self._now_ms = max(self._now_ms, now_ms)
+        self._close(threat)
+        return True
+
     def drain(self) -> list[Threat]:
         """Revisions told since the last call, in order."""
         out, self.out = self.out, []
@@ -183,6 +198,22 @@ class ThreatBook:
             if threat.dirty:
                 self._tell(threat)
         return self.drain()
+
+    def as_written(self, matches: list[Match]) -> list[Match]:
+        """Matches as they leave: those that fit an exception of the site have the state `excepted`."""
+        if not self._exceptions:
+            return matches
+        return [
+            msgspec.structs.replace(one, state="excepted")
+            if not one.early and self._is_excepted(one, self._finding(one))
+            else one
+            for one in matches
+        ]
+
+    def _is_excepted(self, match: Match, finding: Finding) -> bool:
+        members = [self._evidence[one] for one in match.events if one in self._evidence]
+        deciding = self._evidence.get(match.decided_by)
+        return self._exceptions.fits(finding, members, deciding.event if deciding is not None else None) is not None
 
     # ---- findings ------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.journal import sources
 from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
 
 _PATH: Any = click.Path(path_type=Path)
@@ -46,12 +47,20 @@ def open_(out: Path, site_file: Path | None, port: int, language: Any) -> int:
     return guarded(work)
 
 
-@console.command(epilog=_examples("correlator console run --state /var/lib/correlator"))
+@console.command(
+    epilog=_examples(
+        "correlator console run --state /var/lib/correlator", "correlator console run --embedded correlator.sqlite3"
+    )
+)
 @_file
 @_level
+@click.option("--embedded", type=_PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
 @click.option("--state", type=_PATH, default="console-state", show_default=True, metavar="DIR", help="View, sessions.")
-def run(file: Path, log_level: str, state: Path) -> int:
-    """Serve the threats on Kafka, until stopped (SIGTERM). Several replicas agree without talking."""
+def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
+    """Serve the threats on Kafka, until stopped (SIGTERM). Several replicas agree without talking.
+
+    With --embedded: those of one machine without Kafka; what people do is kept beside the log, in LOG.actions.
+    """
 
     def work() -> int:
         from correlator.console.app import Console
@@ -60,24 +69,21 @@ def run(file: Path, log_level: str, state: Path) -> int:
         from correlator.console.users import Sessions, Users
         from correlator.errors import UsageError
         from correlator.ingest.logs import log_to
-        from correlator.journal.feeds import KafkaFeed
-        from correlator.journal.kafka import TOPIC, KafkaJournal
         from correlator.journal.view import View
         from correlator.premises import load_site
 
         loaded = _load(file)
-        settings, kafka = loaded.settings.console, loaded.settings.kafka
+        settings = loaded.settings.console
         if settings.users is None:
             raise UsageError(f"{file}: console.users is missing; `correlator console user` makes the file")
         log_to(sys.stderr, log_level)
         state.mkdir(parents=True, exist_ok=True)
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
-        feed = KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC))
+        feed, journal = sources(loaded.settings.kafka, embedded, view)
         hub = Hub(feed, view)
         sites = [load_site(loaded.folder / one.site) for one in loaded.settings.sites]
         app = Console(
-            settings, view, hub, KafkaJournal(kafka.client(), topic=kafka.topic(TOPIC)),
-            {places.site.id: places for places in sites}, Users(loaded.folder / settings.users),
+            settings, view, hub, journal, {places.site.id: places for places in sites}, Users(settings.users),
             Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000),
         ).application()  # fmt: skip
         serve(app, hub, settings.host, settings.port, settings.certificate, settings.key)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.journal import sources
 from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
 
 _PATH: Any = click.Path(path_type=Path)
@@ -144,14 +145,19 @@ def test_alert(file: Path) -> int:
     return guarded(work)
 
 
-@notifier.command(epilog=_examples("correlator notifier run --state /var/lib/correlator"))
+@notifier.command(
+    epilog=_examples(
+        "correlator notifier run --state /var/lib/correlator", "correlator notifier run --embedded correlator.sqlite3"
+    )
+)
 @_file
 @_level
+@click.option("--embedded", type=_PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
 @click.option(
     "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
 )
-def run(file: Path, log_level: str, state: Path) -> int:
-    """Tell people about the threats on Kafka, until stopped (SIGTERM)."""
+def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
+    """Tell people about the threats on Kafka, or in an embedded log, until stopped (SIGTERM)."""
 
     def work() -> int:
         import signal
@@ -159,22 +165,19 @@ def run(file: Path, log_level: str, state: Path) -> int:
         import time
 
         from correlator.ingest.logs import log_to
-        from correlator.journal.feeds import KafkaFeed
-        from correlator.journal.kafka import TOPIC, KafkaJournal
         from correlator.journal.view import View
         from correlator.notifier.outbox import Outbox
         from correlator.notifier.service import Notifier
 
         loaded = _load(file)
-        settings, kafka = _settings(loaded), loaded.settings.kafka
+        settings = _settings(loaded)
         log_to(sys.stderr, log_level)
         state.mkdir(parents=True, exist_ok=True)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
-        feed = KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC))
-        journal = KafkaJournal(kafka.client(), topic=kafka.topic(TOPIC))
+        feed, journal = sources(loaded.settings.kafka, embedded, view)
         service = Notifier(settings, feed, view, Outbox(state / "outbox.db"), journal, _places(loaded))
         while not stop.is_set():
             service.step(time.time_ns() // 1_000_000, 0.2)

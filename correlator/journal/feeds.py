@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -9,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from correlator.errors import UsageError
 from correlator.events.threat import Threat
 from correlator.journal import kafka
 from correlator.journal.action import from_bytes
@@ -155,6 +158,68 @@ class FileFeed:
                     touched.add(threat.id)
         view.reached("threats", at)
         return touched
+
+
+class LogFeed:
+    """The threats of an embedded log (a SQLite file that another process writes) and a journal in SQLite.
+
+    Reads the table `output` only: (id, topic, ..., value), ids growing. Raises UsageError where the file is
+    no such log.
+    """
+
+    def __init__(self, log: Path, journal: SqliteJournal) -> None:
+        self._journal = journal
+        self.unreadable = 0
+        self._ended = False
+        if not log.is_file():
+            raise UsageError(f"there is no {log}; `correlator run --embedded` writes it")
+        self._db = sqlite3.connect(
+            f"{log.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._db.execute("SELECT id, topic, value FROM output LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            raise UsageError(f"{log} is no embedded log: {error}") from error
+
+    def poll(self, view: View, timeout_s: float) -> set[str]:
+        """Takes up to 500 threats and all actions behind where the view stands; waits a little if there is nothing."""
+        after = max(view.position(THREATS), 0)
+        query = "SELECT id, value FROM output WHERE topic = ? AND id > ? ORDER BY id LIMIT 500"
+        try:
+            rows = self._db.execute(query, (THREATS, after)).fetchall()
+        except sqlite3.Error as error:
+            raise JournalAway(f"the embedded log cannot be read: {error}") from error
+        acts = list(self._journal.read(view.position("journal")))
+        self._ended = len(rows) < 500
+        if not rows and not acts:
+            time.sleep(timeout_s)
+            return set()
+        touched: set[str] = set()
+        with view.batch():
+            for number, value in rows:
+                touched |= self._take(view, value)
+                view.reached(THREATS, number)
+            for position, act in acts:
+                view.add_act(act, position)
+                view.reached("journal", position)
+                touched |= {act.threat, *_named(act.args.get("threats"))}
+        return touched
+
+    def caught_up(self) -> bool:
+        """Whether the last poll read the log to its end."""
+        return self._ended
+
+    def close(self) -> None:
+        """Lets go of the log."""
+        self._db.close()
+
+    def _take(self, view: View, value: bytes) -> set[str]:
+        try:
+            threat = _threat(value)
+        except msgspec.DecodeError:
+            self.unreadable += 1
+            return set()
+        return {threat.id} if view.add_threat(threat) else set()
 
 
 def _named(value: object) -> Iterable[str]:

@@ -15,9 +15,10 @@ class IdentityPaths:
     """`identity_fields` of a declaration, ready to be looked up; flat: a dotted name is one key.
 
     first  the keys at the top of a message that lead to such a field
+    top    (key, kind) of the fields that stand at the top
     """
 
-    __slots__ = ("first", "tree")
+    __slots__ = ("first", "top", "tree")
 
     def __init__(self, fields: dict[str, str], *, flat: bool = False) -> None:
         # key -> what lies below it, or (path, kind) where a field ends: a branch that a message does not
@@ -30,16 +31,21 @@ class IdentityPaths:
                 at = at.setdefault(part, {})
             at[path[-1]] = (path, kind)
         self.first = frozenset(self.tree)
+        self.top = tuple((key, below[1]) for key, below in self.tree.items() if type(below) is tuple)
 
 
 def hide(identity: Identity, data: dict[str, Any], fields: IdentityPaths) -> None:
     """`Hidden.hide` for a message in which nothing else needs to be hidden."""
     if data.keys().isdisjoint(fields.first):
         return
-    declared: list[tuple[Path, str, Any]] = []
-    _collect(fields.tree, data, declared)
     make = identity.token
-    for _, kind, value in declared:
+    if len(fields.top) == len(fields.tree):
+        named = [(kind, data[key]) for key, kind in fields.top if key in data]
+    else:
+        declared: list[tuple[Path, str, Any]] = []
+        _collect(fields.tree, data, declared)
+        named = [(kind, value) for _, kind, value in declared]
+    for kind, value in named:
         if type(value) is list or (type(value) is str and value and make(kind, value) is not value):
             Hidden(identity).hide(data, fields)
             return

@@ -369,7 +369,7 @@ class _Line(NamedTuple):
 
 _OCTETS = re.compile(r"\d{1,7} (?=<)")
 _PRI = re.compile(r"<(\d{1,3})>")
-_HEADER = re.compile(r"(\d{1,2}) (\S+) (\S+) (\S+) (\S+) (\S+) ?")
+_HEADER = re.compile(r"<(\d{1,3})>1 (\S+) (\S+) (\S+) (\S+) (\S+) ?")
 _ELEMENT = re.compile(r'\[([^ =\]"]{1,64})((?: +[^ =\]"]{1,64}="(?:[^"\\]|\\.)*")*) *\]', re.DOTALL)
 _PARAM = re.compile(r'([^ =\]"]{1,64})="((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\\]])')
@@ -460,13 +460,10 @@ def _structured_data(text: str) -> tuple[dict[str, dict[str, str]], str]:
     return elements, text[at:]
 
 
-def _line_5424(text: str, attributes: dict[str, Any], context: Context) -> _Line:
-    found = _HEADER.match(text)
-    if not found or found[1] != "1":
-        raise Unreadable("not_this_dialect", "not a header of RFC 5424 version 1")
+def _line_5424(found: re.Match[str], attributes: dict[str, Any], context: Context) -> _Line:
     _, stamp, host, program, process, kind = found.groups()
     device_ms, sub_ns = (None, 0) if stamp == "-" else _iso(stamp, context)
-    elements, rest = _structured_data(text[found.end() :])
+    elements, rest = _structured_data(found.string[found.end() :])
     for name, value in (("hostname", host), ("appname", program), ("procid", process), ("msgid", kind)):
         if value != "-":
             attributes[name] = value
@@ -523,21 +520,24 @@ def _line_3164(text: str, attributes: dict[str, Any], message: Message, context:
 
 def _parse(message: Message, context: Context) -> _Line:
     text = message.payload.decode("utf-8", "replace").rstrip("\r\n\0 ").removeprefix("\ufeff")
-    if not text.strip():
+    if not text or text.isspace():
         raise Unreadable("empty", "an empty line")
     if text[0].isdigit() and (counted := _OCTETS.match(text)):
         text = text[counted.end() :]
     attributes: dict[str, Any] = {}
-    pri = _PRI.match(text)
+    header = _HEADER.match(text) if text[:1] == "<" else None
+    pri = header or _PRI.match(text)
     if pri:
         number = int(pri[1])
         if number > 191:
             raise Unreadable("not_this_dialect", f"PRI {number} is above 191 (RFC 5424 section 6.2.1)")
         attributes["facility"] = number >> 3
         attributes["severity"] = number & 7
+        if header:
+            return _line_5424(header, attributes, context)
         text = text[pri.end() :]
         if text[:1].isdigit() and text[1:2] == " ":
-            return _line_5424(text, attributes, context)
+            raise Unreadable("not_this_dialect", "not a header of RFC 5424 version 1")
     elif text[0] in "{[" and text[-1] in "}]":
         raise Unreadable("not_this_dialect", "JSON, not a syslog line")
     return _line_3164(text, attributes, message, context, sure=pri is not None)

@@ -34,7 +34,7 @@ from correlator.events.event import Entity, Event
 from correlator.events.identity import Identity
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.hiding import Hidden, IdentityPaths, hide
-from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, part, present, word
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, part, word
 from correlator.sources.reading import Unreadable, parse_object
 
 Fields = dict[str, Any]
@@ -550,7 +550,7 @@ def _entities(kind: str, fields: Fields, host: Entity, accounts: tuple[Entity | 
                 break
         if kind.startswith("service.") and (service := word(fields.get("ServiceName"))):
             made.append(entity("target", "software", service))
-    return present(*made)
+    return tuple([one for one in made if one is not None])
 
 
 # ---- summaries ----------------------------------------------------------------------------------

@@ -89,8 +89,16 @@ class _Room:
     network: str = ""
 
 
-_ROOM_KINDS: Final = (("ward", 46), ("office", 14), ("nurses", 9), ("store", 8), ("lab", 7), ("imaging", 5), ("theatre", 5),
-                      ("technical", 6))  # fmt: skip
+_ROOM_KINDS: Final = (
+    ("ward", 46),
+    ("office", 14),
+    ("nurses", 9),
+    ("store", 8),
+    ("lab", 7),
+    ("imaging", 5),
+    ("theatre", 5),
+    ("technical", 6),
+)
 
 
 def hospital(seed: int, days: int = 7, chains: int = 4, noise: float | None = None) -> Hospital:
@@ -209,8 +217,14 @@ def _room(
         room.devices.append(machine)
     for at in range(dice.choice((0, 1, 1, 2)) if kind != "technical" else 1):
         person = f"p-{name}-{at}"
-        plan.people.append({"id": person, "badges": [{"id": f"b-{name}-{at}"}], "accounts": [{"id": f"u-{name}-{at}"}],
-                            "works_in": [zone]})  # fmt: skip
+        plan.people.append(
+            {
+                "id": person,
+                "badges": [{"id": f"b-{name}-{at}"}],
+                "accounts": [{"id": f"u-{name}-{at}"}],
+                "works_in": [zone],
+            }
+        )
         plan.add(f"badge:b-{name}-{at}", "badge", "", floor, listed=False)
         plan.add(f"account:u-{name}-{at}", "account", "", floor, listed=False)
         room.people.append(f"{name}-{at}")
@@ -253,7 +267,7 @@ def _servers(plan: _Plan, dice: Random) -> None:
     machines = [device for room in technical for device in room.devices]
     served = [room for room in plan.rooms if room.kind in ("theatre", "lab", "store")]
     for room in served:
-        near = sorted(machines, key=lambda one: (abs(plan.floor_of[one] - room.floor), one))[0]
+        near = min((abs(plan.floor_of[one] - room.floor), one) for one in machines)[1]
         plan.relate(near, room.zone, "controls")
     power = plan.add("power-main", "supply", home.zone, home.floor)
     for name in sorted(plan.servers):
@@ -364,8 +378,9 @@ def _noise(plan: _Plan, dice: Random, out: list[dict[str, Any]], days: int, a_da
             if dice.random() < 0.1:  # it repeats within the episode
                 out.append(_finding(kind, asset, t_ms + dice.randrange(8 * MINUTE_MS), level))
     for _ in range(3):  # a thing that flaps for hours
-        kind, cls, level = dice.choice((("sensor.offline", "sensor", "low"), ("camera.offline", "camera", "low"),
-                                        ("host.offline", "host", "low")))  # fmt: skip
+        kind, cls, level = dice.choice(
+            (("sensor.offline", "sensor", "low"), ("camera.offline", "camera", "low"), ("host.offline", "host", "low"))
+        )
         asset, at = dice.choice(plan.by_class[cls]), _moment(dice, days, 0)
         for _ in range(dice.randint(10, 40)):
             out.append(_finding(kind, asset, at, level))
@@ -393,9 +408,16 @@ def _disturbances(plan: _Plan, dice: Random, out: list[dict[str, Any]], days: in
             out.append(_finding("crowd.detected", room.camera, at + dice.randrange(25 * MINUTE_MS), "low"))
         if room.reader and dice.random() < 0.4:
             out.append(_finding("badge.denied", room.reader, at + dice.randrange(30 * MINUTE_MS), "low"))
-    kind, cls, level = dice.choice((("ids.alert", "host", "medium"), ("host.alert", "medical_device", "low"),
-                                    ("camera.offline", "camera", "low"), ("integrity.changed", "medical_device", "medium"),
-                                    ("loitering.detected", "camera", "low"), ("sensor.tamper", "sensor", "medium")))  # fmt: skip
+    kind, cls, level = dice.choice(
+        (
+            ("ids.alert", "host", "medium"),
+            ("host.alert", "medical_device", "low"),
+            ("camera.offline", "camera", "low"),
+            ("integrity.changed", "medical_device", "medium"),
+            ("loitering.detected", "camera", "low"),
+            ("sensor.tamper", "sensor", "medium"),
+        )
+    )
     assets = plan.by_class.get(cls, [])
     at = START_MS + dice.randrange(1, days) * DAY_MS + dice.randrange(DAY_MS)
     for _ in range(dice.randint(30, 90) if assets else 0):
@@ -427,27 +449,49 @@ def _some(plan: _Plan, dice: Random, wanted: Callable[[_Room], bool]) -> _Room |
 
 def _drug_theft(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: one.kind == "store" and bool(one.pcs))
-    return [] if room is None else [
-        ("camera.offline", room.camera, "camera"), ("door.forced", room.door, "door"),
-        ("usb.attached", room.pcs[0], "pc"), ("stock.changed", "app-stock", "software"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("camera.offline", room.camera, "camera"),
+            ("door.forced", room.door, "door"),
+            ("usb.attached", room.pcs[0], "pc"),
+            ("stock.changed", "app-stock", "software"),
+        ]
+    )
 
 
 def _record_theft(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: one.kind in ("office", "nurses") and bool(one.pcs))
-    return [] if room is None else [
-        ("door.held", room.door, "door"), ("host.logon_failed", room.pcs[0], "pc"), ("usb.attached", room.pcs[0], "pc"),
-        ("record.exported", "data-ehr", "data_store"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("door.held", room.door, "door"),
+            ("host.logon_failed", room.pcs[0], "pc"),
+            ("usb.attached", room.pcs[0], "pc"),
+            ("record.exported", "data-ehr", "data_store"),
+        ]
+    )
 
 
 def _ransomware(plan: _Plan, dice: Random) -> Steps:
     name = dice.choice(("ehr", "pacs", "stock"))
-    home = next(room for room in plan.rooms if plan.floor_of[plan.servers[name]] == room.floor and room.kind == "technical"
-                and any(one["id"] == plan.servers[name] and one["zone"] == room.zone for one in plan.assets))  # fmt: skip
+    home = next(
+        room
+        for room in plan.rooms
+        if plan.floor_of[plan.servers[name]] == room.floor
+        and room.kind == "technical"
+        and any(one["id"] == plan.servers[name] and one["zone"] == room.zone for one in plan.assets)
+    )
     steps = [("badge.denied", home.reader, "reader")] if home.reader else []
-    return [*steps, ("door.forced", home.door, "door"), ("process.injected", plan.servers[name], "host"),
-            ("protection.disabled", plan.servers[name], "host"), ("file.verdict", f"app-{name}", "software")]  # fmt: skip
+    return [
+        *steps,
+        ("door.forced", home.door, "door"),
+        ("process.injected", plan.servers[name], "host"),
+        ("protection.disabled", plan.servers[name], "host"),
+        ("file.verdict", f"app-{name}", "software"),
+    ]
 
 
 def _air(plan: _Plan, dice: Random) -> Steps:
@@ -458,8 +502,12 @@ def _air(plan: _Plan, dice: Random) -> Steps:
         return []
     machine, zone = dice.choice(pairs)
     room = next(one for one in plan.rooms if one.zone == zone)
-    return [("ids.alert", machine, "controller"), ("setpoint.changed", machine, "controller"),
-            ("temperature.high", room.sensors[-1], "sensor"), ("door.held", room.door, "door")]  # fmt: skip
+    return [
+        ("ids.alert", machine, "controller"),
+        ("setpoint.changed", machine, "controller"),
+        ("temperature.high", room.sensors[-1], "sensor"),
+        ("door.held", room.door, "door"),
+    ]
 
 
 def _medical(plan: _Plan, dice: Random) -> Steps:
@@ -469,63 +517,111 @@ def _medical(plan: _Plan, dice: Random) -> Steps:
     steps = [("loitering.detected", room.camera, "camera"), ("door.held", room.door, "door")]
     if room.sensors:
         steps.append(("presence.detected", room.sensors[0], "sensor"))
-    return [*steps, ("integrity.changed", room.devices[0], "medical_device"),
-            ("host.alert", room.devices[0], "medical_device")]  # fmt: skip
+    return [
+        *steps,
+        ("integrity.changed", room.devices[0], "medical_device"),
+        ("host.alert", room.devices[0], "medical_device"),
+    ]
 
 
 def _rogue_device(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: bool(one.pcs) and one.kind in ("office", "lab"))
-    return [] if room is None else [
-        ("badge.unknown", room.reader, "reader") if room.reader else ("door.held", room.door, "door"),
-        ("door.forced", room.door, "door"), ("service.installed", room.pcs[0], "host"),
-        ("host.discovered", room.network, "network"), ("ids.alert", room.pcs[-1], "host"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("badge.unknown", room.reader, "reader") if room.reader else ("door.held", room.door, "door"),
+            ("door.forced", room.door, "door"),
+            ("service.installed", room.pcs[0], "host"),
+            ("host.discovered", room.network, "network"),
+            ("ids.alert", room.pcs[-1], "host"),
+        ]
+    )
 
 
 def _insider(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: bool(one.people) and bool(one.pcs) and bool(one.reader))
-    return [] if room is None else [
-        ("account.changed", f"account:u-{room.people[0]}", "account"), ("badge.denied", room.reader, "reader"),
-        ("door.unlocked", room.door, "door"), ("policy.changed", room.pcs[0], "host"),
-        ("record.exported" if room.kind != "store" else "stock.changed", "data-ehr" if room.kind != "store" else "app-stock",
-         "data_store" if room.kind != "store" else "software"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("account.changed", f"account:u-{room.people[0]}", "account"),
+            ("badge.denied", room.reader, "reader"),
+            ("door.unlocked", room.door, "door"),
+            ("policy.changed", room.pcs[0], "host"),
+            (
+                "record.exported" if room.kind != "store" else "stock.changed",
+                "data-ehr" if room.kind != "store" else "app-stock",
+                "data_store" if room.kind != "store" else "software",
+            ),
+        ]
+    )
 
 
 def _access_control(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: bool(one.reader) and bool(one.sensors))
-    return [] if room is None else [
-        ("ids.alert", "srv-access", "host"), ("controller.written", f"door-controller-{room.floor}", "controller"),
-        ("door.unlocked", room.door, "door"), ("presence.detected", room.sensors[0], "sensor"),
-        ("sensor.tamper", room.sensors[-1], "sensor"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("ids.alert", "srv-access", "host"),
+            ("controller.written", f"door-controller-{room.floor}", "controller"),
+            ("door.unlocked", room.door, "door"),
+            ("presence.detected", room.sensors[0], "sensor"),
+            ("sensor.tamper", room.sensors[-1], "sensor"),
+        ]
+    )
 
 
 def _blinded(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: bool(one.sensors))
-    return [] if room is None else [
-        ("host.logon_failed", "srv-video", "host"), ("camera.disabled", room.camera, "camera"),
-        ("door.forced", room.door, "door"), ("sensor.tamper", room.sensors[0], "sensor"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("host.logon_failed", "srv-video", "host"),
+            ("camera.disabled", room.camera, "camera"),
+            ("door.forced", room.door, "door"),
+            ("sensor.tamper", room.sensors[0], "sensor"),
+        ]
+    )
 
 
 def _power(plan: _Plan, dice: Random) -> Steps:
-    room = _some(plan, dice, lambda one: one.kind == "technical" and "srv-ehr" in
-                 [asset["id"] for asset in plan.assets if asset.get("zone") == one.zone])  # fmt: skip
-    return [] if room is None else [
-        ("camera.offline", room.camera, "camera"), ("door.forced", room.door, "door"),
-        ("controller.written", room.devices[0], "controller"), ("power.lost", "power-main", "supply"),
-        ("host.offline", dice.choice(sorted(plan.servers.values())), "host"),
-    ]  # fmt: skip
+    room = _some(
+        plan,
+        dice,
+        lambda one: (
+            one.kind == "technical"
+            and "srv-ehr" in [asset["id"] for asset in plan.assets if asset.get("zone") == one.zone]
+        ),
+    )
+    return (
+        []
+        if room is None
+        else [
+            ("camera.offline", room.camera, "camera"),
+            ("door.forced", room.door, "door"),
+            ("controller.written", room.devices[0], "controller"),
+            ("power.lost", "power-main", "supply"),
+            ("host.offline", dice.choice(sorted(plan.servers.values())), "host"),
+        ]
+    )
 
 
 def _phishing(plan: _Plan, dice: Random) -> Steps:
     room = _some(plan, dice, lambda one: bool(one.people) and bool(one.pcs) and bool(one.devices))
-    return [] if room is None else [
-        ("mail.suspicious", f"account:u-{room.people[0]}", "account"), ("process.injected", room.pcs[0], "host"),
-        ("task.created", room.pcs[0], "host"), ("integrity.changed", room.devices[0], "medical_device"),
-        ("sensor.offline", room.sensors[0], "sensor") if room.sensors else ("door.unlocked", room.door, "door"),
-    ]  # fmt: skip
+    return (
+        []
+        if room is None
+        else [
+            ("mail.suspicious", f"account:u-{room.people[0]}", "account"),
+            ("process.injected", room.pcs[0], "host"),
+            ("task.created", room.pcs[0], "host"),
+            ("integrity.changed", room.devices[0], "medical_device"),
+            ("sensor.offline", room.sensors[0], "sensor") if room.sensors else ("door.unlocked", room.door, "door"),
+        ]
+    )
 
 
 CHAINS: Final[dict[str, Callable[[_Plan, Random], Steps]]] = {
@@ -562,14 +658,17 @@ def _plant(
     for twin in (False, True):
         span = sum(waits)
         at = start_ms + dice.randrange(max(HOUR_MS, (days - 1) * DAY_MS - span - HOUR_MS))
-        ids, domains, used = [], [], set()
+        ids: list[str] = []
+        domains: list[str] = []
+        used: set[str] = set()
         for number, (kind, asset, cls) in enumerate(steps):
             if number:
                 at += waits[number - 1]
             if twin:
                 asset = _elsewhere(plan, dice, cls, used)
-            finding = _finding(kind, asset, at, "" if KINDS[kind].level != "high" else "medium",
-                               f"{id_}{'t' if twin else ''}-{number}")  # fmt: skip
+            finding = _finding(
+                kind, asset, at, "" if KINDS[kind].level != "high" else "medium", f"{id_}{'t' if twin else ''}-{number}"
+            )
             out.append(finding)
             ids.append(finding["id"])
             domains.append(finding["domain"])

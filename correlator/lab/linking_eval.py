@@ -142,10 +142,24 @@ def table(seeds: Iterable[int], variants: dict[str, dict[str, Any]], workers: in
 
 
 DESIGNED: Final[dict[str, Any]] = {
-    "hours": False, "floors": False, "company": False, "look_back": None, "rate_shape": 0.0, "tail_shape": 0.0,
-    "tail_class": 0.0, "surge_half_life_ms": 0, "expected_cap": 99.0, "predicted": 0.7, "cost_floor": 1.5,
-    "cost_slope": 0.0, "join_slope": 0.0, "open_from": -7.0, "prior_ms": 30 * DAY_MS, "reach_cut": 0.01, "new_domain": 1.5,
-}  # fmt: skip
+    "hours": False,
+    "floors": False,
+    "company": False,
+    "look_back": None,
+    "rate_shape": 0.0,
+    "tail_shape": 0.0,
+    "tail_class": 0.0,
+    "surge_half_life_ms": 0,
+    "expected_cap": 99.0,
+    "predicted": 0.7,
+    "cost_floor": 1.5,
+    "cost_slope": 0.0,
+    "join_slope": 0.0,
+    "open_from": -7.0,
+    "prior_ms": 30 * DAY_MS,
+    "reach_cut": 0.01,
+    "new_domain": 1.5,
+}
 # The first design, then what each change alone does to the defaults when it is taken back.
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "first design": DESIGNED,
@@ -173,11 +187,11 @@ def main() -> int:
     arguments.add_argument("--workers", type=int, default=2)
     given = arguments.parse_args()
     seeds = list(TUNING if given.seeds == "tuning" else ASIDE)[: given.count]
-    print(f"{len(seeds)} hospitals, seeds {seeds[0]}-{seeds[-1]} ({given.seeds})\n\n{HEADER}", flush=True)
+    sys.stdout.write(f"{len(seeds)} hospitals, seeds {seeds[0]}-{seeds[-1]} ({given.seeds})\n\n{HEADER}\n")
     for name, score in table(
         seeds, {name: VARIANTS[name] for name in given.variant or VARIANTS}, given.workers
     ).items():
-        print(score.row(name))
+        sys.stdout.write(score.row(name) + "\n")
     return 0
 
 

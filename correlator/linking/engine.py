@@ -38,8 +38,22 @@ COMPANION: Final = 0.5  # how far a companion is itself a member
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 
 # The terms of a link in the order they are summed. The first six are x; all of them are the gain.
-TERMS: Final = ("expected", "triggered", "member", "share", "delay", "chance",
-                "cost", "cap", "discount", "tactic", "domain", "evidence", "uncounted", "prior")  # fmt: skip
+TERMS: Final = (
+    "expected",
+    "triggered",
+    "member",
+    "share",
+    "delay",
+    "chance",
+    "cost",
+    "cap",
+    "discount",
+    "tactic",
+    "domain",
+    "evidence",
+    "uncounted",
+    "prior",
+)
 
 
 class ReachLike(Protocol):
@@ -89,8 +103,25 @@ class Item(Struct, frozen=True, gc=False):
 class Episode:
     """All findings of one (kind, asset) with short gaps. chance: ln of the tail rate at its onset."""
 
-    __slots__ = ("bin", "calm", "chance", "counted_ms", "domain", "evidence", "id", "kind", "last_ms", "place", "root_chance",
-                 "size", "t_ms", "tactics", "threat", "type", "warm_ms")  # fmt: skip
+    __slots__ = (
+        "bin",
+        "calm",
+        "chance",
+        "counted_ms",
+        "domain",
+        "evidence",
+        "id",
+        "kind",
+        "last_ms",
+        "place",
+        "root_chance",
+        "size",
+        "t_ms",
+        "tactics",
+        "threat",
+        "type",
+        "warm_ms",
+    )
 
     def __init__(self, item: Item, place: AssetState, type_: str, evidence: float) -> None:
         self.id = item.id
@@ -132,8 +163,15 @@ class Touch:
 
     __slots__ = ("asset", "episode", "expected", "log_resp", "log_share", "since")
 
-    def __init__(self, asset: str, episode: Episode, log_resp: float, log_share: dict[str, float],
-                 expected: dict[str, float], since: tuple[int, int]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        asset: str,
+        episode: Episode,
+        log_resp: float,
+        log_share: dict[str, float],
+        expected: dict[str, float],
+        since: tuple[int, int],
+    ) -> None:
         self.asset = asset
         self.episode = episode
         self.log_resp = log_resp
@@ -151,8 +189,28 @@ class Touch:
 class ThreatState:
     """An open threat. members: finding id -> how it came in, in the order they came."""
 
-    __slots__ = ("aliases", "bursts", "counted", "counted_gain", "crowd", "domains", "episodes", "first_ms", "id", "kinds", "last_ms",
-                 "members", "notes", "parent", "reported", "root", "score", "tactics", "touches", "opened_by")  # fmt: skip
+    __slots__ = (
+        "aliases",
+        "bursts",
+        "counted",
+        "counted_gain",
+        "crowd",
+        "domains",
+        "episodes",
+        "first_ms",
+        "id",
+        "kinds",
+        "last_ms",
+        "members",
+        "notes",
+        "parent",
+        "reported",
+        "root",
+        "score",
+        "tactics",
+        "touches",
+        "opened_by",
+    )
 
     def __init__(self, id_: str, t_ms: int) -> None:
         self.id = id_
@@ -380,7 +438,7 @@ class LinkEngine:
         return found
 
     def _join_or_open(self, episode: Episode, item: Item) -> Placed:
-        settings, t_ms = self.settings, episode.t_ms
+        settings = self.settings
         joins: list[tuple[float, float, str]] = []
         companions: list[tuple[float, float, str]] = []
         parent: tuple[float, str] | None = None
@@ -494,7 +552,7 @@ class LinkEngine:
         cost = self._cost(link.delay_ms)
         if threat.score - threat.root.gain + link.x - cost < self.settings.adopt:
             return threat, []
-        terms = (*link.terms[:6], -cost, *(0.0,) * 7)
+        terms: tuple[float, ...] = (*link.terms[:6], -cost, *(0.0,) * 7)
         counted = Link(link.source, link.target, link.x, math.fsum(terms), terms, link.delay_ms, "adopted")
         into, gone = self._merge(parent, threat, counted)
         return into, [gone]
@@ -651,11 +709,13 @@ class LinkEngine:
                 delay = -math.log((d_ms + settings.core_ms) / 1000) - self._norm
                 log_bg = episode.chance
                 if other == asset and d_ms <= settings.burst_ms:
-                    habit = max(self.rates.habit(episode.kind, member.kind, member.t_ms),
-                                self.rates.habit(member.kind, episode.kind, member.t_ms))  # fmt: skip
+                    habit = max(
+                        self.rates.habit(episode.kind, member.kind, member.t_ms),
+                        self.rates.habit(member.kind, episode.kind, member.t_ms),
+                    )
                     if habit > 0:
                         log_bg = math.log(math.exp(log_bg) + habit * 1000 / settings.burst_ms)
-                terms = (expected, self._log_triggered, resp, share, delay, -log_bg)
+                terms: tuple[float, ...] = (expected, self._log_triggered, resp, share, delay, -log_bg)
                 x = math.fsum(terms)
                 if x > limit and (
                     best is None or (-x, episode.t_ms, episode.id) < (-best[0], best[1].t_ms, best[1].id)
@@ -675,7 +735,8 @@ class LinkEngine:
 
         A root is a chance of its own. The link that joins the two explains the lesser one as far as it goes.
         """
-        assert one.root is not None and other.root is not None
+        assert one.root is not None
+        assert other.root is not None
         lesser = min(one.root.gain, other.root.gain)
         weaker = one if one.score < other.score else other
         assert weaker.root is not None
@@ -689,7 +750,8 @@ class LinkEngine:
     def _merge(self, one: ThreatState, other: ThreatState, link: Link) -> tuple[ThreatState, str]:
         """Makes two threats one: gains add, the higher root is kept, the older one's id stays."""
         into, source = sorted((one, other), key=lambda threat: (threat.first_ms, threat.id))
-        assert into.root is not None and source.root is not None
+        assert into.root is not None
+        assert source.root is not None
         gains = (into.score - into.root.gain) + (source.score - source.root.gain) + link.gain
         if source.root.gain > into.root.gain:
             kept, lesser = source.root, into.root

@@ -85,11 +85,21 @@ def _asset(engine: LinkEngine, name: str) -> bytes:
     latest = engine.latest(name)
     recent = engine.recent(name)
     kept = {episode.id: _episode(episode) for episode in (*latest.values(), *recent)}
-    return _pack([
-        state.cls, state.floor, sorted(state.rates.items()), sorted(state.tail.items()), state.tail_ms, state.burst_ms,
-        state.burst_bin, state.burst_kinds, sorted(kept.items()), sorted((kind, one.id) for kind, one in latest.items()),
-        [one.id for one in recent],
-    ])  # fmt: skip
+    return _pack(
+        [
+            state.cls,
+            state.floor,
+            sorted(state.rates.items()),
+            sorted(state.tail.items()),
+            state.tail_ms,
+            state.burst_ms,
+            state.burst_bin,
+            state.burst_kinds,
+            sorted(kept.items()),
+            sorted((kind, one.id) for kind, one in latest.items()),
+            [one.id for one in recent],
+        ]
+    )
 
 
 def _restore_asset(engine: LinkEngine, name: str, data: list[Any]) -> None:
@@ -108,8 +118,16 @@ def _restore_asset(engine: LinkEngine, name: str, data: list[Any]) -> None:
 
 
 def _kind(kind: KindState) -> bytes:
-    return _pack([kind.first_ms, kind.count, kind.hours, sorted(kind.groups.items()), sorted(kind.recent.items()),
-                  sorted(kind.pairs.items())])  # fmt: skip
+    return _pack(
+        [
+            kind.first_ms,
+            kind.count,
+            kind.hours,
+            sorted(kind.groups.items()),
+            sorted(kind.recent.items()),
+            sorted(kind.pairs.items()),
+        ]
+    )
 
 
 def _restore_kind(engine: LinkEngine, name: str, data: list[Any]) -> None:
@@ -120,8 +138,19 @@ def _restore_kind(engine: LinkEngine, name: str, data: list[Any]) -> None:
 
 def _site(engine: LinkEngine) -> bytes:
     rates = engine.rates
-    return _pack([rates.start_ms, engine.from_ms, rates.tail, sorted(rates.class_tail.items()), rates.tail_ms, rates.hours,
-                  rates.heard, sorted(rates.doubted.items()), sorted(engine.counters.items())])  # fmt: skip
+    return _pack(
+        [
+            rates.start_ms,
+            engine.from_ms,
+            rates.tail,
+            sorted(rates.class_tail.items()),
+            rates.tail_ms,
+            rates.hours,
+            rates.heard,
+            sorted(rates.doubted.items()),
+            sorted(engine.counters.items()),
+        ]
+    )
 
 
 def _restore_site(engine: LinkEngine, data: list[Any]) -> None:
@@ -146,14 +175,46 @@ def _restore_site(engine: LinkEngine, data: list[Any]) -> None:
 
 
 def _episode(one: Episode) -> list[Any]:
-    return [one.id, one.kind, one.type, one.domain, list(one.tactics), one.evidence, one.calm, one.t_ms, one.last_ms,
-            one.counted_ms, one.size, one.bin, one.chance, one.root_chance, one.warm_ms, one.threat]  # fmt: skip
+    return [
+        one.id,
+        one.kind,
+        one.type,
+        one.domain,
+        list(one.tactics),
+        one.evidence,
+        one.calm,
+        one.t_ms,
+        one.last_ms,
+        one.counted_ms,
+        one.size,
+        one.bin,
+        one.chance,
+        one.root_chance,
+        one.warm_ms,
+        one.threat,
+    ]
 
 
 def _episode_of(data: list[Any], place: AssetState) -> Episode:
     one = Episode.__new__(Episode)
-    (one.id, one.kind, one.type, one.domain, tactics, one.evidence, one.calm, one.t_ms, one.last_ms, one.counted_ms, one.size,
-     one.bin, one.chance, one.root_chance, one.warm_ms, one.threat) = data  # fmt: skip
+    (
+        one.id,
+        one.kind,
+        one.type,
+        one.domain,
+        tactics,
+        one.evidence,
+        one.calm,
+        one.t_ms,
+        one.last_ms,
+        one.counted_ms,
+        one.size,
+        one.bin,
+        one.chance,
+        one.root_chance,
+        one.warm_ms,
+        one.threat,
+    ) = data
     one.tactics = tuple(tactics)
     one.place = place
     return one
@@ -162,22 +223,56 @@ def _episode_of(data: list[Any], place: AssetState) -> Episode:
 def _threat(engine: LinkEngine, threat: ThreatState) -> bytes:
     episodes = {**threat.episodes, **{touch.episode.id: touch.episode for touch in threat.touches.values()}}
     parent = [threat.parent[0], list(threat.parent[1])] if threat.parent is not None else None
-    return _pack([
-        threat.score, list(threat.root) if threat.root is not None else None, threat.opened_by,
-        [list(link) for link in threat.members.values()], [list(link) for link in threat.notes],
-        [[one.place.asset, _episode(one)] for one in episodes.values()], list(threat.episodes),
-        [[touch.asset, touch.episode.id, touch.log_resp, list(touch.since)] for touch in threat.touches.values()],
-        sorted(threat.kinds.items()), sorted(threat.tactics), sorted(threat.domains), sorted(threat.bursts.items()),
-        sorted(threat.crowd.items()), threat.counted, threat.counted_gain, parent, threat.reported, threat.aliases,
-        threat.first_ms, threat.last_ms,
-    ])  # fmt: skip
+    return _pack(
+        [
+            threat.score,
+            list(threat.root) if threat.root is not None else None,
+            threat.opened_by,
+            [list(link) for link in threat.members.values()],
+            [list(link) for link in threat.notes],
+            [[one.place.asset, _episode(one)] for one in episodes.values()],
+            list(threat.episodes),
+            [[touch.asset, touch.episode.id, touch.log_resp, list(touch.since)] for touch in threat.touches.values()],
+            sorted(threat.kinds.items()),
+            sorted(threat.tactics),
+            sorted(threat.domains),
+            sorted(threat.bursts.items()),
+            sorted(threat.crowd.items()),
+            threat.counted,
+            threat.counted_gain,
+            parent,
+            threat.reported,
+            threat.aliases,
+            threat.first_ms,
+            threat.last_ms,
+        ]
+    )
 
 
 def _restore_threat(engine: LinkEngine, name: str, data: list[Any]) -> None:
     threat = ThreatState(name, data[18])
-    (threat.score, root, threat.opened_by, members, notes, episodes, mine, touches, kinds, tactics, domains, bursts, crowd,
-     threat.counted, threat.counted_gain, parent, threat.reported, threat.aliases, threat.first_ms,
-     threat.last_ms) = data  # fmt: skip
+    (
+        threat.score,
+        root,
+        threat.opened_by,
+        members,
+        notes,
+        episodes,
+        mine,
+        touches,
+        kinds,
+        tactics,
+        domains,
+        bursts,
+        crowd,
+        threat.counted,
+        threat.counted_gain,
+        parent,
+        threat.reported,
+        threat.aliases,
+        threat.first_ms,
+        threat.last_ms,
+    ) = data
     known: dict[str, Episode] = {}
     for asset, one in episodes:
         kept = {episode.id: episode for episode in (*engine.latest(asset).values(), *engine.recent(asset))}

@@ -79,7 +79,9 @@ def load_tables(folder: Path) -> LinkTables:
                 faults.append(_fault(entry, word, follows_file, f"{word!r} is neither leads_to nor never"))
             elif not isinstance(into, MarkedList):
                 faults.append(_fault(entry, word, follows_file, f"{word} is a list of threat types"))
-            elif all([_known(one, entry, word, follows_file, faults) for one in into]):
+            elif sum(_known(one, entry, word, follows_file, faults) for one in into) == len(
+                into
+            ):  # every fault is told
                 (leads_to if word == "leads_to" else never)[first] = frozenset(into)
     if faults:
         raise FaultyFile(faults)

@@ -46,12 +46,13 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
     first, then = (target, source) if link.how == "earlier" else (source, target)
     share = math.exp(terms["share"])
     parts = [
-        (terms["chance"], f"something that unusual happens on {say(target.place.asset)} "
-                          f"{recurrence_words(-terms['chance'])}"),
-        (terms["delay"], f"it came {duration_words(link.delay_ms)} "
-                         f"{'before' if link.how == 'earlier' else 'later'}"),
+        (
+            terms["chance"],
+            (f"something that unusual happens on {say(target.place.asset)} {recurrence_words(-terms['chance'])}"),
+        ),
+        (terms["delay"], (f"it came {duration_words(link.delay_ms)} {'before' if link.how == 'earlier' else 'later'}")),
         (terms["share"], f"{share:.2f} of what {_says(first.kind)} leads to would go to {say(then.place.asset)}"),
-    ]  # fmt: skip
+    ]
     if terms["expected"]:
         parts.append(
             (terms["expected"], "it is an expected follow-up" if terms["expected"] > 0 else "no rule expects it")
@@ -70,6 +71,11 @@ def _says(kind: str) -> str:
 
 
 _EXTRA = {
-    "cost": "less cost", "cap": "capped", "discount": "shared cause", "tactic": "first of its tactic",
-    "domain": "first of its domain", "evidence": "evidence of its own", "uncounted": "explained by what is there",
-}  # fmt: skip
+    "cost": "less cost",
+    "cap": "capped",
+    "discount": "shared cause",
+    "tactic": "first of its tactic",
+    "domain": "first of its domain",
+    "evidence": "evidence of its own",
+    "uncounted": "explained by what is there",
+}

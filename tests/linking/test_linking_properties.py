@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 import random
@@ -69,9 +70,12 @@ def run_link(folder, lines, seed="0"):
     (folder / "findings.ndjson").write_text("\n".join(lines) + "\n")
     done = subprocess.run(
         [sys.executable, "-m", "correlator", "link", "--site", "site.json", "findings.ndjson"],
-        cwd=folder, capture_output=True, text=True, check=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
         env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
+    )
     return done.stdout
 
 
@@ -165,8 +169,11 @@ def test_04_raising_an_assets_rate_of_equally_rare_findings_never_raises_the_str
             for kind in rare[:times]
         ]
         of = ward.fold(ward.engine(PLACES), [*ward.ordinary(11, 5), *own])
-        x, _ = best_x(of, ward.item("door.forced", "a-door-0", ward.evening(5)),
-                      ward.item("wmi.subscribed", "a-pc-0", ward.evening(5) + 2 * MINUTE_MS))  # fmt: skip
+        x, _ = best_x(
+            of,
+            ward.item("door.forced", "a-door-0", ward.evening(5)),
+            ward.item("wmi.subscribed", "a-pc-0", ward.evening(5) + 2 * MINUTE_MS),
+        )
         strengths.append(x if x is not None else -math.inf)
     assert strengths == sorted(strengths, reverse=True)
     assert strengths[0] > strengths[-1]
@@ -196,7 +203,7 @@ def test_05_x_falls_with_delay_and_beyond_the_horizon_there_is_no_link():
     strengths = [
         strength(delay_ms=delay) for delay in (SECOND_MS, MINUTE_MS, 10 * MINUTE_MS, 3 * HOUR_MS, 20 * HOUR_MS)
     ]
-    assert all(first > then for first, then in zip(strengths, strengths[1:], strict=False))
+    assert all(first > then for first, then in itertools.pairwise(strengths))
     assert strength(delay_ms=DAY_MS) is None
 
 
@@ -304,10 +311,15 @@ def test_09_a_new_detector_switched_on_is_no_threat():
     for seed in range(5):
         dice = random.Random(seed)
         new = [
-            ward.item("host.alert", f"a-pc-{dice.randrange(24)}", ward.evening(4) + dice.randrange(18 * HOUR_MS), "medium",
-                      name=f"new-{at}")
+            ward.item(
+                "host.alert",
+                f"a-pc-{dice.randrange(24)}",
+                ward.evening(4) + dice.randrange(18 * HOUR_MS),
+                "medium",
+                name=f"new-{at}",
+            )
             for at in range(60)
-        ]  # fmt: skip
+        ]
         week = [one for one in ward.ordinary(seed, 6) if one.kind != "host.alert"]
         names = {one.id for one in new}
         of = ward.fold(ward.engine(PLACES), [*week, *new])

@@ -22,7 +22,9 @@ def threats_of(name):
     pipeline, _ = make_pipeline(scenario, loaded, "only", baseline)
     told = {}
     ordinary = background(scenario) if scenario.wish is not None else ()
-    events = [event for batch in scenario.events(ordinary) if batch.received_ms <= scenario.until_ms for event in batch.events]
+    events = [
+        event for batch in scenario.events(ordinary) if batch.received_ms <= scenario.until_ms for event in batch.events
+    ]
     for at in range(0, len(events), 500):
         told.update({one.id: one for one in pipeline.receive(Record(events=events[at : at + 500])).threats})
     told.update({one.id: one for one in pipeline.finish(scenario.until_ms).threats})

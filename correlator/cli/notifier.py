@@ -10,7 +10,7 @@ import click
 
 from correlator.cli.ending import guarded
 from correlator.cli.journal import sources
-from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
+from correlator.cli.stream import _examples, _file, _health, _level, _load, _unreachable
 
 _PATH: Any = click.Path(path_type=Path)
 
@@ -156,7 +156,8 @@ def test_alert(file: Path) -> int:
 @click.option(
     "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
 )
-def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
+@_health("NOTIFIER")
+def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_host: str, health_port: int) -> int:
     """Tell people about the threats on Kafka, or in an embedded log, until stopped (SIGTERM)."""
 
     def work() -> int:
@@ -164,6 +165,7 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         import threading
         import time
 
+        from correlator.ingest.health import Health
         from correlator.ingest.logs import log_to
         from correlator.journal.view import View
         from correlator.notifier.outbox import Outbox
@@ -179,8 +181,14 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
         feed, journal = sources(loaded.settings.kafka, embedded, view)
         service = Notifier(settings, feed, view, Outbox(state / "outbox.db"), journal, _places(loaded))
-        while not stop.is_set():
-            service.step(time.time_ns() // 1_000_000, 0.2)
+        turned_s = time.monotonic()
+        health = Health(health_host, health_port, lambda: time.monotonic() - turned_s < 60, feed.caught_up)
+        try:
+            while not stop.is_set():
+                service.step(time.time_ns() // 1_000_000, 0.2)
+                turned_s = time.monotonic()
+        finally:
+            health.stop()
         feed.close()
         return 0
 

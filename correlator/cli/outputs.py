@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
+from correlator.cli.stream import _examples, _file, _health, _level, _load, _unreachable
 
 _PATH: Any = click.Path(path_type=Path)
 
@@ -69,7 +69,8 @@ def try_format(name: str, file: Path, link: str) -> int:
 @outputs.command(epilog=_examples("correlator outputs run", "correlator outputs run --config h1/correlator.yaml"))
 @_file
 @_level
-def run(file: Path, log_level: str) -> int:
+@_health("OUTPUTS")
+def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
     """Deliver threats from Kafka to all outputs of correlator.yaml, until stopped (SIGTERM).
 
     Each output goes on where it stood. One that cannot deliver waits and tries again; what the other
@@ -81,6 +82,7 @@ def run(file: Path, log_level: str) -> int:
         import threading
 
         from correlator.delivery.process import run as deliver_all
+        from correlator.ingest.health import Health
         from correlator.ingest.logs import log_to
 
         loaded = _load(file)
@@ -88,7 +90,11 @@ def run(file: Path, log_level: str) -> int:
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop)
+        health = Health(health_host, health_port, lambda: not stop.is_set(), lambda: not stop.is_set())
+        try:
+            deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop)
+        finally:
+            health.stop()
         return 0
 
     return _unreachable(work)

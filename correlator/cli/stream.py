@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from correlator.cli.ending import guarded
 
 _PATH: Any = click.Path(path_type=Path)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _file = click.option(
     "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE", help="Settings."
 )
@@ -19,6 +21,23 @@ _level = click.option(
     help="Least level that is logged (JSON lines on standard error).",
 )  # fmt: skip
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
+
+
+def _health(part: str) -> Callable[[_Command], _Command]:
+    """Options of the health server of a process that has no settings of its own for it."""
+
+    def add(command: _Command) -> _Command:
+        host = click.option(
+            "--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
+            envvar=f"CORRELATOR_{part}_HEALTH_HOST", help="Where /live, /ready and /metrics are served.",
+        )  # fmt: skip
+        port = click.option(
+            "--health-port", type=click.IntRange(0, 65_535), default=0, show_default=True,
+            envvar=f"CORRELATOR_{part}_HEALTH_PORT", help="Their port; 0 serves none.",
+        )  # fmt: skip
+        return host(port(command))
+
+    return add
 
 
 def _examples(*lines: str) -> str:

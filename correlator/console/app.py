@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import jinja2
 import msgspec
 import yaml
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
@@ -36,6 +37,7 @@ from correlator.console.security import COOKIE, LARGEST_FORM, LoginRate, SecureH
 from correlator.console.settings import ConsoleSettings
 from correlator.console.users import ROLES, Role, Session, Sessions, User, Users, allows
 from correlator.events.ids import digest
+from correlator.ingest import metrics
 from correlator.journal.action import MAX_TEXT, Act
 from correlator.journal.store import Journal, JournalAway
 from correlator.journal.view import View
@@ -66,6 +68,7 @@ ROUTES: Final = (
     Page("/enter", "POST", _PUBLIC, "enter"),
     Page("/health/live", "GET", _PUBLIC, "alive"),
     Page("/health/ready", "GET", _PUBLIC, "ready"),
+    Page("/metrics", "GET", _PUBLIC, "metrics"),
     Page("/logout", "POST", "viewer", "logout"),
     Page("/language", "POST", "viewer", "language"),
     Page("/", "GET", "viewer", "overview"),
@@ -267,6 +270,8 @@ class Console:
         if not await self.hub.until(passed, WAIT_S):
             raise Problem(503, "not_yet_seen")
         outcome = found[0][2]
+        if outcome.result == "refused":
+            metrics.actions_refused.labels(site=act.site).inc()
         return outcome.reason if outcome.result == "refused" else ""
 
     async def _denied(self, page: Page, request: Request, session: Session) -> None:
@@ -275,6 +280,7 @@ class Console:
         verb = request.path_params.get("verb", "")
         listed = self.view.threat(threat) if threat else None
         if request.method == "POST" and listed is not None and verb in VERBS:
+            metrics.actions_refused.labels(site=listed.threat.site).inc()
             act = Act(
                 id=secrets.token_hex(16), site=listed.threat.site, who=session.user.name, verb=verb, threat=threat,
                 at_ms=self.now_ms(), denied=f"a {session.user.role} may not {verb}",
@@ -543,11 +549,27 @@ class Console:
         """The process answers."""
         return PlainTextResponse("alive\n")
 
+    async def metrics(self, request: Request, session: Session | None) -> Response:
+        """Numbers for Prometheus: for this machine, and for people with the role admin."""
+        if not _here(request):
+            if session is None:
+                raise Problem(401, "log_in_first")
+            if not allows(session.user.role, "admin"):
+                raise Problem(403, "not_allowed")
+        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
     async def ready(self, _request: Request, _session: Session | None) -> Response:
         """The sources answer."""
         return PlainTextResponse(
             f"not ready: {self.hub.away}\n" if self.hub.away else "ready\n", 503 if self.hub.away else 200
         )
+
+
+def _here(request: Request) -> bool:
+    """Whether a request comes from this machine, and not through a proxy on it."""
+    address = request.client.host if request.client is not None else ""
+    forwarded = any(name in request.headers for name in ("forwarded", "x-forwarded-for", "x-real-ip"))
+    return address in ("127.0.0.1", "::1") and not forwarded
 
 
 def _local(to: str) -> str:

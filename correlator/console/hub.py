@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
+from correlator.ingest import metrics
 from correlator.journal.feeds import Feed
 from correlator.journal.store import JournalAway
 from correlator.journal.view import View
@@ -63,6 +64,7 @@ class Hub:
         "beat" every 10 s, at which `alive` is asked whether the session still holds."""
         page: asyncio.Queue[int] = asyncio.Queue(QUEUE)
         self._pages.add(page)
+        metrics.console_streams.inc()
         try:
             yield f"event: beat\nid: {self.number}\ndata: {self.number}\n\n"
             if self.number != after >= 0:  # something came between the page and its stream
@@ -82,6 +84,7 @@ class Hub:
                 yield f"event: changed\nid: {number}\ndata: {number}\n\n"
         finally:
             self._pages.discard(page)
+            metrics.console_streams.dec()
 
     def end(self) -> None:
         """Ends all streams, so that the server can stop."""

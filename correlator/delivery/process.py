@@ -22,6 +22,7 @@ from correlator.delivery.targets import Later, Refused, Sender, open_target
 from correlator.errors import UsageError
 from correlator.events.event import LEVELS
 from correlator.events.threat import Threat
+from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
 from correlator.outputs.format import About
 from correlator.outputs.formats import FORMATS
@@ -60,23 +61,28 @@ def deliver(threat: Threat, output: OutputSettings, sender: Sender, state: State
     body = FORMATS[output.format].render(threat, about)
     began = time.monotonic()
     pause = FIRST_WAIT_S
+    retries = metrics.output_retries.labels(output=output.name)
     while True:
         state.tries += 1
         try:
             sender.send(threat, body)
         except Refused as error:
             state.refused += 1
+            metrics.output_refused.labels(output=output.name).inc()
             return str(error)
         except Later as error:
             state.last_error = str(error)
+            retries.inc()
             if output.give_up_min and time.monotonic() - began >= output.give_up_min * 60:
                 state.refused += 1
+                metrics.output_refused.labels(output=output.name).inc()
                 return f"not taken for {output.give_up_min} min: {error}"
             if wait(max(pause, error.after_s)):
                 raise
             pause = min(pause * 2, LONGEST_WAIT_S)
         else:
             state.delivered += 1
+            metrics.output_delivered.labels(output=output.name).inc()
             state.last_error = ""
             return ""
 

@@ -77,6 +77,18 @@ log_oldest_ms = _gauge("correlator_log_oldest_ms", "Receive time of the oldest m
 log_trimmed = _counter("correlator_log_trimmed_total", "Messages and records removed by retention", "why")
 evidence_kept = _counter("correlator_evidence_total", "Raw messages copied as evidence", "site")
 
+# ---- people and other systems: outputs, notifier, console ----------------------------------------
+
+outbox = _gauge("correlator_outbox", "Messages to people in the outbox that are due or failed for good", "state")
+outbox_oldest_ms = _gauge("correlator_outbox_oldest_ms", "How long the oldest message to people is overdue, ms")
+output_delivered = _counter("correlator_output_delivered_total", "Threat revisions that an output delivered", "output")
+output_refused = _counter(
+    "correlator_output_refused_total", "Threat revisions that an output's receiver refused for good", "output"
+)
+output_retries = _counter("correlator_output_retries_total", "Deliveries tried again", "output")
+console_streams = _gauge("correlator_console_streams", "Open pages with a live stream")
+actions_refused = _counter("correlator_actions_refused_total", "Actions of people that were refused", "site")
+
 # ---- life ----------------------------------------------------------------------------------------
 
 blind_since_ms = _gauge("correlator_blind_since_ms", "Since when correlation is blind, ms UTC; 0: it sees", "process")

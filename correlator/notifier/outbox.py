@@ -160,6 +160,14 @@ class Outbox:
         (due,) = self._db.execute("SELECT MIN(MAX(due_ms, lease_ms)) FROM outbox WHERE state = 'due'").fetchone()
         return -1 if due is None else int(due)
 
+    def depth(self, now_ms: int) -> tuple[int, int, int]:
+        """(messages due, messages failed for good, how long the oldest due one is overdue in ms)."""
+        due, failed, oldest_ms = self._db.execute(
+            "SELECT COUNT(*) FILTER (WHERE state = 'due'), COUNT(*) FILTER (WHERE state = 'failed'),"
+            " MIN(due_ms) FILTER (WHERE state = 'due') FROM outbox WHERE state IN ('due', 'failed')"
+        ).fetchone()
+        return int(due), int(failed), max(0, now_ms - oldest_ms) if oldest_ms is not None else 0
+
     def _rows(self, clause: str, *values: object) -> list[Row]:
         return [Row(*row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM outbox {clause}", values)]  # noqa: S608
 

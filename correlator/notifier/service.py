@@ -11,6 +11,7 @@ from typing import Final
 
 from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.events.ids import digest
+from correlator.ingest import metrics
 from correlator.journal.action import Act
 from correlator.journal.feeds import Feed
 from correlator.journal.store import Journal
@@ -60,6 +61,10 @@ class Notifier:
             return 0  # acknowledgements may still come behind the threats: nothing is sent on half the story
         if now_ms - self._looked_ms >= LOOK_AROUND_MS:
             self._looked_ms = now_ms
+            due, failed, overdue_ms = self.outbox.depth(now_ms)
+            metrics.outbox.labels(state="due").set(due)
+            metrics.outbox.labels(state="failed").set(failed)
+            metrics.outbox_oldest_ms.set(overdue_ms)
             touched = touched | {listed.threat.id for listed in self._view.threats(limit=100_000)}
         for threat in sorted(touched):
             listed = self._view.threat(threat)

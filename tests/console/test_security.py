@@ -66,6 +66,17 @@ def test_every_answer_has_every_header(path, browsers):
     assert headers["cache-control"] == ("max-age=86400" if path.startswith("/static") else "no-store")
 
 
+def test_numbers_are_for_this_machine_and_for_admins(browsers, open_house):
+    nobody = Browser(open_house.processes[""][1])
+    here = nobody.get("/metrics")
+    assert here.status == 200
+    assert "correlator_console_streams " in here.text
+    elsewhere = {"X_Forwarded_For": "192.0.2.9"}
+    assert nobody.get("/metrics", **elsewhere).status == 401
+    told = {role: browsers[role].get("/metrics", **elsewhere).status for role in ("viewer", "analyst", "admin")}
+    assert told == {"viewer": 403, "analyst": 403, "admin": 200}
+
+
 def test_the_cookie_is_for_this_host_over_tls_and_not_for_scripts(open_house):
     (cookie,) = Browser(open_house.processes[""][1]).login("p-viewer").cookies
     attributes = {part.strip().lower() for part in cookie.split(";")[1:]}

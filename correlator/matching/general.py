@@ -91,6 +91,7 @@ class General:
     def entered(
         self, rule: Rule, slot: Slot, cell: Cell, key: str, t_ms: int, position: int, event_id: str, source: Event
     ) -> None:
+        """An event (or an inner match) is in a slot's window: decides whether the rule's condition holds now."""
         if rule.tumble:
             self._into_window(rule, slot, cell, key, t_ms, position, event_id, source)
             return
@@ -142,11 +143,11 @@ class General:
             self._anchor(rule, cell, key, t_ms, position, event_id, source, chosen)
             return
         if rule.each:
-            self.episodes.open(rule, cell, key, position, event_id, source, chosen)
+            self.episodes.begin(rule, cell, key, position, event_id, source, chosen)
             return
         hold_ms = (chosen.floor >> SHIFT) + rule.span_ms
         if episode is None:
-            self.episodes.open(rule, cell, key, position, event_id, source, chosen)
+            self.episodes.begin(rule, cell, key, position, event_id, source, chosen)
         elif chosen.entries is None:
             self.episodes.grow(episode, rule, cell, hold_ms, chosen.value, position)
         else:
@@ -204,11 +205,11 @@ class General:
             metric.holding = True
             if rule.each:
                 chosen = Chosen(position, value, None)
-                self.episodes.open(rule, cell, key, position, event_id, source, chosen)
+                self.episodes.begin(rule, cell, key, position, event_id, source, chosen)
             elif episode is None:
                 # Its end is looked for from the start, expiry by expiry.
                 chosen = Chosen(position, value, None)
-                self.episodes.open(rule, cell, key, position, event_id, source, chosen, t_ms)
+                self.episodes.begin(rule, cell, key, position, event_id, source, chosen, t_ms)
             else:
                 self.episodes.grow(episode, rule, cell, t_ms + rule.span_ms, value, position)
         else:
@@ -331,6 +332,7 @@ class General:
         return False
 
     def anchor_due(self, what: tuple[Rule, str, Anchor], due_ms: int) -> None:
+        """The time within which something was expected after an anchor is over: a match if it did not come."""
         rule, key, anchor = what
         cell = rule.keyspace.cells.get(key)
         assert type(cell) is Cell
@@ -368,6 +370,7 @@ class General:
     # upper bounds -------------------------------------------------------------------------------
 
     def open_window(self, rule: Rule, key: str, cell: Cell, start_ms: int, last_event_ms: int) -> Tumble:
+        """Lays the next of a group's consecutive windows, [start_ms, start_ms + span), and arms its end."""
         if cell.extras is None:
             cell.extras = {}
         tumble = Tumble(start_ms, start_ms + rule.span_ms, 0)
@@ -404,6 +407,7 @@ class General:
         tumble.vals.append(value)
 
     def window_end(self, what: tuple[Rule, str], due_ms: int) -> None:
+        """A consecutive window is over: decides its value, and lays the next one."""
         rule, key = what
         cell = rule.keyspace.cells.get(key)
         assert type(cell) is Cell

@@ -271,6 +271,13 @@ class System:
         logs = "\n".join(f"--- {one.log.name}\n{one.log.read_text()[-1500:]}" for one in self.processes)
         raise AssertionError(f"not done within {timeout_s} s\n{logs}")
 
+    def wait_done_worker(self, timeout_s: float = 600.0) -> None:
+        """As wait_done, for a log that was written without ingest."""
+        until = time.monotonic() + timeout_s
+        while not self.worked_off():
+            assert time.monotonic() < until, "the worker is not done"
+            time.sleep(0.2)
+
     def told(self, topic: str) -> list[tuple[str, bytes]]:
         """(ce_id, value) of every committed message of a topic."""
         found = []

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -227,8 +227,9 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 def _decoded(source: Source, message: Message) -> tuple[tuple[Event, ...], tuple[Reject, ...]]:
     found = source.dialect.decode(message, source.context)
-    events = tuple(one for one in found if isinstance(one, Event))
-    return events, tuple(one for one in found if isinstance(one, Reject))
+    if found and isinstance(found[0], Reject):  # a message is taken or rejected, never both
+        return (), (found[0],)
+    return cast("tuple[Event, ...]", tuple(found)), ()
 
 
 def _read_lines(scenario: Scenario, one: Input) -> Iterator[_Item]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from correlator.errors import Fault, FaultyFile
 from correlator.sources import (
-    access_map,
     clamav,
     frigate,
     mapped,
@@ -52,8 +51,8 @@ DIALECTS: dict[str, Dialect] = {
         zigbee2mqtt.DIALECT,
         frigate.DIALECT,
         onvif.DIALECT,
-        access_map.DIALECT,
-        mapped.DIALECT,
+        mapped.ACCESS,
+        mapped.MAPPED,
         suricata.DIALECT,
         zeek.DIALECT,
         wazuh.DIALECT,

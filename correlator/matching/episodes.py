@@ -190,7 +190,7 @@ class Episodes:
         if self.dirty is not None:
             self.dirty.add(episode)
 
-    def begin(
+    def start(
         self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, chosen: Chosen,
         holds_ms: int = -1,
     ) -> None:  # fmt: skip

@@ -143,11 +143,11 @@ class General:
             self._anchor(rule, cell, key, t_ms, position, event_id, source, chosen)
             return
         if rule.each:
-            self.episodes.begin(rule, cell, key, position, event_id, source, chosen)
+            self.episodes.start(rule, cell, key, position, event_id, source, chosen)
             return
         hold_ms = (chosen.floor >> SHIFT) + rule.span_ms
         if episode is None:
-            self.episodes.begin(rule, cell, key, position, event_id, source, chosen)
+            self.episodes.start(rule, cell, key, position, event_id, source, chosen)
         elif chosen.entries is None:
             self.episodes.grow(episode, rule, cell, hold_ms, chosen.value, position)
         else:
@@ -205,11 +205,11 @@ class General:
             metric.holding = True
             if rule.each:
                 chosen = Chosen(position, value, None)
-                self.episodes.begin(rule, cell, key, position, event_id, source, chosen)
+                self.episodes.start(rule, cell, key, position, event_id, source, chosen)
             elif episode is None:
                 # Its end is looked for from the start, expiry by expiry.
                 chosen = Chosen(position, value, None)
-                self.episodes.begin(rule, cell, key, position, event_id, source, chosen, t_ms)
+                self.episodes.start(rule, cell, key, position, event_id, source, chosen, t_ms)
             else:
                 self.episodes.grow(episode, rule, cell, t_ms + rule.span_ms, value, position)
         else:

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-import msgspec
-from msgspec import Struct
-
 from correlator.embedded.log import Turn
 from correlator.ingest import metrics
 from correlator.ingest.intake import Intake
+from correlator.ingest.meter import SiteMeter, decoded
 from correlator.run.partition import PartitionEngine
-
-# counter of the engine -> bound it tells of
-_BOUNDS: Final = {
-    "groups_dropped": "groups", "groups_refused": "groups_refused", "window_events_dropped": "window_events",
-}  # fmt: skip
-
-
-class _Match(Struct):
-    rule: str
-
-
-class _Threat(Struct):
-    id: str
-    phase: str
-    decided_ms: int = 0
-
-
-class _Reject(Struct):
-    reason: str
-    site: str = ""
-
-
-_match: Final = msgspec.json.Decoder(_Match).decode
-_threat: Final = msgspec.json.Decoder(_Threat).decode
-_reject: Final = msgspec.json.Decoder(_Reject).decode
 
 
 class Meter:
-    """Counts of the engine only grow; the metrics get the differences."""
+    """The metrics of one site's carrier."""
 
     def __init__(self, site: str) -> None:
         self.site = site
-        self._before: dict[str, int] = {}
-        self._open: set[str] = set()
+        self._site = SiteMeter(site)
         self._silent = 0
 
     def turn(self, turn: Turn, engine: PartitionEngine, intake: Intake, now_ms: int) -> None:
@@ -52,50 +22,11 @@ class Meter:
         site = engine.sites.get(self.site)
         if site is None:
             return
-        counters = site.counters()
-        grown = {name: max(value - self._before.get(name, 0), 0) for name, value in counters.items()}
-        self._before = counters
-        metrics.folded.labels(self.site).inc(grown.get("folded", 0))
-        metrics.late.labels(self.site).inc(grown.get("late", 0))
-        metrics.duplicates.labels(self.site, "delivery").inc(grown.get("duplicates", 0))
-        metrics.duplicates.labels(self.site, "transport").inc(grown.get("repeated_records", 0))
-        for name, bound in _BOUNDS.items():
-            metrics.dropped.labels(self.site, bound).inc(grown.get(name, 0))
         metrics.evidence_kept.labels(self.site).inc(len(turn.wanted))
-        watermark_ms = site.watermark_ms()
-        if watermark_ms >= 0:
-            metrics.watermark_delay_ms.labels(self.site).set(max(now_ms - watermark_ms, 0))
         silent, self._silent = self._silent, intake.counts.silent
         metrics.silent.labels(self.site).inc(intake.counts.silent - silent)
-        self._decoded(turn)
-        for message in turn.outputs:
-            self._told(message.topic, message.value, now_ms)
-        metrics.threats_open.labels(self.site).set(len(self._open))
-
-    def _decoded(self, turn: Turn) -> None:
-        by_source: dict[str, int] = {}
-        skew_ms: dict[str, int] = {}
         for record in turn.taken:
-            for event in record.events:
-                by_source[event.source] = by_source.get(event.source, 0) + 1
-                if event.device_ms is not None and not event.retained:
-                    skew_ms[event.source] = event.received_ms - event.device_ms
-        for source, count in by_source.items():
-            metrics.events.labels(self.site, source).inc(count)
-        for source, difference in skew_ms.items():
-            metrics.clock_skew_ms.labels(source).set(difference)
-
-    def _told(self, topic: str, value: bytes, now_ms: int) -> None:
-        if topic == "matches":
-            metrics.matches.labels(self.site, _match(value).rule).inc()
-        elif topic == "rejects":
-            told = _reject(value)
-            metrics.rejects.labels(told.site or "_unknown", told.reason).inc()
-        elif topic == "threats":
-            threat = _threat(value)
-            metrics.threats.labels(self.site, threat.phase).inc()
-            if threat.phase in ("quiet", "merged"):
-                self._open.discard(threat.id)
-            else:
-                self._open.add(threat.id)
-                metrics.end_to_end.labels(self.site).observe(max(now_ms - threat.decided_ms, 0) / 1000)
+            decoded(self.site, record.events)
+        for message in turn.outputs:
+            self._site.told(message.topic, message.value, now_ms)
+        self._site.engine(site, now_ms)

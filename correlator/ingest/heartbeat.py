@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -166,3 +167,9 @@ class Heartbeats:
         if why and not failed:
             _log.warning("heartbeat_failed", receiver=receiver, detail=why)
         return bool(why)
+
+
+def beat_in_thread(receivers: Sequence[HttpHeartbeat | MqttHeartbeat], process: str, blind: Blind) -> None:
+    """Sends the heartbeats of a process whose own loop is busy, from a thread that ends with it."""
+    beats = Heartbeats(receivers, process, blind)
+    threading.Thread(target=lambda: asyncio.run(beats.run()), name="heartbeats", daemon=True).start()

@@ -33,6 +33,7 @@ class Rendered(Struct, frozen=True, gc=False):
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
     cut: bool = False
+    site: str = ""
 
 
 def rendered(outputs: Outputs, site: str) -> list[Rendered]:
@@ -75,7 +76,7 @@ def _message(
         ("content-type", b"application/json"),
         ("traceparent", traceparent(trace).encode()),
     )
-    return Rendered(topic, key, value, headers, bool(cut))
+    return Rendered(topic, key, value, headers, bool(cut), site)
 
 
 def traceparent(name: str) -> str:

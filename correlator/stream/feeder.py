@@ -25,6 +25,7 @@ from correlator.errors import BodyMissing, FoldFailed, UsageError
 from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
+from correlator.ingest.meter import SiteMeter
 from correlator.run.bodies import Chunks
 from correlator.run.partition import PartitionEngine
 from correlator.run.rendering import Rendered
@@ -65,6 +66,7 @@ class Feeder:
         self._chunks = Chunks()
         self._events = kafka.topic(EVENTS)
         self._measured_s = 0.0
+        self._meters: dict[str, SiteMeter] = {}
         self._reader: Consumer | None = None
 
     # ---- partitions ----------------------------------------------------------------------------
@@ -91,7 +93,8 @@ class Feeder:
                 "log_gap", partition=partition, from_offset=engine.gap.first, to_offset=engine.gap.after,
                 count=engine.gap.count,
             )  # fmt: skip
-            metrics.gaps.labels(site=f"partition {partition}").inc()
+            for site in engine.sites:
+                metrics.gaps.labels(site).inc()
             if self.settings.stop_on_gap:
                 raise UsageError(
                     f"records {engine.gap.first} to {engine.gap.after - 1} of {self._events}/{partition} are gone and"
@@ -156,6 +159,7 @@ class Feeder:
         entries = engine.checkpoint() if due else engine.mark()
         opened.writer.write(messages, entries)
         _log.debug("committed", partition=engine.partition)
+        self._told(messages)
         if not opened.fed:
             opened.fed = True
             _log.info("went_on", partition=engine.partition, records=engine.counts.repeated, offset=engine.told)
@@ -242,9 +246,19 @@ class Feeder:
 
     def _measure(self) -> None:
         self._measured_s = self._clock()
-        now_ms = int(time.time() * 1000)
+        now_ms = time.time_ns() // 1_000_000
         for opened in self.partitions.values():
             for site, engine in opened.engine.sites.items():
-                watermark_ms = engine.watermark_ms()
-                if watermark_ms >= 0:
-                    metrics.watermark_delay_ms.labels(site=site).set(now_ms - watermark_ms)
+                self._meter(site).engine(engine, now_ms)
+
+    def _told(self, messages: list[Rendered]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        for one in messages:
+            if one.topic != "events.enriched":
+                self._meter(one.site).told(one.topic, one.value, now_ms)
+
+    def _meter(self, site: str) -> SiteMeter:
+        found = self._meters.get(site)
+        if found is None:
+            found = self._meters[site] = SiteMeter(site)
+        return found

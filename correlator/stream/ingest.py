@@ -26,9 +26,11 @@ from correlator.clock import zone_named
 from correlator.errors import UsageError
 from correlator.ingest import metrics
 from correlator.ingest.health import Health
+from correlator.ingest.heartbeat import beat_in_thread
 from correlator.ingest.intake import Intake
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
+from correlator.ingest.meter import decoded
 from correlator.ingest.raw import from_headers
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceTable, source_rows
@@ -100,6 +102,7 @@ class IngestProcess:
         # An epoch is what was written between two notes: [writes not yet acknowledged], positions behind it.
         self._epoch: list[int] = [0]
         self._epochs: deque[tuple[list[int], dict[str, int]]] = deque()
+        self._silent = 0
         self._noted: dict[str, int] = {}
         self._fatal: KafkaError | None = None
         self._ends: tuple[int, dict[TopicPartition, Future[Any]]] | None = None
@@ -118,6 +121,7 @@ class IngestProcess:
         signal.signal(signal.SIGINT, self.stop)
         metrics.started_ms.labels(process="ingest").set_to_current_time()
         health = Health(self.settings.health_host, self.settings.health_port, self.alive, self.ready)
+        beat_in_thread(self.settings.heartbeats, "ingest", self.blind)
         try:
             self.start()
             while not self._stopping:
@@ -134,6 +138,13 @@ class IngestProcess:
     def alive(self) -> bool:
         """Whether the loop turns."""
         return time.monotonic() - self._turn_s < 60
+
+    def blind(self) -> tuple[int, str]:
+        """(since when, ms UTC; 0: it sees; why)."""
+        silent_s = time.monotonic() - self._turn_s
+        if silent_s < 30:
+            return 0, ""
+        return _now_ms() - int(silent_s * 1000), "nothing can be written to Kafka"
 
     def ready(self) -> bool:
         """Whether it takes part in the group."""
@@ -165,6 +176,9 @@ class IngestProcess:
             raise KafkaException(self._fatal)
         if now_ms - self._commit_ms >= self.settings.commit_ms:
             self._commit_ms = now_ms
+            silent, self._silent = self._silent, self.intake.counts.silent
+            whose = next(iter(self._applied), "_unknown") if len(self._applied) < 2 else "_several"
+            metrics.silent.labels(whose).inc(self._silent - silent)
             self._note()
             self._commit()
         if now_ms - self._config_ms >= CONFIG_EVERY_MS:
@@ -223,8 +237,11 @@ class IngestProcess:
         events, rejects = self.kafka.topic(EVENTS), self.kafka.topic(REJECTS)
         partitions = self._partitions[EVENTS]
         for site, record in self.intake.drain():
+            if record.events:
+                decoded(site, record.events)
             self._send(events, encode(record), site.encode(), None, partition_of(site, partitions))
         for one in self.intake.drain_rejects():
+            metrics.rejects.labels(one.site or "_unknown", one.reason).inc()
             made = reject_message(one)
             self._send(rejects, made.value, made.key, list(made.headers), -1)
 
@@ -331,9 +348,13 @@ class IngestProcess:
                 if error is not None:
                     continue  # the broker is away or the partition moves: no promise now
                 position = self._positions.get((at.topic, at.partition))
-                if position is not None and position >= future.result().offset:
-                    name = at.topic.removeprefix(self.kafka.prefix)
-                    self.intake.caught_up(f"{name}/{at.partition}", as_of_ms, now_ms)
+                if position is None:
+                    continue
+                input = f"{at.topic.removeprefix(self.kafka.prefix)}/{at.partition}"
+                behind = future.result().offset - position
+                metrics.lag.labels(input).set(max(behind, 0))
+                if behind <= 0:
+                    self.intake.caught_up(input, as_of_ms, now_ms)
         if now_ms - self._tick_ms >= self.ingest.tick_ms and not self.ingest.trust_sender_time:
             self._tick_ms = now_ms
             wanted = {

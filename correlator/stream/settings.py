@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from correlator.ingest.heartbeat import Heartbeat
+
 
 class TopicSettings(BaseModel):
     """How topics are made. Partitions are for life: a site's events stay in one (docs/streaming.md)."""
@@ -30,6 +32,7 @@ class ProcessSettings(BaseModel):
         default="", description="fixed id of this process: restarted under it, it goes on at once (static membership)"
     )
     session_ms: int = Field(default=10_000, ge=1_000, description="after this silence others take over its partitions")
+    heartbeats: tuple[Heartbeat, ...] = Field(default=(), description="who is told every so often that it still sees")
     health_host: str = Field(default="127.0.0.1", description="address of /live, /ready and /metrics")
     health_port: int = Field(default=0, ge=0, le=65_535, description="port of /live, /ready and /metrics; 0: off")
 

@@ -27,6 +27,7 @@ from confluent_kafka import KafkaException
 from correlator.errors import CorrelatorError, FoldFailed
 from correlator.ingest import metrics
 from correlator.ingest.health import Health
+from correlator.ingest.heartbeat import beat_in_thread
 from correlator.ingest.kafka import MESSAGE_BYTES, KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.run.collector import settle_collector
@@ -42,6 +43,7 @@ EXIT_BUG: Final = 70
 EXIT_UNAVAILABLE: Final = 69
 EXIT_FENCED: Final = 75
 EXIT_CONFIGURATION: Final = 78
+BLIND_S: Final = 30.0  # inputs promise several times a second; so long without a record is no silence
 
 
 class Worker:
@@ -62,6 +64,7 @@ class Worker:
         metrics.started_ms.labels(process="worker").set_to_current_time()
         health = Health(self.settings.health_host, self.settings.health_port, self.alive, self.ready)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        beat_in_thread(self.settings.heartbeats, "worker", self.blind)
         loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
         runner = faust.Worker(
@@ -79,6 +82,14 @@ class Worker:
     def alive(self) -> bool:
         """Whether commits do not stand still."""
         return time.monotonic() - self.feeder.progress_s < self.settings.stall_s
+
+    def blind(self) -> tuple[int, str]:
+        """(since when, ms UTC; 0: it sees, or others have all partitions; why)."""
+        silent_s = time.monotonic() - self.feeder.progress_s
+        if not self.owned or silent_s < BLIND_S:
+            return 0, ""
+        since_ms = time.time_ns() // 1_000_000 - int(silent_s * 1000)
+        return since_ms, "no record was folded: ingest neither writes events nor promises, or Kafka is away"
 
     def ready(self) -> bool:
         """Whether every partition that this worker was given is open and caught up."""

@@ -19,6 +19,7 @@ import paho.mqtt.publish as publish
 import pytest
 import yaml
 
+from correlator.config.secure import Authority
 from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port, kafka_jars
 from correlator.lab.live import SERVICES
 from tests.brokers.fixtures import read_all
@@ -26,7 +27,7 @@ from tests.brokers.fixtures import read_all
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 OURS = {name: service for name, service in COMPOSE.items() if "build" in service}
-PORT = re.compile(r"\b(91\d\d|5514)\b")
+PORT = re.compile(r"\b(91\d\d|5514|8443)\b")
 
 
 def in_order() -> list[str]:
@@ -47,6 +48,11 @@ class Machine:
         self.ports: dict[str, str] = {}
         text = (self.config / "correlator.yaml").read_text()
         (self.config / "correlator.yaml").write_text(self.native(text))
+        (self.config / "users.yaml").write_text("users: []\n")
+        certificate, key = Authority.new().issue("localhost", ["localhost"])
+        (self.config / "tls").mkdir()
+        (self.config / "tls/console.crt").write_bytes(certificate)
+        (self.config / "tls/console.key").write_bytes(key)
 
     def native(self, text: str) -> str:
         if text in self.hosts:
@@ -59,7 +65,7 @@ class Machine:
         return {**os.environ, "PYTHONPATH": str(ROOT), **said}
 
     def command(self, service: dict) -> list[str]:
-        return [sys.executable, "-m", "correlator", *service["command"]]
+        return [sys.executable, "-m", "correlator", *map(self.native, service["command"])]
 
     def healthy(self, service: dict) -> bool:
         kind, *test = service["healthcheck"]["test"]
@@ -151,7 +157,7 @@ def test_our_containers_may_do_as_little_as_they_need():
 
 def test_every_port_that_is_published_is_one_that_a_service_listens_on():
     settings = yaml.safe_load((ROOT / "deploy/config/correlator.yaml").read_text())
-    listening = {str(one["port"]) for one in settings["inputs"]["syslog"]} | {"1883"}
+    listening = {str(one["port"]) for one in settings["inputs"]["syslog"]} | {"1883", str(settings["console"]["port"])}
     published = {port.split("/")[0].split(":")[1] for one in COMPOSE.values() for port in one.get("ports", ())}
     assert published == listening
     for name, service in OURS.items():

@@ -58,3 +58,16 @@ def config_apply(file: Path, dry_run: bool) -> int:
     from correlator.config.commands import apply_file
 
     return guarded(lambda: apply_file(file, sys.stdout, dry_run=dry_run))
+
+
+@config.command("describe", epilog=_examples("correlator config describe", "correlator config describe | less"))
+def config_describe() -> int:
+    """Print every setting with its default and what it does (docs/configuration.md)."""
+
+    def work() -> int:
+        from correlator.config.describe import tables
+
+        sys.stdout.write(tables())
+        return 0
+
+    return guarded(work)

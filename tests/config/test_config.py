@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from correlator.cli.main import main
+from correlator.config.describe import tables
 from correlator.config.load import check, load
 from correlator.errors import FaultyFile, UsageError
 
@@ -170,3 +171,22 @@ def test_apply_prints_what_changes_and_writes_it_once(written, kafka, topics, un
     assert "configuration 2 is written" in apply()
     (tmp_path / "site.yaml").write_text("site: {id: h1}\n")
     assert main(["config", "apply", "--config", str(file)]) == 2
+
+
+def test_the_page_of_settings_is_what_the_settings_say(root, capsys):
+    page = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
+    shown = page.partition("## Every setting\n\n")[2].partition("\n<!-- settings: end -->")[0]
+    assert main(["config", "describe"]) == 0
+    assert shown.strip() == capsys.readouterr().out.strip(), "print it anew with `correlator config describe`"
+
+
+def test_every_setting_says_what_it_does():
+    assert [line for line in tables().splitlines() if line.startswith("| `") and line.endswith("|  |")] == []
+
+
+def test_the_example_of_the_page_is_taken(root, written):
+    page = (root / "docs" / "configuration.md").read_text(encoding="utf-8")
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    settings = load(written(text)).settings
+    assert settings.topics.replication == 3
+    assert settings.worker.instance == "worker-1"

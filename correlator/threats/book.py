@@ -459,7 +459,7 @@ class ThreatBook:
 
     def _step(self, threat: OpenThreat, finding: Finding, findings: list[Finding]) -> Step:
         terms = threat.terms.get(finding.id, {})
-        gain = round(sum(terms.values()), 6)
+        gain = round(sum(terms.values(), 0.0), 6)
         if not finding.match:
             evidence = self._evidence.get(finding.events[0])
             return Step(

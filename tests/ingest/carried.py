@@ -98,9 +98,16 @@ def engine_for(one: Scenario, made: Bundle) -> SiteEngine:
 
 
 def told(threat: Threat) -> bytes:
-    """A threat as bytes, without the carrier's positions."""
-    members = tuple(msgspec.structs.replace(member, raw="") for member in threat.members)
-    return msgspec.json.encode(msgspec.structs.replace(threat, members=members), order="deterministic")
+    """A threat as it is written, without the carrier's positions."""
+    return without_raw(msgspec.json.encode(msgspec.to_builtins(threat), order="deterministic"))
+
+
+def without_raw(written: bytes) -> bytes:
+    """A written threat without the carrier's positions; nothing else of it changes."""
+    said = msgspec.json.decode(written)
+    for member in said.get("members", ()):
+        member.pop("raw", None)
+    return msgspec.json.encode(said, order="deterministic")
 
 
 def replayed(one: Scenario, around: int = 0) -> list[bytes]:

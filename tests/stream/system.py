@@ -20,14 +20,13 @@ import yaml
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from correlator.cli.main import main
-from correlator.events.threat import Threat
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.raw import TICK_MS, RawMessage, to_headers
 from correlator.run.partition import OFFSET
 from correlator.run.scenario import Scenario
 from correlator.stream.state import read_topic, whole
 from tests.brokers.fixtures import read_all
-from tests.ingest.carried import raw_messages, told
+from tests.ingest.carried import raw_messages, without_raw
 
 ROOT = Path(__file__).parents[2]
 TICK_EVERY_MS = 600_000  # of scenario time
@@ -290,7 +289,7 @@ class System:
         """Every revision without the carrier's positions, sorted; each once, or the test fails."""
         found = self.told("threats")
         self.none_twice(found, "threats")
-        return sorted(told(msgspec.json.decode(value, type=Threat)) for _, value in found)
+        return sorted(without_raw(value) for _, value in found)
 
     def none_twice(self, found: list[tuple[str, bytes]], topic: str) -> None:
         twice = [name for name, count in Counter(name for name, _ in found).items() if count > 1]

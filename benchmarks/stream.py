@@ -31,9 +31,10 @@ from correlator.lab.brokers import KafkaBroker
 from correlator.run.bodies import Bundle
 from correlator.run.log import LogRecord, encode
 from correlator.run.site_engine import SiteEngine
+from correlator.sources import Message
 from correlator.stream.applied import in_force
 from correlator.stream.ingest import IngestProcess
-from tests.ingest.carried import raw_messages, scenario, scenario_table
+from tests.ingest.carried import ordinary, raw_messages, scenario, scenario_table
 from tests.stream.system import Process, System
 
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
@@ -75,12 +76,16 @@ def ingest(kafka: KafkaBroker, folder: Path, count: int) -> list[str]:
 
 
 def events_of_a_day(one: Any) -> list[Event]:
+    """An ordinary day: what a site without an attack says, decoded."""
     table_ = scenario_table(one)
+    carriers = {given.name: given.carrier for given in one.inputs}
     found: list[Event] = []
-    for raw in raw_messages(one, 6_000):
-        reader = table_.reader(raw.input.rpartition("/")[0], one.site_id, raw.message.channel)
+    for name, channel, payload, received_ms in ordinary(one, 18_000):
+        input = "raw.mqtt" if carriers[name] == "mqtt" else f"raw.{name}"
+        reader = table_.reader(input, one.site_id, channel)
         if reader is not None:
-            found += [event for event in reader.dialect.decode(raw.message, reader.context) if isinstance(event, Event)]
+            message = Message(channel, payload, received_ms)
+            found += [event for event in reader.dialect.decode(message, reader.context) if isinstance(event, Event)]
     return found
 
 
@@ -226,8 +231,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as where, KafkaBroker(Path(where) / "kafka") as kafka:
         folder = Path(where)
         rows = [ingest(kafka, folder, 200_000 // scale)]
-        rows += worker(kafka, folder, 2_000_000 // scale, bare=True)
-        rows += worker(kafka, folder, 200_000 // scale, bare=False)
+        rows += worker(kafka, folder, 500_000 // scale, bare=True)
+        rows += worker(kafka, folder, 100_000 // scale, bare=False)
         print(table(["what", "count", "processor s", "a second and core", "broker's s"], rows))
         print("  ".join(recovery(kafka, folder, given.groups // (50 if given.quick else 1))))
     return 0

@@ -90,8 +90,14 @@ live: $(VENV)/runtime.done programs ## the whole system on real Kafka and Mosqui
 	@$(BIN)/correlator live $(SCENARIO) $(if $(ONCE),--once)
 
 .PHONY: chaos
-chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; prints the table of docs/reliability.md
-	@$(BIN)/python -m tests.chaos
+chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; prints their tables
+	@$(BIN)/python -m tests.chaos.run_bridge --runs 20
+	@$(BIN)/python -m tests.stream.chaos
+	@$(BIN)/python -m tests.embedded.chaos
+
+.PHONY: linking-eval
+linking-eval: $(VENV)/dev.done ## judge linking on generated hospitals (seeds kept aside); prints the table of docs/linking.md
+	@$(BIN)/python -m correlator.lab.linking_eval --seeds aside
 
 .PHONY: test
 test: $(VENV)/dev.done programs ## all checks and tests: ruff, mypy, import-linter, pytest

@@ -10,7 +10,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CARRIED = ("schemas", "scenarios")
+CARRIED = ("schemas", "scenarios", "deploy")
 
 
 class CarryData(BuildHookInterface[Any]):

@@ -59,6 +59,7 @@ def test_all_commands_are_there():
         "bridge run",
         "config apply",
         "config check",
+        "config describe",
         "config show",
         "console open",
         "console run",

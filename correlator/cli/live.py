@@ -67,8 +67,8 @@ def _write(text: str) -> None:
 
 @click.command(
     epilog=_examples(
-        "correlator simulate vaccine-theft --kafka localhost:9092 --speed 600x",
-        "correlator simulate scenarios/fire-drill --mqtt localhost:1883 --config correlator.yaml",
+        "correlator simulate vaccine-theft --kafka localhost:9092",
+        "correlator simulate fire-drill --mqtt localhost:1883",
     )
 )
 @click.argument("scenario", type=_PATH)

@@ -10,7 +10,7 @@ its kind.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
 from correlator.events.event import Event
@@ -115,6 +115,17 @@ class DetectionIndex:
                 return None
             found.update(text for _, text in choices[0])
         return frozenset(found)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """What was sorted in for the kinds of events seen so far, each once; for measuring."""
+        found: dict[int, Candidate] = {}
+        for selections in (*self._plain.values(), *self._shadowed.values()):
+            for selection in selections.values():
+                listed = [selection.always]
+                listed += [ones for _, table in selection.plain for ones in table.values()]
+                listed += [ones for _, table in selection.fields for ones in table.values()]
+                found.update((id(one), one) for ones in listed for one in ones)
+        return iter(found.values())
 
     def hits(self, event: Event) -> list[int]:
         """Numbers of the detections that are true for the event, ascending, each once."""

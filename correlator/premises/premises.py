@@ -54,6 +54,7 @@ class Premises:
         self._find = self.resolver.find
         self._telling = self.live.kinds
         self._speakers = Speakers(site, self.graph)
+        self._listed = frozenset(name for name, note in site.sources.items() if note.assets)
         self._settled: dict[str, set[str]] = {kind: set() for kind in KIND_CLASSES}
         self._windows = sorted(site.windows.values(), key=lambda window: (window.from_ms, window.id))
 
@@ -116,7 +117,7 @@ class Premises:
 
     def foreign(self, event: Event) -> Event | None:
         """The event that tells so when a source speaks for a device that is not on its list, else None."""
-        return self._speakers.foreign(event, self.resolve)
+        return self._speakers.foreign(event, self.resolve) if event.source in self._listed else None
 
     def resolve(self, kind: str, entity_id: str, t_ms: int) -> str:
         """The asset an entity stands for at that time, or "unknown:<kind>:<id>"."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re as backtracking_re
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Any, Final, final
@@ -634,21 +634,22 @@ class Neither(Node):
 class Holds(Node):
     """An `x-correlator.where` condition on the event itself."""
 
-    __slots__ = ("says", "where")
+    __slots__ = ("_answer", "_wanted", "says", "where")
 
     def __init__(self, where: WhereTest, says: str) -> None:
         self.where = where
         self.says = says
+        self._answer = where.answer_of_one()
+        self._wanted = not where.where.negated
 
     def test(self, event: Event) -> bool:
-        return self.where.holds(event) is True
+        return self._answer(event) is self._wanted
 
     def explain(self, event: Event, depth: int, steps: list[Step]) -> bool:
-        result = self.where.holds(event)
-        met = None if result is None else result is not self.where.where.negated
-        says = self.says if result is not None else f"{self.says} (not known)"
-        steps.append(Step(says, "", met, result is True, depth))
-        return result is True
+        met = self._answer(event)
+        says = self.says if met is not None else f"{self.says} (not known)"
+        steps.append(Step(says, "", met, met is self._wanted, depth))
+        return met is self._wanted
 
     def cost(self) -> int:
         return 9
@@ -689,6 +690,10 @@ _FIELD_RANK: dict[str, int] = {"kind": 0, "@kind": 0, "EventID": 1, "@dialect": 
 # ---- compiling ---------------------------------------------------------------------------------
 
 
+def _any_event(_: Event) -> bool:
+    return True
+
+
 @final
 class Predicate:
     """A compiled condition.
@@ -698,12 +703,14 @@ class Predicate:
         for at least one of them; None if there is no such set; () if it is never true.
     choices: all such sets, the best for itself first; which is best in an index depends on the others.
     exact: an anchor that fits decides alone, no test is needed.
+    test: whether an event satisfies the condition.
     """
 
-    __slots__ = ("anchors", "choices", "exact", "root")
+    __slots__ = ("anchors", "choices", "exact", "root", "test")
 
     def __init__(self, root: Node | None) -> None:
         self.root = root
+        self.test: Callable[[Event], bool] = root.test if root is not None else _any_event
         self.anchors: Anchors | None = root.anchors() if root is not None else None
         self.choices: tuple[Anchors, ...] = tuple(
             sorted(set(root.anchor_choices() if root is not None else ()), key=anchor_rank)
@@ -721,10 +728,6 @@ class Predicate:
             return True
         left = self.root.settled(known)
         return left if isinstance(left, bool) else self if left is self.root else Predicate(left)
-
-    def test(self, event: Event) -> bool:
-        """Whether the event satisfies the condition."""
-        return self.root is None or self.root.test(event)
 
     def explain(self, event: Event) -> list[Step]:
         """Every part with the value it met, the whole first; steps[0].holds == test(event)."""

@@ -288,11 +288,10 @@ class WhereTest:
             answer = self._answer(values[0], values[1], self._asked)
         return None if answer is None else answer is not self.where.negated
 
-    def holds(self, event: Event) -> bool | None:
-        """As `test`, of the one event that all operands are of."""
+    def answer_of_one(self) -> Callable[[Event], bool | None]:
+        """What answers for the one event that all operands are of, before `not`."""
         assert self._alone is not None
-        answer = self._alone.answer(event)
-        return None if answer is None else answer is not self.where.negated
+        return self._alone.answer
 
 
 def compile_where(where: Where, places: Places | None) -> WhereTest:

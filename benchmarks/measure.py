@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,24 @@ def median_s(run: Callable[[], float], runs: int) -> tuple[float, float]:
     gc.unfreeze()
     middle = statistics.median(taken)
     return middle, (max(taken) - min(taken)) / middle if middle else 0.0
+
+
+def undisturbed_s(runs: Sequence[Callable[[], object]], passes: int) -> tuple[float, float]:
+    """(seconds, disturbance) of short runs that belong together: the sum of the best time of each.
+
+    On a shared machine what others do (a core's other half, its caches) makes short runs slower and never
+    faster. disturbance: how much longer a middling pass takes, as a part of the best.
+    """
+    taken: list[list[float]] = [[] for _ in runs]
+    gc.collect()
+    gc.freeze()
+    for _ in range(passes):
+        for run, times in zip(runs, taken, strict=True):
+            times.append(timed(run))
+    gc.unfreeze()
+    best = sum(map(min, taken))
+    middling = sum(map(statistics.median, taken))
+    return best, middling / best - 1 if best else 0.0
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -44,6 +44,8 @@ class RawMessage(Struct, frozen=True, gc=False):
     tick_ms: int = -1
 
 
+_DIGITS = 20  # a number of more does not fit 64 bits
+
 Headers = Iterable[tuple[str, bytes]]
 
 
@@ -73,24 +75,25 @@ def from_headers(
     timestamp). A header that is no number counts as absent.
     """
     said: Mapping[str, bytes] = dict(headers)
+    get = said.get
+    told = get(CHANNEL)
+    received = get(RECEIVED_MS)
+    origin, site = get(ORIGIN), get(SITE)
+    tick_ms = _number(said, TICK_MS, -1) if TICK_MS in said else -1
     message = Message(
-        channel=_text(said, CHANNEL) or channel,
-        payload=payload,
-        received_ms=_number(said, RECEIVED_MS, received_ms),
-        retained=said.get(RETAINED) == b"1",
-        dup=said.get(DUP) == b"1",
-        queued_since_ms=_number(said, QUEUED_SINCE_MS, 0),
-        line=_number(said, LINE, 0),
-        origin=_text(said, ORIGIN),
-        raw=raw,
+        told.decode("utf-8", "replace") if told else channel,
+        payload,
+        int(received) if received is not None and received.isdigit() and len(received) < _DIGITS else received_ms,
+        get(RETAINED) == b"1",
+        get(DUP) == b"1",
+        _number(said, QUEUED_SINCE_MS, 0) if QUEUED_SINCE_MS in said else 0,
+        _number(said, LINE, 0) if LINE in said else 0,
+        origin.decode("utf-8", "replace") if origin else "",
+        raw,
     )
-    return RawMessage(input, offset, _text(said, SITE), message, _number(said, TICK_MS, -1))
-
-
-def _text(said: Mapping[str, bytes], name: str) -> str:
-    return said.get(name, b"").decode("utf-8", "replace")
+    return RawMessage(input, offset, site.decode("utf-8", "replace") if site else "", message, tick_ms)
 
 
 def _number(said: Mapping[str, bytes], name: str, absent: int) -> int:
-    value = said.get(name, b"")
-    return int(value) if value.isdigit() and len(value) < 20 else absent
+    value = said.get(name) or b""  # a header of another writer may have no value at all
+    return int(value) if value.isdigit() and len(value) < _DIGITS else absent

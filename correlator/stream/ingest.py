@@ -34,6 +34,7 @@ from correlator.ingest.meter import decoded
 from correlator.ingest.raw import from_headers
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceTable, source_rows
+from correlator.run.collector import settle_collector
 from correlator.run.log import ACTION_KINDS, Action, encode
 from correlator.run.rendering import reject_message
 from correlator.stream.applied import Applied, read_applied
@@ -117,6 +118,7 @@ class IngestProcess:
 
         Raises UsageError, KafkaException.
         """
+        settle_collector()
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
         metrics.started_ms.labels(process="ingest").set_to_current_time()

@@ -67,17 +67,23 @@ class Killer(threading.Thread):
         self.on = threading.Event()
         self.on.set()
         self.process = start()
+        self.others: list[tuple[Process, Callable[[], Process]]] = []
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
             while self.on.is_set():
-                self.process.wait_said("ready")
+                if not self.others:
+                    self.process.wait_said("ready")
                 time.sleep(self.dice.uniform(0.1, 1.5))
                 if not self.on.is_set():
                     return
                 if self.aim and self.dice.random() < 0.6:
                     self._wait_for_writing()
+                if self.others and self.others[0][0].log.stat().st_mtime > self.process.log.stat().st_mtime:
+                    (other, begin_other), *_ = self.others
+                    self.others = [(self.process, self.begin)]
+                    self.process, self.begin = other, begin_other
                 self.process.kill()
                 self.result.kills += 1
                 last = [line for line in self.process.lines() if line.get("what") in (*IN_WRITING, "committed")]
@@ -171,9 +177,11 @@ def _start(system: System, kind: str, dice: random.Random, result: Result) -> Ki
             instance = {"CORRELATOR_WORKER__INSTANCE": "w1"} if fixed else {}
             return system.start("worker", wait=False, more=debug, **instance)
 
-        if kind == "two workers":
-            system.start("worker", name="other", more=debug)
         killer = Killer(begin, dice, result, (0.0, 0.2) if fixed else (0.0, 4.0), aim=True)
+        if kind == "two workers":  # the other one takes over; whichever works is killed
+            killer.process.wait_said("ready")
+            other = system.start("worker", name="other", more=debug, wait=False)
+            killer.others = [(other, lambda: system.start("worker", name="other", more=debug, wait=False))]
     killer.process.wait_said("ready")
     killer.start()
     return killer

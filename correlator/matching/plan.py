@@ -76,6 +76,7 @@ class Keyspace:
         self.dirty: set[str] | None = None  # groups that changed since the last look, None if nobody looks
         self.sweep_at_ms = -1
         self.id = ""
+        self.grouping = ""  # what it groups by, whatever its slots: equal in two plans, equal groups
 
 
 @final
@@ -204,6 +205,7 @@ class _Compiler:
         for keyspace in plan.keyspaces:
             aliases = repr(sorted(self.aliases[keyspace.index].items()))
             slots = ("\x1e".join((*sorted(slot.producers), "|", *slot.capture)) for slot in keyspace.slots)
+            keyspace.grouping = digest("\x1e".join(keyspace.names), aliases)
             keyspace.id = digest("\x1e".join(keyspace.names), aliases, *slots)[:12]
         plan.global_rules = [rule for rule in plan.rules if rule.tumble and not rule.keyspace.names]
         plan.hash = digest(

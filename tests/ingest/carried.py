@@ -75,12 +75,32 @@ def last_promises(one: Scenario, messages: list[RawMessage]) -> list[RawMessage]
     ]
 
 
+def with_promises(one: Scenario, messages: list[RawMessage], every: int = 10) -> list[RawMessage]:
+    """The messages, and after each few of them a promise of every input, as the simulator sends them."""
+    inputs = sorted({message.input for message in messages})
+    at = dict.fromkeys(inputs, 0)
+    found: list[RawMessage] = []
+
+    def put(message: RawMessage) -> None:
+        found.append(msgspec.structs.replace(message, offset=at[message.input]))
+        at[message.input] += 1
+
+    for number, message in enumerate(messages, 1):
+        put(message)
+        if number % every == 0:
+            for input in inputs:
+                put(RawMessage(input, 0, one.site_id, message.message, message.message.received_ms))
+    until_ms = one.until_ms + one.lateness_ms + 1
+    for input in inputs:
+        put(RawMessage(input, 0, one.site_id, messages[0].message, until_ms))
+    return found
+
+
 def log_of(one: Scenario, **settings: int) -> tuple[list[LogRecord], Bundle, Intake]:
     """The scenario as records of the log, and the bodies they name."""
     made = scenario_bundle(one)
     intake = Intake(scenario_table(one), IngestSettings(trust_sender_time=True, **settings))
-    messages = list(raw_messages(one))
-    messages += last_promises(one, messages)
+    messages = with_promises(one, list(raw_messages(one)))
     intake.configure(one.site_id, msgspec.structs.replace(made.configuration, serial=1), 0)
     intake.declare(one.site_id, sorted({message.input for message in messages}), 0)
     records: list[LogRecord] = []

@@ -58,14 +58,10 @@ class Episodes:
             return
         episode = None if cell.eps is None else cell.eps.get(rule.index)
         if episode is not None:
-            # It holds again: what came since and is still in the window is taken in too.
-            oldest = (position & TIME) - rule.span
+            # It holds again, and all that came since is in the window: it came after the condition had ceased to
+            # hold, and one timespan after that the episode would have ended.
             if rule.producer is not None:
                 self.list_members(episode, rule, cell)
-            if oldest > episode.last_pos + 1:
-                if episode.holes is None:
-                    episode.holes = []
-                episode.holes.append((episode.last_pos, oldest))
             episode.gap = False
             cell.dues[place] = floor + rule.span
             if self.dirty is not None:
@@ -103,24 +99,23 @@ class Episodes:
         episode.pos = [at for at, _ in pairs]
         episode.ids = [one for _, one in pairs]
         episode.from_pos = episode.last_pos + 1
-        episode.holes = episode.taken = None
+        episode.taken = None
         if self.dirty is not None:
             self.dirty.add(episode)
 
     def _members(self, episode: Episode, rule: Rule, cell: Cell) -> list[tuple[int, str]]:
         """(position, id) of the members up to `last_pos`, in total order, each once."""
         pairs = list(zip(episode.pos, episode.ids, strict=True)) if episode.ids else []
-        slots = rule.slot_set
-        for first, last in _stretches(episode.from_pos, episode.last_pos, episode.holes):
-            for index in slots:
-                window = cell.wins[index]
-                if window is None or window.last < first:
-                    continue
-                entries = window.pos
-                start = first if episode.taken is None else max(first, episode.taken.get(index, first))
-                begin = bisect_left(entries, start)
-                end = len(entries) if window.last <= last else bisect_left(entries, last + 1)
-                pairs += zip(entries[begin:end], window.ids[begin:end], strict=True)
+        slots, taken = rule.slot_set, episode.taken
+        first, last = episode.from_pos, episode.last_pos
+        for index in slots:
+            window = cell.wins[index]
+            if window is None or window.last < first:
+                continue
+            entries = window.pos
+            begin = bisect_left(entries, first if taken is None else taken.get(index, first))
+            end = len(entries) if window.last <= last else bisect_left(entries, last + 1)
+            pairs += zip(entries[begin:end], window.ids[begin:end], strict=True)
         if len(slots) > 1 or rule.form == "distinct":
             # Several windows, or one that holds an event once per value.
             pairs.sort()
@@ -171,15 +166,14 @@ class Episodes:
             if start > upto:
                 continue
             episode.taken[slot.index] = upto + 1
-            for first, last in _stretches(start, upto, episode.holes):
-                begin, end = bisect_left(window.pos, first), bisect_left(window.pos, last + 1)
-                room = max(self.max_members - len(episode.ids), 0)
-                if end - begin > room:
-                    episode.truncated += end - begin - room
-                    episode.span_last_ms = max(episode.span_last_ms, window.pos[end - 1] >> SHIFT)
-                    end = begin + room
-                episode.pos += window.pos[begin:end]
-                episode.ids += window.ids[begin:end]
+            begin, end = bisect_left(window.pos, start), bisect_left(window.pos, upto + 1)
+            room = max(self.max_members - len(episode.ids), 0)
+            if end - begin > room:
+                episode.truncated += end - begin - room
+                episode.span_last_ms = max(episode.span_last_ms, window.pos[end - 1] >> SHIFT)
+                end = begin + room
+            episode.pos += window.pos[begin:end]
+            episode.ids += window.ids[begin:end]
             if self.dirty is not None:
                 self.dirty.add(episode)
 
@@ -570,19 +564,6 @@ def _first_evidence(rule: Rule, cell: Cell, from_pos: int) -> str:
             if window.pos[place] < first:
                 first, evidence = window.pos[place], window.ids[place]
     return evidence
-
-
-def _stretches(first: int, last: int, holes: list[tuple[int, int]] | None) -> list[tuple[int, int]]:
-    """The parts of [first, last], both included, that lie in no hole; a hole is open at both ends."""
-    if holes is None:
-        return [(first, last)]
-    parts: list[tuple[int, int]] = []
-    for before, after in holes:
-        if first <= before:
-            parts.append((first, min(before, last)))
-        first = max(first, after)
-    parts.append((first, last))
-    return [part for part in parts if part[0] <= part[1]]
 
 
 # ---- members ------------------------------------------------------------------------------------

@@ -383,7 +383,7 @@ def _holding(episode: Episode, rule: Rule) -> bool:
 
 _PLAIN: Final = (
     "id", "rule", "key", "group", "opened_ms", "opened_pos", "decided_by", "hold_ms", "value", "pos", "ids",
-    "last_pos", "from_pos", "holes", "taken", "floor", "gap", "open", "late", "revision", "truncated",
+    "last_pos", "from_pos", "taken", "floor", "gap", "open", "late", "revision", "truncated",
     "serial", "span_first_ms", "span_last_ms", "fields", "told",
 )  # fmt: skip
 
@@ -404,6 +404,4 @@ def _read_episode(raw: list[Any]) -> Episode:
     for name, value in zip(_PLAIN, raw, strict=False):
         if value is not None:
             setattr(episode, name, value)
-    if episode.holes is not None:
-        episode.holes = [(before, after) for before, after in episode.holes]
     return episode

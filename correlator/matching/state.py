@@ -98,7 +98,6 @@ class Episode:
     and are not kept up (`episodes.look`): an event that changes nothing costs nothing.
 
     from_pos  where the stretch of windows begins whose events are members but not listed yet
-    holes     parts of that stretch, (last before, first after), whose events are no members
     taken     slot index -> position up to which that stretch is listed, where a window was pruned meanwhile
     pos, ids  members, in the order taken; inner: the episodes of inner rules that are members
     span_first_ms, span_last_ms  the windows that decided, for an episode without members
@@ -107,7 +106,7 @@ class Episode:
     """
 
     __slots__ = (
-        "decided_by", "due_ms", "fields", "floor", "from_pos", "gap", "group", "hold_ms", "holes", "id", "ids", "inner",
+        "decided_by", "due_ms", "fields", "floor", "from_pos", "gap", "group", "hold_ms", "id", "ids", "inner",
         "key", "last_pos", "late", "open", "opened_ms", "opened_pos", "pos", "revision", "rule", "serial",
         "span_first_ms", "span_last_ms", "taken", "told", "truncated", "value", "waiting",
     )  # fmt: skip
@@ -128,7 +127,6 @@ class Episode:
         self.last_pos = -1
         self.from_pos = -1
         self.taken: dict[int, int] | None = None
-        self.holes: list[tuple[int, int]] | None = None
         self.floor = -1
         self.due_ms = -1
         self.gap = False

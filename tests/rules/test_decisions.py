@@ -152,6 +152,21 @@ def test_the_engine_keeps(vector: dict[str, Any]) -> None:
     assert repr(_sorted(found)) == repr(_sorted(_expected(vector, events))), vector["says"]
 
 
+@pytest.mark.parametrize("vector", WITH_MATCHES)
+def test_the_engine_keeps_when_it_is_restarted_after_every_event(vector: dict[str, Any]) -> None:
+    loaded, lateness_ms, until_ms, idle_ms = _settled(vector)
+    events = _events(vector)
+    told = run_engine.run_with_restarts(
+        loaded.rules,
+        events,
+        run_engine.settings(lateness_ms, idle_ms),
+        until_ms,
+        zone=zone_named(vector.get("zone", "UTC")),
+    )
+    found = _told(run_engine.last_forms(told), loaded)
+    assert repr(_sorted(found)) == repr(_sorted(_expected(vector, events))), vector["says"]
+
+
 @pytest.mark.parametrize("vector", COVERED)
 def test_the_reference_matcher_keeps(vector: dict[str, Any]) -> None:
     loaded, lateness_ms, until_ms, idle_ms = _settled(vector)

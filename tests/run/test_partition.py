@@ -55,7 +55,7 @@ def undisturbed(log):
     return disk
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_crash_after_any_transaction_loses_nothing_and_tells_nothing_twice(log, undisturbed, seed):
     records, made = log
     dice = random.Random(seed)
@@ -64,11 +64,11 @@ def test_a_crash_after_any_transaction_loses_nothing_and_tells_nothing_twice(log
     engine, offset = disk.open(0, len(records))
     while offset < len(records):
         messages = []
-        for _ in range(dice.randint(1, 12)):
+        for _ in range(dice.randint(1, 25)):
             if offset < len(records):
                 messages += engine.fold(offset, records[offset])
                 offset += 1
-        if dice.random() < 0.4:  # it dies with the batch unwritten
+        if dice.random() < 0.25 or not crashes:  # it dies with the batch unwritten
             engine, offset = disk.open(0, len(records))
             crashes += 1
             continue

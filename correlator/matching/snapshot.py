@@ -55,7 +55,7 @@ class Written:
 
 def track(engine: Engine) -> None:
     """Starts to note what changes."""
-    engine.sorter.dirty = set()
+    engine.sorter.track()
     engine.edges.dirty = set()
     engine.early_edges.dirty = set()
     for keyspace in engine.plan.keyspaces:
@@ -67,10 +67,7 @@ def track(engine: Engine) -> None:
 def entries(engine: Engine) -> list[tuple[str, bytes]]:
     """All entries, sorted by key."""
     found: dict[str, bytes] = {f"{VERSION}/engine": _engine_entry(engine)}
-    for key in engine.sorter.entry_keys():
-        value = engine.sorter.entry(key)
-        if value is not None:
-            found[f"{VERSION}/{key}"] = value
+    found.update((f"{VERSION}/{key}", value) for key, value in engine.sorter.entries())
     for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
         for key in stage.entry_keys():
             value = stage.entry(key)
@@ -98,9 +95,7 @@ def changes(engine: Engine) -> list[tuple[str, bytes | None]]:
     if engine.written is None or sorter.dirty is None:
         raise ValueError("changes() needs the setting track_changes")
     found: dict[str, bytes | None] = {f"{VERSION}/engine": _engine_entry(engine)}
-    for key in sorter.dirty:
-        found[f"{VERSION}/{key}"] = sorter.entry(key)
-    sorter.dirty.clear()
+    found.update((f"{VERSION}/{key}", value) for key, value in sorter.changes())
     for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
         assert stage.dirty is not None
         for key in stage.dirty:

@@ -19,8 +19,10 @@ from correlator.events.ids import repeated_id
 TOTAL_ORDER = attrgetter("time_ms", "sub_ns", "source", "seq", "id")
 
 _pack: Final = msgspec.msgpack.Encoder().encode
-_unpack_events: Final = msgspec.msgpack.Decoder(list[Event]).decode
-_unpack_seen: Final = msgspec.msgpack.Decoder(list[tuple[str, int]]).decode
+_unpack_waiting: Final = msgspec.msgpack.Decoder(list[tuple[int, list[Event]]]).decode
+_unpack_seen: Final = msgspec.msgpack.Decoder(list[tuple[str, int, int]]).decode
+
+BLOCK_MS: Final = 250  # waiting events and remembered ids are written by blocks of so much time
 
 
 class Sorter:
@@ -37,7 +39,7 @@ class Sorter:
         self.dup_window_ms = dup_window_ms
         self.buckets: dict[int, list[Event]] = {}
         self.times: list[int] = []
-        # id (or dup_key) -> (order time, count); `seen_at` says when each may be forgotten.
+        # id (or dup_key) -> (order time, count); `seen_at` says by blocks of time when each may be forgotten.
         self.seen: dict[str, tuple[int, int]] = {}
         self.seen_at: dict[int, list[str]] = {}
         self.forget_at_ms = 0
@@ -48,7 +50,9 @@ class Sorter:
         self.late = 0
         self.too_late = 0
         self.clock_regress = 0
-        self.dirty: set[str] | None = None
+        # Blocks of time whose entries changed, and keys that are in the written state; None: not tracked.
+        self.dirty: tuple[set[int], set[int]] | None = None
+        self.written: set[str] = set()
 
     def add(self, event: Event) -> bool:
         """Takes an event in; False if it is older than `max_late_ms` (a reject)."""
@@ -73,7 +77,7 @@ class Sorter:
             bucket.append(event)
         self.waiting += 1
         if self.dirty is not None:
-            self.dirty.add(f"wait/{order}")
+            self.dirty[0].add(order // BLOCK_MS)
         return True
 
     def next_ms(self) -> int:
@@ -87,7 +91,7 @@ class Sorter:
         bucket = self.buckets.pop(order)
         self.waiting -= len(bucket)
         if self.dirty is not None:
-            self.dirty.add(f"wait/{order}")
+            self.dirty[0].add(order // BLOCK_MS)
         if len(bucket) > 1:
             bucket.sort(key=TOTAL_ORDER)
         if self.dup_window_ms:
@@ -128,52 +132,83 @@ class Sorter:
                 self.numbered += 1
                 event = msgspec.structs.replace(event, id=repeated_id(event.id, count))
             kept.append(event)
-        self.seen_at[order] = remembered
+        block = order // BLOCK_MS
+        if block in self.seen_at:
+            self.seen_at[block] += remembered
+        else:
+            self.seen_at[block] = remembered
         if self.dirty is not None:
-            self.dirty.add(f"seen/{order}")
+            self.dirty[1].add(block)
         return kept
 
     def _forget(self, order: int) -> None:
         """Drops ids older than the window; runs once per half window."""
         oldest = order - self.dup_window_ms
-        for at in [at for at in self.seen_at if at < oldest]:
-            for key in self.seen_at.pop(at):
+        for block in [block for block in self.seen_at if (block + 1) * BLOCK_MS <= oldest]:
+            for key in self.seen_at.pop(block):
                 last = self.seen.get(key)
                 if last is not None and last[0] < oldest:
                     del self.seen[key]
             if self.dirty is not None:
-                self.dirty.add(f"seen/{at}")
+                self.dirty[1].add(block)
         self.forget_at_ms = order + self.dup_window_ms // 2
 
     # ---- state ---------------------------------------------------------------------------------
 
-    def entry(self, key: str) -> bytes | None:
-        """The state entry of a key ("wait/<ms>", "seen/<ms>"), None if it is gone."""
-        what, _, at = key.partition("/")
-        if what == "wait":
-            bucket = self.buckets.get(int(at))
-            return _pack(sorted(bucket, key=TOTAL_ORDER)) if bucket else None
-        ids = self.seen_at.get(int(at))
-        if not ids:
-            return None
-        # An id that was seen again later is told there: one id, one place.
-        return _pack([(one, self.seen[one][1]) for one in ids if self.seen[one][0] == int(at)])
+    def track(self) -> None:
+        """Starts to note what changes."""
+        self.dirty = (set(), set())
 
-    def entry_keys(self) -> list[str]:
-        """Keys of all state entries."""
-        return [f"wait/{at}" for at in self.buckets] + [f"seen/{at}" for at, ids in self.seen_at.items() if ids]
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """Entries changed since the last call; None deletes one that was written."""
+        assert self.dirty is not None
+        found: list[tuple[str, bytes | None]] = []
+        for what, blocks in zip(("wait", "seen"), self.dirty, strict=True):
+            for block in blocks:
+                key = f"{what}/{block}"
+                value = self._entry(what, block)
+                if value is not None:
+                    self.written.add(key)
+                elif key in self.written:
+                    self.written.discard(key)
+                else:
+                    continue  # it came and went between two calls
+                found.append((key, value))
+            blocks.clear()
+        return found
+
+    def entries(self) -> list[tuple[str, bytes]]:
+        """All entries."""
+        keys = [("wait", block) for block in {order // BLOCK_MS for order in self.buckets}]
+        keys += [("seen", block) for block in self.seen_at]
+        found = ((f"{what}/{block}", self._entry(what, block)) for what, block in keys)
+        return [(key, value) for key, value in found if value is not None]
+
+    def _entry(self, what: str, block: int) -> bytes | None:
+        """What waits in a block of time, [order, events]; or what was seen in it, [id, order, count]."""
+        if what == "wait":
+            buckets = self.buckets
+            first = block * BLOCK_MS
+            waiting = [(order, buckets[order]) for order in range(first, first + BLOCK_MS) if order in buckets]
+            return _pack([(order, sorted(bucket, key=TOTAL_ORDER)) for order, bucket in waiting]) if waiting else None
+        seen = self.seen
+        # An id that was seen again later is told there: one id, one place.
+        told = {
+            one: seen[one] for one in self.seen_at.get(block, ()) if one in seen and seen[one][0] // BLOCK_MS == block
+        }
+        return _pack([(one, order, count) for one, (order, count) in sorted(told.items())]) if told else None
 
     def restore_entry(self, key: str, value: bytes) -> None:
         """Takes one entry back in."""
         what, _, text = key.partition("/")
-        at = int(text)
+        self.written.add(key)
         if what == "wait":
-            events = _unpack_events(value)
-            self.buckets[at] = events
-            heappush(self.times, at)
-            self.waiting += len(events)
+            for order, events in _unpack_waiting(value):
+                self.buckets[order] = events
+                heappush(self.times, order)
+                self.waiting += len(events)
         else:
-            pairs = _unpack_seen(value)
-            self.seen_at[at] = [one for one, _ in pairs]
-            for one, count in pairs:
-                self.seen[one] = (at, count)
+            told = _unpack_seen(value)
+            self.seen_at[int(text)] = [one for one, _, _ in told]
+            for one, order, count in told:
+                self.seen[one] = (order, count)

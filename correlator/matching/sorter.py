@@ -163,10 +163,11 @@ class Sorter:
         """Entries changed since the last call; None deletes one that was written."""
         assert self.dirty is not None
         found: list[tuple[str, bytes | None]] = []
-        for what, blocks in zip(("wait", "seen"), self.dirty, strict=True):
+        waiting = {order // BLOCK_MS for order in self.buckets}
+        for what, blocks, there in (("wait", self.dirty[0], waiting), ("seen", self.dirty[1], self.seen_at)):
             for block in blocks:
                 key = f"{what}/{block}"
-                value = self._entry(what, block)
+                value = self._entry(what, block) if block in there else None
                 if value is not None:
                     self.written.add(key)
                 elif key in self.written:

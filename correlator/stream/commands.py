@@ -15,7 +15,7 @@ from correlator.events.event import Reject
 from correlator.ingest.kafka import KafkaSettings
 from correlator.run.log import LogRecord, encode
 from correlator.stream.settings import TopicSettings
-from correlator.stream.state import messages_of
+from correlator.stream.state import messages_of, range_of
 from correlator.stream.topics import EVENTS, REJECTS, create, plan
 
 _reject: Final = msgspec.json.Decoder(Reject).decode
@@ -130,10 +130,11 @@ def _read_rejects(kafka: KafkaSettings) -> Iterator[tuple[str, Reject]]:
         if known.error is not None:
             raise UsageError(f"there is no topic {topic}")
         for partition in sorted(known.partitions):
-            _, end = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=15)
-            reader.assign([TopicPartition(topic, partition, 0)])
-            if end:
-                for message in messages_of(reader, topic):
+            place = TopicPartition(topic, partition, 0)
+            start, end = range_of(reader, place)
+            reader.assign([place])
+            if start < end:
+                for message in messages_of(reader, topic, end):
                     yield f"{partition}:{message.offset()}", _reject(message.value() or b"")
     except KafkaException as error:
         raise UsageError(f"{topic} cannot be read: {error.args[0].str()}") from error

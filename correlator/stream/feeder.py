@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from correlator.errors import BodyMissing, FoldFailed, UsageError
 from correlator.ingest import metrics
@@ -30,7 +30,7 @@ from correlator.run.bodies import Chunks
 from correlator.run.partition import PartitionEngine
 from correlator.run.rendering import Rendered
 from correlator.stream.settings import WorkerSettings
-from correlator.stream.state import READ_TIMEOUT_S, StateWriter, messages_of, read_topic, whole
+from correlator.stream.state import StateWriter, messages_of, range_of, read_topic, whole
 from correlator.stream.topics import CONFIG, EVENTS, STATE
 
 _log: Final = Log("worker")
@@ -187,10 +187,7 @@ class Feeder:
     # ---- reading -------------------------------------------------------------------------------
 
     def _log_range(self, partition: int) -> tuple[int, int]:
-        found = self._consumer().get_watermark_offsets(TopicPartition(self._events, partition), timeout=READ_TIMEOUT_S)
-        if found is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"asking for the range of {self._events}"))
-        return found
+        return range_of(self._consumer(), TopicPartition(self._events, partition))
 
     def _catch_up(self, partition: int, end: int) -> None:
         """Folds the log from where the partition stands up to before `end`, read by this process itself."""

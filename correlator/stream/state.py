@@ -65,11 +65,20 @@ def whole(records: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
     return entries, parted
 
 
-def messages_of(consumer: Consumer, what: str, end: int = -1) -> Iterator[Message]:
-    """Messages of the assigned partition up to its end, or up to before offset `end`.
+def range_of(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
+    """(first offset, offset behind the last) of a partition. Raises KafkaException."""
+    found = consumer.get_watermark_offsets(place, timeout=READ_TIMEOUT_S)
+    if found is None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"asking for the range of {place.topic}"))
+    return found
 
-    Without `end` the consumer must tell the end (enable.partition.eof). Raises KafkaException, also when
-    nothing comes for 30 s; `what` is named then.
+
+def messages_of(consumer: Consumer, what: str, end: int = -1) -> Iterator[Message]:
+    """Messages of the assigned partition up to before offset `end`, or to its end.
+
+    A consumer that tells the end (enable.partition.eof) does so only when nothing came for a while, which
+    never happens in a partition that is written all the time: readers of those give `end` as well. Raises
+    KafkaException, also when nothing comes for 30 s; `what` is named then.
     """
     heard_s = time.monotonic()
     while True:
@@ -85,8 +94,7 @@ def messages_of(consumer: Consumer, what: str, end: int = -1) -> Iterator[Messag
                 if end >= 0 and offset == end - 1:
                     return
             elif error.code() == KafkaError._PARTITION_EOF:
-                if end < 0:
-                    return
+                return
             else:
                 raise KafkaException(error)
         if time.monotonic() - heard_s > READ_TIMEOUT_S:
@@ -94,7 +102,10 @@ def messages_of(consumer: Consumer, what: str, end: int = -1) -> Iterator[Messag
 
 
 def read_topic(kafka: KafkaSettings, name: str, partition: int) -> dict[str, bytes]:
-    """Last value of each key of a partition of a compacted topic, committed records only."""
+    """Last value of each key of a partition of a compacted topic, as committed when it is called.
+
+    Raises KafkaException.
+    """
     consumer = Consumer(
         kafka.client(
             group__id=f"{kafka.prefix}correlator-read", enable__auto__commit=False, isolation__level="read_committed",
@@ -103,8 +114,12 @@ def read_topic(kafka: KafkaSettings, name: str, partition: int) -> dict[str, byt
     )  # fmt: skip
     found: dict[str, bytes] = {}
     try:
-        consumer.assign([TopicPartition(kafka.topic(name), partition, 0)])
-        for message in messages_of(consumer, f"{name}/{partition}"):
+        place = TopicPartition(kafka.topic(name), partition, 0)
+        start, end = range_of(consumer, place)
+        if start == end:
+            return found
+        consumer.assign([place])
+        for message in messages_of(consumer, f"{name}/{partition}", end):
             key, value = (message.key() or b"").decode(), message.value()
             if value is None:
                 found.pop(key, None)

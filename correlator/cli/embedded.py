@@ -21,6 +21,7 @@ def _examples(*lines: str) -> str:
 
 def embedded_parts(file: Path) -> Any:
     """What correlator.yaml says about its one site, read and checked. Raises FaultyFile, UsageError."""
+    from correlator.clock import HOUR_MS
     from correlator.config.load import check, load
     from correlator.embedded.service import Parts
     from correlator.errors import UsageError
@@ -36,7 +37,15 @@ def embedded_parts(file: Path) -> Any:
         replace(row, site=row.site or bundle.site_id) for row in source_rows(settings.ingest.sources, str(loaded.file))
     ]
     embedded = settings.embedded.model_copy(update={"file": loaded.folder / settings.embedded.file})
-    return Parts(bundle, rows, settings.ingest, settings.inputs, settings.bridge, embedded)
+    return Parts(
+        bundle,
+        rows,
+        settings.ingest,
+        settings.inputs,
+        settings.bridge,
+        embedded,
+        settings.console.max_shelf_h * HOUR_MS,
+    )
 
 
 @click.command(

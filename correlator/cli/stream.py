@@ -79,6 +79,7 @@ def ingest(file: Path, log_level: str) -> int:
     """
 
     def work() -> int:
+        from correlator.clock import HOUR_MS
         from correlator.config.preflight import refuse_early
         from correlator.ingest.logs import log_to
         from correlator.stream.ingest import IngestProcess
@@ -87,7 +88,10 @@ def ingest(file: Path, log_level: str) -> int:
         log_to(sys.stderr, log_level)
         refuse_early(loaded.settings, "ingest")
         settings = loaded.settings
-        return IngestProcess(settings.kafka, settings.ingest.process, settings.ingest, str(loaded.file)).run()
+        max_shelf_ms = settings.console.max_shelf_h * HOUR_MS
+        return IngestProcess(
+            settings.kafka, settings.ingest.process, settings.ingest, str(loaded.file), max_shelf_ms
+        ).run()
 
     return _unreachable(work)
 

@@ -41,6 +41,9 @@ from correlator.ingest.logs import Log
 from correlator.ingest.raw import RawMessage
 from correlator.inputs import Reading
 from correlator.inputs.sink import Clock, now_ms
+from correlator.journal.fold import DEFAULT_MAX_SHELF_MS
+from correlator.journal.relay import Relay
+from correlator.journal.store import SqliteJournal, beside
 from correlator.run.bodies import Bundle
 from correlator.run.evidence import wanted
 from correlator.run.log import encode
@@ -51,7 +54,7 @@ from correlator.sources.dialect import Message
 HANDOVER_MS = 50  # a message stamped this long ago has reached the queue: it is only handed over in between
 FULL_WAIT_S = 1.0
 CATCH_UP_RECORDS = 200
-RETRY_LOOK_S = 1.0
+LOOK_S = 1.0  # how often it is looked what operators and people at the console want
 DELIVERIES_REMEMBERED = 100_000  # names of HTTP deliveries, the newest; older repeats are taken again
 
 _log = Log("embedded")
@@ -80,7 +83,8 @@ class Core:
     """See the module's text. `run` works in the thread that calls it until `stop`.
 
     inputs: names of all inputs, for which the watermark waits. told: gets what was decided, once it is
-    written. waiting_since_ms: input -> receive time of its oldest message not handed over yet, -1.
+    written. waiting_since_ms: input -> receive time of its oldest message not handed over yet, -1. max_shelf_ms: as the
+    console has it, whose journal stands in a file beside the log (`correlator.journal.store.beside`).
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class Core:
         *,
         clock: Clock = now_ms,
         waiting_since_ms: Callable[[str], int] = lambda _: -1,
+        max_shelf_ms: int = DEFAULT_MAX_SHELF_MS,
     ) -> None:
         self.log = log
         self.settings = settings
@@ -113,6 +118,8 @@ class Core:
         self._checkpoint_at = self._ticked_at = self._looked_at = 0.0
         self._unsaved = False
         self._keys = dict.fromkeys(log.deliveries(DELIVERIES_REMEMBERED))
+        self._relay = Relay(max_shelf_ms)
+        self._relayed = 0  # position in the journal up to which the relay has read
         self._meter = Meter(bundle.site_id)
         self._retention = Retention(log, settings, bundle.site_id, clock)
 
@@ -164,7 +171,7 @@ class Core:
     def _turn(self, taken: Sequence[Submission], *, last: bool = False) -> None:
         now = self._clock()
         turn = self._new_turn(now)
-        self._look_for_retries(turn, now)
+        self._look_beside(turn, now)
         for submission in taken:
             self._take(submission, turn, now)
         # Only after the queue was emptied: what is still in it was stamped before this promise.
@@ -349,14 +356,38 @@ class Core:
         self._fold_and_write(turn, checkpoint=True)
         _log.info("correlating", site=site, version=configuration.rules[:12], offset=self._engine.applied)
 
-    # ---- rejects taken again -----------------------------------------------------------------------
+    # ---- what others put beside the log ------------------------------------------------------------
+
+    def _look_beside(self, turn: Turn, now: int) -> None:
+        at = time.monotonic()
+        if at - self._looked_at < LOOK_S:
+            return
+        self._looked_at = at
+        self._look_for_retries(turn, now)
+        self._look_for_actions(turn)
+
+    def _look_for_actions(self, turn: Turn) -> None:
+        """Copies people's decisions from the console's journal into the log, each once."""
+        file = beside(self.log.file)
+        if not file.is_file():
+            return
+        copied = self.log.actions()
+        try:
+            journal = SqliteJournal(file)
+            try:
+                for position, act in journal.read(self._relayed):
+                    self._relayed = position
+                    action = self._relay.take(act)
+                    if action is not None and position > copied:
+                        self.intake.act(act.site, action)
+                        turn.actions = position
+            finally:
+                journal.close()
+        except (sqlite3.Error, msgspec.DecodeError) as error:
+            _log.warning("journal_unreadable", path=str(file), detail=str(error))
 
     def _look_for_retries(self, turn: Turn, now: int) -> None:
         """Messages of rejects that an operator wants taken again, after a map or setting was mended."""
-        at = time.monotonic()
-        if at - self._looked_at < RETRY_LOOK_S:
-            return
-        self._looked_at = at
         for number in self.log.retries():
             turn.retried.append(number)
             told = self.log.reject(number)

@@ -93,6 +93,7 @@ class Turn:
     keys: list[str] = field(default_factory=list)
     retried: list[int] = field(default_factory=list)
     taken: list[LogRecord] = field(default_factory=list)  # the records, not yet encoded, for metrics
+    actions: int = 0  # position in the journal up to which decisions are in the log; 0: not looked
     at_ms: int = 0
     next_raw: int = 0
 
@@ -204,6 +205,8 @@ class EmbeddedLog:
                 "UPDATE meta SET value = ? WHERE key = ?",
                 [(next_raw, "next_raw"), (next_offset, "next_offset"), (next_output, "next_output")],
             )
+            if turn.actions:
+                db.execute("INSERT OR REPLACE INTO meta VALUES ('actions', ?)", (turn.actions,))
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -304,6 +307,11 @@ class EmbeddedLog:
         """Names of the newest deliveries, oldest first."""
         query = "SELECT name FROM (SELECT id, name FROM delivery ORDER BY id DESC LIMIT ?) ORDER BY id"
         return [name for (name,) in self._db.execute(query, (limit,))]
+
+    def actions(self) -> int:
+        """Position in the journal up to which people's decisions are in the log, 0 at first."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'actions'").fetchone()
+        return 0 if row is None else int(row[0])
 
     def retries(self) -> list[int]:
         """Numbers of rejects that somebody wants taken again."""

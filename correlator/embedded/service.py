@@ -37,6 +37,7 @@ from correlator.inputs import InputsSettings, Reading
 from correlator.inputs.process import input_names
 from correlator.inputs.receivers import Receivers
 from correlator.inputs.sink import now_ms
+from correlator.journal.fold import DEFAULT_MAX_SHELF_MS
 from correlator.run.account import account
 from correlator.run.bodies import Bundle, site_from
 from correlator.run.rendering import Rendered
@@ -56,6 +57,7 @@ class Parts:
     inputs: InputsSettings
     bridge: BridgeSettings
     embedded: EmbeddedSettings
+    max_shelf_ms: int = DEFAULT_MAX_SHELF_MS
 
     def input_names(self) -> list[str]:
         """Names of all inputs that are received here, sorted."""
@@ -124,7 +126,7 @@ class Service:
         table = SourceTable(rows, {site: self._zone})
         core = Core(
             log, parts.embedded, Intake(table, parts.ingest), parts.bundle, names, self._told,
-            waiting_since_ms=self._waiting_since_ms,
+            waiting_since_ms=self._waiting_since_ms, max_shelf_ms=parts.max_shelf_ms,
         )  # fmt: skip
         threads = [self._thread("core", core.run)]
         if parts.bridge.routes:

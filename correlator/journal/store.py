@@ -31,6 +31,11 @@ class JournalAway(CorrelatorError):
     """The journal cannot be written now; nothing was recorded."""
 
 
+def beside(log: Path) -> Path:
+    """The file of the journal that belongs to an embedded log."""
+    return log.with_name(log.name + ".actions")
+
+
 class SqliteJournal:
     """The journal as a table of a SQLite file (WAL), for one machine and for replays.
 

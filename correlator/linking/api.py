@@ -6,6 +6,7 @@ placed). `correlator.threats` keeps the books: members, phases, revisions, evide
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -48,6 +49,16 @@ class Linker(Protocol):
 
     def close(self, threat: str) -> None:
         """The threat no longer grows (idle, or a person closed it)."""
+        ...
+
+    def verdict(self, threat: str, verdict: str, at_ms: int, into: str = "") -> None:
+        """Learns from a person's verdict on an open threat: confirmed, benign, false, or duplicate of the open
+        threat `into`, which takes it in."""
+        ...
+
+    def reopen(self, threat: str, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """A closed threat grows again. findings: its members. Returns ids of findings that had stayed alone and
+        now follow into it."""
         ...
 
     def changes(self) -> list[tuple[str, bytes | None]]:

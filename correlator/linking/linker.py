@@ -8,6 +8,7 @@ only the graph made is told when its score reaches `watch`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -78,9 +79,7 @@ class GraphLinker:
         fresh = not targets
         into = targets[0] if targets else (by_evidence.threat or (threat.id if threat is not None else ""))
         for old in targets[1:]:
-            for table in (self._told, self._finding_at):
-                for key in [key for key, value in table.items() if value == old]:
-                    table[key] = into
+            self._rename(old, into)
         for key in (by_evidence.threat, threat.id if threat is not None else None):
             if key is not None:
                 self._told[key] = into
@@ -140,6 +139,23 @@ class GraphLinker:
             state_ = self.engine.threats.get(key)
             if state_ is not None:
                 self.engine.judge(state_, verdict, at_ms)
+        if verdict == "duplicate" and into:
+            self._rename(threat, into)
+
+    def reopen(self, threat: str, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """A closed threat grows again by shared evidence; over the graph what comes joins it by that alone."""
+        self._changed = True
+        followers = self.shared.reopen(threat, findings) if self.shared is not None else ()
+        self._told[threat] = threat
+        self._finding_at.update((one, threat) for one in (*(finding.id for finding in findings), *followers))
+        return followers
+
+    def _rename(self, old: str, into: str) -> None:
+        """What was told as one threat is told as another from now on."""
+        self._changed = True
+        for table in (self._told, self._finding_at):
+            for key in [key for key, value in table.items() if value == old]:
+                table[key] = into
 
     # ---- state ---------------------------------------------------------------------------------
 

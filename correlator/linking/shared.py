@@ -9,6 +9,7 @@ closed no longer grows; what would have joined it opens a new one that names it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -99,6 +100,22 @@ class SharedEvidenceLinker:
                 self._named[rule] = kept
             else:
                 del self._named[rule]
+
+    def verdict(self, threat: str, verdict: str, at_ms: int, into: str = "") -> None:
+        """A duplicate moves into the other threat; there are no rates that could learn anything else."""
+        if verdict == "duplicate" and into:
+            self._changed = True
+            self._move(threat, into)
+
+    def reopen(self, threat: str, findings: Sequence[Finding]) -> tuple[str, ...]:
+        """Books a closed threat's findings again. See `Linker.reopen`."""
+        self._changed = True
+        followers: list[str] = []
+        for finding in findings:
+            for event in finding.events:
+                self._closed.pop(event, None)
+            followers += self._take(finding, threat)
+        return tuple(followers)
 
     def _previous(self, finding: Finding) -> str | None:
         """The closed threat that has an event of the finding."""

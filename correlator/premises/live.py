@@ -83,6 +83,7 @@ _ACCOUNT_STATE: Final = {
 }  # fmt: skip
 
 _DOOR_KINDS: Final = (*_DOOR_OPEN, *_DOOR_LOCKED)
+CONDITIONS: Final = ("ok", "offline", "disabled", "tampered")  # values of health
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder()
 
@@ -123,6 +124,10 @@ class LiveState:
         fold = self._folds.get(event.kind)
         if fold is not None:
             fold(event, asset_of)
+
+    def put(self, asset: str, attribute: str, value: bool | str, t_ms: int) -> None:
+        """How a door (open, locked) or a device (health) of the site stands, as a person says."""
+        self._put(attribute, asset, True, (t_ms, value))
 
     def _put(self, table: str, name: str, known: bool, cell: Cell) -> None:
         key = f"{table}/{name}"

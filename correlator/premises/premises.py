@@ -56,7 +56,7 @@ class Premises:
         self._speakers = Speakers(site, self.graph)
         self._listed = frozenset(name for name, note in site.sources.items() if note.assets)
         self._settled: dict[str, set[str]] = {kind: set() for kind in KIND_CLASSES}
-        self._windows = sorted(site.windows.values(), key=lambda window: (window.from_ms, window.id))
+        self._windows = _by_start(site.windows.values())
 
     @classmethod
     def empty(cls, site_id: str, zone: tzinfo | str = "UTC") -> Premises:
@@ -279,6 +279,11 @@ class Premises:
 
     # ---- windows ------------------------------------------------------------------------------
 
+    def declare(self, windows: Iterable[Window]) -> None:
+        """Windows that people declared beside those of the site file; one of the same id takes its place. They
+        are no part of the state here: whoever takes people's decisions keeps them."""
+        self._windows = _by_start(({**self.site.windows, **{one.id: one for one in windows}}).values())
+
     def in_window(self, event: Event) -> bool:
         """Whether a declared window covers the event's place, people and kind at its time."""
         return any(self._fits(window, event) for window in self._open_windows(event))
@@ -372,6 +377,10 @@ class Premises:
 
 
 _RANK: Final = {kind: rank for rank, kind in enumerate((*PLACE_KINDS, *OTHER_KINDS))}
+
+
+def _by_start(windows: Iterable[Window]) -> list[Window]:
+    return sorted(windows, key=lambda window: (window.from_ms, window.id))
 
 
 def _ranked(event: Event) -> list[tuple[int, str, str]]:

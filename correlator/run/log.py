@@ -21,9 +21,6 @@ from correlator.events.event import Event
 
 VERSION: Final = 1
 
-# Decisions of people that change what the engine decides (design: the relay copies these and no others).
-ACTION_KINDS: Final = ("verdict", "exception", "window", "close", "reopen", "state")
-
 
 class Configuration(Struct, frozen=True, gc=False, omit_defaults=True):
     """The names (sha-256 of their bodies, hex) of what is in force from this record on.
@@ -45,7 +42,8 @@ class Configuration(Struct, frozen=True, gc=False, omit_defaults=True):
 
 
 class Action(Struct, frozen=True, gc=False, omit_defaults=True):
-    """A decision of a person. kind: one of ACTION_KINDS; body: as the console wrote it."""
+    """A decision of a person, as the relay copied it (correlator.journal.relay). kind: verdict, exception, window,
+    close, reopen or state; at_ms: stamped by the process that took it; body: as people asked for it."""
 
     id: str
     kind: str

@@ -26,6 +26,7 @@ from correlator.matching.carry import carried_over
 from correlator.premises import Premises
 from correlator.rules.syntax import RuleSet
 from correlator.threats.book import ThreatBook
+from correlator.threats.decisions import Decision
 
 
 class Pipeline:
@@ -77,12 +78,13 @@ class Pipeline:
         times = (engine.sorter.next_ms(), engine.matcher.next_deadline_ms(), self.book.next_deadline_ms())
         return min((one for one in times if one >= 0), default=-1)
 
-    def act(self, kind: str, at_ms: int, body: dict[str, Any]) -> bool:
-        """Takes a decision of a person; False if this release does nothing with its kind, or it comes too late.
+    def act(self, id: str, kind: str, at_ms: int, body: dict[str, Any]) -> str:
+        """Takes a decision of a person (docs/streaming.md, "Decisions"). Returns why it cannot be taken, "" if it is.
 
-        at_ms is the person's clock and decides nothing; a threat is closed at the watermark.
+        It acts between the events before and behind at_ms, which the process stamped that took it; at the
+        watermark if that is later.
         """
-        return kind == "close" and self.book.close(str(body.get("threat", "")), self.engine.watermark_ms())
+        return self.book.decide(Decision(id, kind, max(at_ms, self.engine.watermark_ms()), body))
 
     def take_over(self, before: Pipeline) -> int:
         """Goes on where a pipeline with other rules or another site stopped; before anything is folded.
@@ -129,7 +131,7 @@ class Pipeline:
 
     def counters(self) -> dict[str, int]:
         """What was dropped, repeated or late so far."""
-        return {**self.engine.counters(), "evidence_missing": self.book.evidence_missing}
+        return {**self.engine.counters(), **self.book.counters()}
 
 
 def _with_retired(rules: RuleSet, retired: RuleSet) -> RuleSet:

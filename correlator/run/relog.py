@@ -23,7 +23,7 @@ from correlator.rulepack import PACK as PACK_FOLDER
 from correlator.rules.load import rule_texts, rules_of
 from correlator.run.account import account
 from correlator.run.bodies import rules_body, rules_from, sha256, site_from
-from correlator.run.log import Configuration, LogRecord
+from correlator.run.log import Action, Configuration, LogRecord
 from correlator.run.site_engine import SiteEngine
 
 _FOREVER_MS: Final = 1 << 62
@@ -124,6 +124,7 @@ class _Folding:
         self._engines: list[tuple[SiteEngine, Side, str]] = []
         self._configuration: Configuration | None = None
         self._promised: dict[str, int] = {}
+        self._actions: list[Action] = []
         self._begun = False
         self.records = self.events = 0
         self.first_ms = self.last_ms = -1
@@ -146,13 +147,15 @@ class _Folding:
         earlier = [event.received_ms for event in record.events if event.received_ms < from_ms]
         if earlier:
             self._promise(record.input, max(earlier))
+        before = not self._begun and not self._within(record, from_ms, to_ms)
         for name, tick_ms in ticks.items():
-            if tick_ms < from_ms:
+            if before or tick_ms < from_ms:
                 self._promise(name, tick_ms)
-        if not self._begun and not self._within(record, from_ms, to_ms):
+        if before:
             for name in record.inputs_out:
                 self._promised.pop(name, None)
             self._configuration = record.configuration or self._configuration
+            self._actions.extend(record.actions)
             return
         self._begin()
         chosen = [at for at, event in enumerate(record.events) if from_ms <= event.received_ms <= to_ms]
@@ -183,7 +186,8 @@ class _Folding:
         for other in ("", self._other) if self._other else ("",):
             self._engines.append((SiteEngine(self.site, self._bodies), Side(), other))
         ticks = {self.site: self._promised} if self._promised else {}
-        self._receive(LogRecord(site=self.site, configuration=self._configuration, ticks=ticks))
+        first = LogRecord(site=self.site, configuration=self._configuration, ticks=ticks, actions=tuple(self._actions))
+        self._receive(first)
 
     def found(self, to_ms: int) -> Found:
         """What both found; time goes on to `to_ms`."""

@@ -189,8 +189,13 @@ class SiteEngine:
         threat = self._health.get(str(action.body.get("threat", "")))
         if action.kind == "close" and threat is not None:
             self._close(threat, action.at_ms, outputs)
-        elif self.pipeline is None or not self.pipeline.act(action.kind, action.at_ms, action.body):
+            return
+        fault = "the site has no configuration yet"
+        if self.pipeline is not None:
+            fault = self.pipeline.act(action.id, action.kind, action.at_ms, action.body)
+        if fault:
             self.counts.actions_unsupported += 1
+            outputs.rejects.append(_refused(self.site, action, fault))
 
     # ---- health --------------------------------------------------------------------------------
 
@@ -301,6 +306,19 @@ class SiteEngine:
 
 
 _OWN: Final = ("configuration", "counts", "earlier", "actions", "health")
+
+
+def _refused(site: str, action: Action, fault: str) -> Reject:
+    return Reject(
+        site=site,
+        source=action.body.get("who", ""),
+        dialect="",
+        reason="unmapped",
+        detail=f"{action.kind} {action.id}: {fault}",
+        channel="console.actions",
+        received_ms=action.at_ms,
+        payload=msgspec.json.encode(action, order="deterministic"),
+    )
 
 
 def _same_bodies(one: Configuration, other: Configuration) -> bool:

@@ -34,8 +34,11 @@ from correlator.ingest.meter import decoded
 from correlator.ingest.raw import from_headers
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceTable, source_rows
+from correlator.journal.action import from_bytes
+from correlator.journal.fold import DEFAULT_MAX_SHELF_MS
+from correlator.journal.relay import Relay
 from correlator.run.collector import settle_collector
-from correlator.run.log import ACTION_KINDS, Action, encode
+from correlator.run.log import encode
 from correlator.run.rendering import reject_message
 from correlator.stream.applied import Applied, read_applied
 from correlator.stream.settings import IngestProcessSettings
@@ -54,7 +57,7 @@ def partition_of(site: str, partitions: int) -> int:
 
 
 class IngestProcess:
-    """One ingest process. file: correlator.yaml, beside which maps stand."""
+    """One ingest process. file: correlator.yaml, beside which maps stand; max_shelf_ms: as the console has it."""
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class IngestProcess:
         settings: IngestProcessSettings,
         ingest: IngestSettings,
         file: str = "correlator.yaml",
+        max_shelf_ms: int = DEFAULT_MAX_SHELF_MS,
     ) -> None:
         self.kafka = kafka
         self.settings = settings
@@ -75,7 +79,9 @@ class IngestProcess:
             if kafka.topic(name) not in known:
                 raise UsageError(f"there is no topic {kafka.topic(name)}; `correlator topics create` makes it")
         self._partitions = {name: len(known[kafka.topic(name)].partitions) for name in (EVENTS, *self.raw)}
-        self._relay = kafka.topic(ACTIONS) in known
+        self._has_actions = kafka.topic(ACTIONS) in known
+        self._max_shelf_ms = max_shelf_ms
+        self._relays: dict[int, tuple[Relay, int]] = {}  # of assigned partitions: (relay, first offset to copy)
         self._applied: dict[str, Applied] = {}
         self._table = SourceTable(self.rows)
         self.intake = Intake(self._table, ingest, lambda site: partition_of(site, self._partitions[EVENTS]))
@@ -158,7 +164,7 @@ class IngestProcess:
         while not self._read_config(0.1):
             pass
         topics = [self.kafka.topic(name) for name in self.raw]
-        if self._relay:
+        if self._has_actions:
             topics.append(self.kafka.topic(ACTIONS))
         self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         self._group_ms = self._config_ms = self._commit_ms = self._tick_ms = _now_ms()
@@ -208,10 +214,12 @@ class IngestProcess:
         if offset is None or topic is None or partition is None:
             return  # cannot be: only errors are without a position
         name = topic.removeprefix(self.kafka.prefix)
-        self._positions[topic, partition] = offset + 1
         if name == ACTIONS:
-            self._relay_action(message)
+            if partition in self._relays:
+                self._relay_action(message, partition, offset)
+                self._positions[topic, partition] = max(offset + 1, self._positions[topic, partition])
             return
+        self._positions[topic, partition] = offset + 1
         input = f"{name}/{partition}"
         self.intake.take(
             from_headers(
@@ -221,19 +229,17 @@ class IngestProcess:
             now_ms,
         )  # fmt: skip
 
-    def _relay_action(self, message: Message) -> None:
-        """Copies a decision of a person into the log, if it is one that decides."""
+    def _relay_action(self, message: Message, partition: int, offset: int) -> None:
+        """Copies a decision of a person into the log, if it is one that decides and was not copied before."""
         try:
-            said = msgspec.json.decode(message.value() or b"", type=dict[str, Any])
-            kind, site = str(said["verb"]), str(said["site"])
-            if kind in ACTION_KINDS and not said.get("denied"):
-                args = said.get("args")
-                body = {**(args if isinstance(args, dict) else {}), "who": str(said["who"])}
-                if said.get("threat"):
-                    body["threat"] = str(said["threat"])
-                self.intake.act(site, Action(str(said["id"]), kind, int(said["at_ms"]), body))
-        except (msgspec.DecodeError, KeyError, ValueError) as error:
-            _log.warning("action_unreadable", offset=message.offset(), detail=type(error).__name__)
+            act = from_bytes(message.value() or b"")
+        except msgspec.DecodeError as error:
+            _log.warning("action_unreadable", offset=offset, detail=str(error))
+            return
+        relay, first = self._relays[partition]
+        action = relay.take(act)
+        if action is not None and offset >= first:
+            self.intake.act(act.site, action)
 
     def _write(self) -> None:
         events, rejects = self.kafka.topic(EVENTS), self.kafka.topic(REJECTS)
@@ -316,12 +322,17 @@ class IngestProcess:
     # ---- partitions ----------------------------------------------------------------------------
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        for stored in consumer.committed(partitions, timeout=READ_TIMEOUT_S):
+        partitions = consumer.committed(partitions, timeout=READ_TIMEOUT_S)
+        for stored in partitions:
             start, _ = consumer.get_watermark_offsets(stored, timeout=READ_TIMEOUT_S)
-            self._positions[stored.topic, stored.partition] = max(stored.offset, start)
-        first = not self._assigned
-        self._assigned = True
-        _log.info("ready" if first else "assigned", count=len(self._positions))
+            first = self._positions[stored.topic, stored.partition] = max(stored.offset, start)
+            if stored.topic.removeprefix(self.kafka.prefix) == ACTIONS:
+                # Which decisions hold follows from all that was asked for before them.
+                self._relays[stored.partition] = Relay(self._max_shelf_ms), first
+                stored.offset = start
+        consumer.incremental_assign(partitions)
+        before, self._assigned = self._assigned, True
+        _log.info("assigned" if before else "ready", count=len(self._positions))
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._settle()
@@ -333,6 +344,8 @@ class IngestProcess:
     def _drop(self, partitions: Iterable[TopicPartition]) -> None:
         for one in partitions:
             self._positions.pop((one.topic, one.partition), None)
+            if one.topic.removeprefix(self.kafka.prefix) == ACTIONS:
+                self._relays.pop(one.partition, None)
             self.intake.close(f"{one.topic.removeprefix(self.kafka.prefix)}/{one.partition}")
         _log.info("revoked", count=len(self._positions))
 

@@ -22,7 +22,9 @@ from correlator.events.threat import Advice, EnrichedEvent, Evidence, Finding, M
 from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
 from correlator.linking.tables import shipped_tables
+from correlator.premises import Premises
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
+from correlator.threats.decisions import VERDICTS, Decision, exception_of, fault_of, window_of
 from correlator.threats.exceptions import Exceptions
 from correlator.threats.tracked import Tracked
 from correlator.threats.words import condition_words, expected_absent, masked, said
@@ -36,11 +38,14 @@ STATE_KINDS: Final = frozenset(
     name for name in KINDS
     if name.partition(".")[0] in ("door", "contact", "camera", "sensor", "reader", "recorder", "protection", "badge")
 )  # fmt: skip
+MAX_ENDED: Final = 200  # ended threats kept for people to reopen, for EVIDENCE_MS; the oldest go first
+MAX_DECLARED: Final = 1_000  # windows and exceptions that people declared; further ones are refused
 MAX_MEMBERS: Final = 1_000  # member events a threat message lists: about 300 KB, under the 512 KB bound
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder().decode
 _read_enriched: Final = msgspec.msgpack.Decoder(EnrichedEvent).decode
+_read_decision: Final = msgspec.msgpack.Decoder(Decision).decode
 
 
 class OpenThreat(msgspec.Struct, gc=False):
@@ -62,6 +67,19 @@ class OpenThreat(msgspec.Struct, gc=False):
     score: float | None = None
     terms: dict[str, dict[str, float]] = {}
     previous: str = ""
+    verdict: str = ""  # the last that linking learned from
+
+
+class Ended(msgspec.Struct, gc=False):
+    """A threat that is quiet or closed, with what it takes to reopen it."""
+
+    threat: OpenThreat
+    ended_ms: int
+    findings: list[Finding]
+    matches: list[Match]
+
+
+_read_ended: Final = msgspec.msgpack.Decoder(Ended).decode
 
 
 class ThreatBook:
@@ -85,9 +103,13 @@ class ThreatBook:
         self._findings: Tracked[Finding] = Tracked()
         self._told_entries: dict[str, bytes] = {}  # entries of open threats and the book, as `changes` last told them
         self._open: dict[str, OpenThreat] = {}
+        self._ended: Tracked[Ended] = Tracked()
+        self._waiting: Tracked[Decision] = Tracked()  # decisions whose turn has not come, by id
+        self._declared: Tracked[Decision] = Tracked()  # windows and exceptions of people, by name
         self._deadlines: list[tuple[int, str, str]] = []
         self._now_ms = 0
         self.evidence_missing = 0
+        self.decisions_missed = 0  # those that found no threat to act on
         self.out: list[Threat] = []
 
     # ---- what the engine tells -----------------------------------------------------------------
@@ -132,7 +154,9 @@ class ThreatBook:
 
     def _look_again(self, impact: LiveImpact, enriched: EnrichedEvent) -> None:
         """What a door or device tells may change what a threat leads to: looked at once it stands in live state."""
-        assets = [asset for _, asset in enriched.assets]
+        self._impact_moved(impact, [asset for _, asset in enriched.assets])
+
+    def _impact_moved(self, impact: LiveImpact, assets: list[str]) -> None:
         due_ms = self._now_ms
         for threat_id, threat in self._open.items():
             if not impact.knows(threat_id):  # restored: what it watches is worked out anew
@@ -161,6 +185,10 @@ class ThreatBook:
         """Tells growth and closes idle threats that fall due before a time."""
         while self._deadlines and self._deadlines[0][0] < before_ms:
             due_ms, what, threat_id = heappop(self._deadlines)
+            if what == "act":
+                self._now_ms = max(self._now_ms, due_ms)
+                self._act(self._waiting.pop(threat_id))
+                continue
             threat = self._open.get(threat_id)
             if threat is None:
                 continue
@@ -174,15 +202,6 @@ class ThreatBook:
                 self._close(threat)
             else:
                 heappush(self._deadlines, (threat.last_ms + IDLE_MS, "idle", threat_id))
-
-    def close(self, threat_id: str, now_ms: int) -> bool:
-        """Ends a threat because a person says so; False if it is not open. What comes later opens another."""
-        threat = self._open.get(threat_id)
-        if threat is None:
-            return False
-        self._now_ms = max(self._now_ms, now_ms)
-        self._close(threat)
-        return True
 
     def drain(self) -> list[Threat]:
         """Revisions told since the last call, in order."""
@@ -214,6 +233,93 @@ class ThreatBook:
         members = [self._evidence[one] for one in match.events if one in self._evidence]
         deciding = self._evidence.get(match.decided_by)
         return self._exceptions.fits(finding, members, deciding.event if deciding is not None else None) is not None
+
+    # ---- decisions of people -------------------------------------------------------------------
+
+    def decide(self, decision: Decision) -> str:
+        """Takes a decision, which acts in its turn; or tells why it cannot be taken."""
+        fault = fault_of(decision, self._rules, self._places)
+        if not fault and decision.kind in ("window", "exception") and len(self._declared) >= MAX_DECLARED:
+            fault = f"{MAX_DECLARED} windows and exceptions are declared already"
+        if not fault:
+            self._waiting[decision.id] = decision
+            heappush(self._deadlines, (decision.due_ms, "act", decision.id))
+        return fault
+
+    def _act(self, one: Decision) -> None:
+        if one.kind in ("window", "exception"):
+            self._declare(one)
+        elif one.kind == "state":
+            self._set_state(one)
+        elif one.kind == "reopen":
+            self._reopen(one.text("threat"))
+        else:
+            threat = self._open.get(one.text("threat"))
+            if threat is None:
+                self.decisions_missed += 1
+                return
+            verdict = one.text("verdict")
+            if verdict:
+                self._judge(threat, VERDICTS[verdict], one.text("of"))
+            if one.kind == "close" and threat.id in self._open:
+                self._close(threat)
+
+    def _judge(self, threat: OpenThreat, verdict: str, of: str) -> None:
+        """Linking learns from a verdict, once; a duplicate becomes part of the other threat."""
+        other = self._open.get(of) if verdict == "duplicate" and of != threat.id else None
+        if threat.verdict == verdict or (verdict == "duplicate" and other is None):
+            return
+        threat.verdict = verdict
+        self.linker.verdict(threat.id, verdict, self._now_ms, of if other is not None else "")
+        if other is not None:
+            self._merge(threat.id, other)
+            other.last_ms = max(other.last_ms, threat.last_ms)
+            other.decided_ms = self._now_ms
+            other.dirty = True
+            self._revise(other)
+
+    def _reopen(self, threat_id: str) -> None:
+        ended = self._ended.pop(threat_id, None)
+        if ended is None:
+            self.decisions_missed += 1
+            return
+        threat = ended.threat
+        threat.phase = "threat" if threat.score is None or threat.score >= ALERT else "watch"
+        threat.verdict = ""
+        threat.last_ms = threat.decided_ms = self._now_ms
+        for finding in ended.findings:
+            self._findings[finding.id] = finding
+        for match in ended.matches:
+            self._matches[match.id] = match
+        self._open[threat.id] = threat
+        heappush(self._deadlines, (threat.last_ms + IDLE_MS, "idle", threat.id))
+        for one in self.linker.reopen(threat.id, ended.findings):
+            if one in self._findings and one not in threat.joined:
+                threat.findings.append(one)
+                threat.joined[one] = "shares an event"
+        self._tell(threat)
+
+    def _declare(self, one: Decision) -> None:
+        name = one.name()
+        before = self._declared.get(name)
+        if before is not None and one.kind == "exception":
+            # What was excepted until now stays so: a match is written after its record is folded.
+            body = {**before.body, "until_ms": min(before.until_ms(), one.due_ms + 1)}
+            self._declared[f"{name}#{one.due_ms}"] = msgspec.structs.replace(before, body=body)
+        self._declared[name] = one
+        self._use_declared()
+
+    def _use_declared(self) -> None:
+        declared = [one for _, one in sorted(self._declared.items())]
+        self._exceptions.declare(exception_of(one, self._rules) for one in declared if one.kind == "exception")
+        if isinstance(self._places, Premises):
+            self._places.declare(window_of(one) for one in declared if one.kind == "window")
+
+    def _set_state(self, one: Decision) -> None:
+        asset = one.text("asset")
+        self._places.live.put(asset, one.text("attribute"), one.body["value"], one.due_ms)
+        if self._impact is not None:
+            self._impact_moved(self._impact, [asset])
 
     # ---- findings ------------------------------------------------------------------------------
 
@@ -356,9 +462,11 @@ class ThreatBook:
         self.linker.close(threat.id)
         if self._impact is not None:
             self._impact.forget(threat.id)
-        for finding in threat.findings:
-            self._findings.pop(finding, None)
-            self._matches.pop(finding, None)
+        findings = [found for one in threat.findings if (found := self._findings.pop(one, None)) is not None]
+        matches = [found for one in threat.findings if (found := self._matches.pop(one, None)) is not None]
+        self._ended[threat.id] = Ended(threat, self._now_ms, findings, matches)
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[min(self._ended, key=lambda one: (self._ended[one].ended_ms, one))]
 
     def _key(self, threat: OpenThreat) -> tuple[Any, ...]:
         findings = [self._findings[one] for one in threat.findings]
@@ -533,11 +641,19 @@ class ThreatBook:
         )
 
     def _forget_evidence(self, now_ms: int) -> None:
-        """Drops old events that no open threat holds."""
+        """Drops old events that no threat holds, open or to be reopened, and what people declared until then."""
+        oldest = now_ms - EVIDENCE_MS
+        for threat_id in [one for one, ended in self._ended.items() if ended.ended_ms < oldest]:
+            del self._ended[threat_id]
+        over = [name for name, one in self._declared.items() if one.until_ms() < oldest]
+        for name in over:
+            del self._declared[name]
+        if over:
+            self._use_declared()
         held = {
             event for threat in self._open.values() for one in threat.findings for event in self._findings[one].events
         }
-        oldest = now_ms - EVIDENCE_MS
+        held.update(event for ended in self._ended.values() for one in ended.findings for event in one.events)
         for event_id in [
             one for one, kept in self._evidence.items() if kept.event.time_ms < oldest and one not in held
         ]:
@@ -557,19 +673,19 @@ class ThreatBook:
                 del self._findings[name]
         self._evidence_sweep_ms = now_ms + EVIDENCE_MS // 2
 
+    def counters(self) -> dict[str, int]:
+        """What could not be shown or done."""
+        return {"evidence_missing": self.evidence_missing, "decisions_missed": self.decisions_missed}
+
     # ---- state ---------------------------------------------------------------------------------
 
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed (None: deleted) since the last call or restore, sorted by key."""
         found: list[tuple[str, bytes | None]] = []
-        tables: tuple[tuple[str, Tracked[Any]], ...] = (
-            ("evidence", self._evidence), ("finding", self._findings), ("match", self._matches),
-        )  # fmt: skip
-        for name, table in tables:
+        for name, table in self._tables():
             found += [(f"1/{name}/{key}", None if value is None else _pack(value)) for key, value in table.take()]
         # Open threats are few and change in place.
-        now = {f"1/threat/{one}": _pack(threat) for one, threat in self._open.items()}
-        now["1/book"] = self._book_entry()
+        now = self._open_entries()
         told = self._told_entries
         found += [(key, value) for key, value in now.items() if told.get(key) != value]
         found += [(key, None) for key in told if key not in now]
@@ -577,15 +693,24 @@ class ThreatBook:
         return sorted([*found, *self.linker.changes()], key=itemgetter(0))
 
     def _book_entry(self) -> bytes:
-        return _pack([self._now_ms, self._evidence_sweep_ms, sorted(self._deadlines), self.evidence_missing])
+        numbers = (self.evidence_missing, self.decisions_missed)
+        return _pack([self._now_ms, self._evidence_sweep_ms, sorted(self._deadlines), *numbers])
+
+    def _open_entries(self) -> dict[str, bytes]:
+        entries = {f"1/threat/{one}": _pack(threat) for one, threat in self._open.items()}
+        entries["1/book"] = self._book_entry()
+        return entries
+
+    def _tables(self) -> tuple[tuple[str, Tracked[Any]], ...]:
+        return (
+            ("evidence", self._evidence), ("finding", self._findings), ("match", self._matches),
+            ("ended", self._ended), ("waiting", self._waiting), ("declared", self._declared),
+        )  # fmt: skip
 
     def snapshot(self) -> list[tuple[str, bytes]]:
         """All state entries, sorted by key."""
-        entries = [(f"1/evidence/{one}", _pack(kept)) for one, kept in self._evidence.items()]
-        entries += [(f"1/match/{one}", _pack(match)) for one, match in self._matches.items()]
-        entries += [(f"1/finding/{one}", _pack(finding)) for one, finding in self._findings.items()]
-        entries += [(f"1/threat/{one}", _pack(threat)) for one, threat in self._open.items()]
-        entries.append(("1/book", self._book_entry()))
+        entries = [(f"1/{name}/{key}", _pack(value)) for name, table in self._tables() for key, value in table.items()]
+        entries += self._open_entries().items()
         entries += self.linker.snapshot()
         return sorted(entries)
 
@@ -607,8 +732,15 @@ class ThreatBook:
             elif component == "threat":
                 threats.append(msgspec.msgpack.decode(value, type=OpenThreat))
             elif component == "book":
-                self._now_ms, self._evidence_sweep_ms, deadlines, self.evidence_missing = _unpack(value)
+                self._now_ms, self._evidence_sweep_ms, deadlines, self.evidence_missing, *later = _unpack(value)
+                self.decisions_missed = later[0] if later else 0
                 self._deadlines = [(due, what, threat) for due, what, threat in deadlines]
+            elif component == "ended":
+                self._ended[name] = _read_ended(value)
+            elif component == "waiting":
+                self._waiting[name] = _read_decision(value)
+            elif component == "declared":
+                self._declared[name] = _read_decision(value)
             elif component == "linker":
                 self.linker.restore([(key, value)])
             else:
@@ -616,9 +748,10 @@ class ThreatBook:
         for threat in sorted(threats, key=lambda one: (one.opened_ms, one.id)):
             threat.told_key = self._key(threat) if not threat.dirty else threat.told_key
             self._open[threat.id] = threat
-        for table in (self._evidence, self._findings, self._matches):
+        for _, table in self._tables():
             table.changed.clear()
-        self._told_entries = {f"1/threat/{one}": _pack(threat) for one, threat in self._open.items()}
+        self._use_declared()
+        self._told_entries = self._open_entries()
 
 
 def confidence(score: float) -> str:

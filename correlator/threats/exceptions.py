@@ -1,8 +1,9 @@
-"""Of what a site wants to hear nothing: which findings fit an exception of its overlay (docs/rules.md section 10)."""
+"""Of what a site wants to hear nothing: which findings fit an exception of its overlay (docs/rules.md section 10)
+or one that people declared (docs/streaming.md, "Decisions")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from correlator.events.event import Event
@@ -15,14 +16,20 @@ class Exceptions:
     """The exceptions of a site, by the rule or kind of event that they name. places: the site, or None."""
 
     def __init__(self, exceptions: Sequence[RuleException], places: Any) -> None:
+        self._places = places
+        self._of_site = tuple(exceptions)
+        self._accessors: dict[str, Accessor] = {}
+        self.declare(())
+
+    def declare(self, exceptions: Iterable[RuleException]) -> None:
+        """Those that people declared, all of them, beside the overlay's."""
         self._by_rule: dict[str, list[RuleException]] = {}
         self._by_kind: dict[str, list[RuleException]] = {}
-        self._accessors: dict[str, Accessor] = {}
-        for one in exceptions:
+        for one in (*self._of_site, *exceptions):
             table = self._by_rule if one.rule else self._by_kind
             table.setdefault(one.rule or one.kind, []).append(one)
             for name, _ in one.fields:
-                self._accessors[name] = accessor_of(name, places)
+                self._accessors[name] = accessor_of(name, self._places)
 
     def __bool__(self) -> bool:
         return bool(self._by_rule or self._by_kind)

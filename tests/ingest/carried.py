@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from correlator.clock import HOUR_MS
 from correlator.events.event import Reject
 from correlator.events.threat import Threat
 from correlator.ingest.intake import Intake
 from correlator.ingest.raw import RawMessage
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceRow, SourceTable
+from correlator.journal.action import Act
+from correlator.journal.relay import Relay
 from correlator.lab.background import background
 from correlator.matching import EngineSettings, Record
 from correlator.run.bodies import Bundle, bundle
@@ -130,12 +134,41 @@ def without_raw(written: bytes) -> bytes:
     return msgspec.json.encode(said, order="deterministic")
 
 
-def replayed(one: Scenario, around: int = 0) -> list[bytes]:
-    """Every revision of every threat that a replay tells up to `until`."""
+def replayed(one: Scenario, around: int = 0, acts: Sequence[Act] = ()) -> list[bytes]:
+    """Every revision of every threat that a replay tells up to `until`, with what people decided meanwhile."""
     pipeline, _ = make_pipeline(one, scenario_rules(one))
+    relay = Relay()
+    for action in [relay.take(act) for act in acts]:
+        if action is not None:
+            assert not pipeline.act(action.id, action.kind, action.at_ms, action.body)
     threats: list[Threat] = []
     for batch in one.events(ordinary(one, around)):
         if batch.received_ms <= one.until_ms:
             threats += pipeline.receive(Record(events=list(batch.events))).threats
     threats += pipeline.receive(Record(ticks={"": one.until_ms + one.lateness_ms + 1})).threats
     return [told(threat) for threat in threats]
+
+
+def acts_on(one: Scenario) -> list[Act]:
+    """People at work while a scenario plays: one of each kind that decides, one refused and one denied."""
+    threats = [msgspec.json.decode(threat) for threat in replayed(one)]
+    threat = next(one for one in threats if one["phase"] == "threat" and one["revision"] == 2)
+    at_ms, rule = threat["decided_ms"] + 1_000, next(step["rule"] for step in threat["steps"] if step["rule"])
+    asset = next(asset for asset in threat["assets"] if not asset.startswith("unknown:"))
+    asked: list[tuple[Any, str, dict[str, Any]]] = [
+        ("exception", "p-1", {"rule": rule, "until_ms": at_ms + HOUR_MS, "reason": "a test of the reader"}),
+        ("window", "p-1", {"assets": [asset], "to_ms": at_ms + HOUR_MS, "reason": "repair"}),
+        ("state", "p-1", {"asset": asset, "attribute": "health", "value": "offline"}),
+        ("assign", "p-1", {}),
+        ("close", "p-2", {"verdict": "true"}),
+        ("verdict", "p-1", {"verdict": "benign"}),
+        ("close", "p-1", {}),
+        ("reopen", "p-1", {}),
+    ]
+    acts = [
+        Act(id=f"a{n}", site=one.site_id, who=who, verb=verb, at_ms=at_ms + n * 500, args=args,
+            threat="" if n < 3 else threat["id"], seen_version=0 if who == "p-2" else -1)
+        for n, (verb, who, args) in enumerate(asked)
+    ]  # fmt: skip
+    return [*acts, Act(id="denied", site=one.site_id, who="p-3", verb="close", at_ms=at_ms + 9_000, threat=threat["id"],
+                       args={"verdict": "true"}, denied="a viewer may not")]  # fmt: skip

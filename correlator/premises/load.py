@@ -59,7 +59,7 @@ _NOWHERE: Mark = (0, 0)
 _KEYS: dict[str, dict[str, bool]] = {
     "site file": {
         "site": True, "floors": False, "assets": False, "people": False, "relations": False, "services": False,
-        "protections": False, "windows": False, "contacts": False, "sources": False,
+        "protections": False, "windows": False, "contacts": False, "sources": False, "tokens": False,
     },
     "site": {"id": True, "name": False, "timezone": True},
     "floor": {"id": True, "name": False, "building": False, "zones": False, "doors": False, "background": False},
@@ -479,6 +479,7 @@ class _Reader:
             windows=self.windows(data),
             contacts=self.contacts(data),
             sources=self.sources(data),
+            tokens={name: self.word(data["tokens"], name) for name in data.get("tokens") or ()},
         )
         self.warn(site)
         return site

@@ -221,7 +221,10 @@ class SourceNote:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A whole site file. Every mapping is keyed by id, in the order of the file."""
+    """A whole site file. Every mapping is keyed by id, in the order of the file.
+
+    tokens: newer token of an identity -> the one that stands here, while two keys are matched (docs/privacy.md).
+    """
 
     id: str
     name: str
@@ -238,3 +241,4 @@ class Site:
     windows: dict[str, Window] = field(default_factory=dict)
     contacts: tuple[Contact, ...] = ()
     sources: dict[str, SourceNote] = field(default_factory=dict)
+    tokens: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,72 @@
+"""Privacy as the processes use it: one identity, what it tokenises, and the vault it fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from correlator.errors import FaultyFile
+from correlator.premises import Premises
+from correlator.premises.load import load_site_text
+from correlator.privacy.fields import IdentityFields
+from correlator.privacy.rules import TokenisedRules, check
+from correlator.privacy.settings import PrivacySettings
+from correlator.privacy.site import TokenisedSite
+from correlator.privacy.tokens import KeyedIdentity, read_keys
+from correlator.privacy.vault import Vault
+
+
+class Private:
+    """Tokenising as correlator.yaml sets it. now_ms: chooses the keys that are matched.
+
+    Raises UsageError for a key file that cannot be used. The vault is opened when it is first needed.
+    """
+
+    def __init__(self, settings: PrivacySettings, maps: Iterable[tuple[str, str]], now_ms: int) -> None:
+        self.settings = settings
+        self.fields = IdentityFields(maps)
+        keys = read_keys(settings, datetime.fromtimestamp(now_ms / 1000, UTC).date())
+        self.identity = KeyedIdentity(keys, settings.clear, self._note)
+        self._learned: dict[str, tuple[str, str, str]] = {}
+        self._vault: Vault | None = None
+
+    @property
+    def vault(self) -> Vault:
+        """The vault, made if missing. Raises UsageError."""
+        if self._vault is None:
+            self._vault = Vault(self.settings.vault)
+        return self._vault
+
+    def _note(self, token: str, kind: str, value: str) -> None:
+        self._learned[token] = (token, kind, value)
+
+    def flush(self, now_ms: int) -> None:
+        """Writes to the vault what tokens were made since the last call; before they leave the process.
+
+        Raises sqlite3.OperationalError, and keeps them for the next call.
+        """
+        if self._learned:
+            self.vault.learn(list(self._learned.values()), now_ms)
+            self._learned.clear()
+
+    def premises(self, data: bytes, file: str, *, contacts: bool = False) -> Premises:
+        """The site model with tokens. contacts: with the names of whom to call. Raises FaultyFile."""
+        text = data.decode("utf-8-sig", "replace")
+        return load_site_text(TokenisedSite(text, self.identity, file, contacts=contacts).text.encode(), file)
+
+    def texts(
+        self, rules: Sequence[tuple[str, bytes]], overlay: bytes | None, site: bytes, files: tuple[str, str]
+    ) -> tuple[list[tuple[str, bytes]], bytes | None, bytes]:
+        """Rule files, overlay and site file with tokens; they are free of faults. files: overlay, site as shown.
+
+        Raises FaultyFile where a rule asks what a token cannot answer.
+        """
+        clear = [(name, data.decode("utf-8-sig")) for name, data in rules]
+        errors = [fault for fault in check(clear, self.fields) if fault.severity == "error"]
+        if errors:
+            raise FaultyFile(errors)
+        tokenised = TokenisedSite(site.decode("utf-8-sig"), self.identity, files[1])
+        made = TokenisedRules(self.identity, self.fields, tokenised.known, tokenised.references)
+        texts = [(name, made.rules(text).encode()) for name, text in clear]
+        changes = made.overlay(overlay.decode("utf-8-sig")).encode() if overlay is not None else None
+        return texts, changes, tokenised.text.encode()

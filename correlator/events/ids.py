@@ -7,7 +7,6 @@ that no two field lists run into each other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from hashlib import blake2b
 
 
@@ -21,23 +20,25 @@ def digest(*fields: str | bytes) -> str:
     return made.hexdigest()
 
 
-@lru_cache(maxsize=1024)
-def _head(*fields: str) -> blake2b:
-    """What all ids of a source (and channel) begin with, hashed; callers go on with a copy."""
+def event_head(*fields: str) -> blake2b:
+    """What the ids of many events begin with, hashed: site and source, and the channel where content names them.
+
+    Callers keep it and hand it to the functions below, which go on with a copy.
+    """
     text = "".join([f"{len(field)}\x1f{field}" for field in fields])
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
 
 
-def native_event_id(site: str, source: str, native_id: str, index: int = 0) -> str:
+def native_event_id(head: blake2b, native_id: str, index: int = 0) -> str:
     """Id of an event whose source names each message; `index` tells events of one message apart."""
-    made = _head(site, source).copy()
+    made = head.copy()
     made.update(f"{index}\x1f{native_id}".encode("utf-8", "surrogatepass"))
     return made.hexdigest()
 
 
-def content_event_id(site: str, source: str, channel: str, payload: bytes, time_ms: int, index: int) -> str:
+def content_event_id(head: blake2b, payload: bytes, time_ms: int, index: int) -> str:
     """Id from content: `time_ms` is the device time, or `received_ms` where there is none."""
-    made = _head(site, source, channel).copy()
+    made = head.copy()
     made.update(b"%d\x1f%d\x1f" % (time_ms, index))
     made.update(payload)
     return made.hexdigest()

@@ -24,7 +24,7 @@ import msgspec
 from correlator.clock import IMPOSSIBLE_FROM_MS, epoch_ms, parse_iso
 from correlator.errors import FaultyFile, UsageError
 from correlator.events.event import Event, Reject
-from correlator.events.ids import content_event_id
+from correlator.events.ids import content_event_id, event_head
 from correlator.events.threat import Match
 from correlator.matching import Engine, EngineSettings, Record
 from correlator.matching.sorter import TOTAL_ORDER
@@ -55,6 +55,7 @@ class _Input:
         self._number = number
         self._lines = lines
         self._site = site
+        self._head = event_head(site, name, name)
         self._mapped = mapped
         self.read = 0
         self.unreadable: list[tuple[int, str]] = []
@@ -107,7 +108,7 @@ class _Input:
         fields = parse_object(payload)
         time_ms, sub_ns = line_time(fields)
         return Event(
-            id=self._located(content_event_id(self._site, self.name, self.name, payload, time_ms, 0), line),
+            id=self._located(content_event_id(self._head, payload, time_ms, 0), line),
             site=self._site,
             source=self.name,
             dialect="plain",

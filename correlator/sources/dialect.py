@@ -23,7 +23,7 @@ from msgspec import Struct
 from correlator.clock import IMPOSSIBLE_FROM_MS, UNSET_BEFORE_MS
 from correlator.events.event import Entity, Event, Reject, RejectReason, StateValue, TimeQuality
 from correlator.events.identity import Identity
-from correlator.events.ids import content_event_id, native_event_id
+from correlator.events.ids import content_event_id, event_head, native_event_id
 from correlator.sources.reading import Unreadable
 
 MAX_PAYLOAD_BYTES = 1_048_576  # larger messages are rejected: EVE and Wazuh lines stay far below
@@ -132,6 +132,11 @@ class Context:
     map_version: str = ""
     opener: Callable[[Message], Message] | None = None
     memory: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _head: Any = field(init=False, repr=False, compare=False)
+    _heads: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._head = event_head(self.site, self.source)
 
     def remember(self, key: str | tuple[str, ...], value: T) -> T:
         """The value; kept under the key unless that is long. A flood of keys starts the memory afresh."""
@@ -174,13 +179,14 @@ class Context:
             received_ms = time_ms
         dedupe, dup_key = True, ""
         if native_id:
-            event_id = native_event_id(self.site, self.source, native_id, index)
+            event_id = native_event_id(self._head, native_id, index)
         else:
-            where = (self.site, self.source, message.channel, message.payload)
-            event_id = content_event_id(*where, message.received_ms if device_ms is None else device_ms, index)
+            head = self._heads.get(message.channel) or self._head_of(message.channel)
+            payload = message.payload
+            event_id = content_event_id(head, payload, message.received_ms if device_ms is None else device_ms, index)
             dedupe = dedupe_content and device_ms is not None
             if dedupe_content and device_ms is None:
-                dup_key = content_event_id(*where, 0, index)
+                dup_key = content_event_id(head, payload, 0, index)
         # In the order in which Event declares them: by name they would cost as much as all the rest here.
         return Event(
             event_id,
@@ -208,6 +214,14 @@ class Context:
             message.raw,
             self.map_version,
         )
+
+    def _head_of(self, channel: str) -> Any:
+        head = event_head(self.site, self.source, channel)
+        if len(channel) <= _INTERN_CHARS:
+            if len(self._heads) >= _REMEMBERED:
+                self._heads.clear()
+            self._heads[channel] = head
+        return head
 
     def reject(self, message: Message, reason: RejectReason, detail: str) -> Reject:
         """The typed reject of a message, with its raw bytes."""
@@ -276,7 +290,7 @@ class Dialect:
             if not -1 <= event.time_ms < IMPOSSIBLE_FROM_MS:
                 detail = f"time {event.time_ms} ms is not in 1970..2099"
                 return [self._reject(message, context, "impossible_time", detail)]
-        return [*events]
+        return events  # type: ignore[return-value]  # a list of one of the two; nothing is added to it
 
     def _reject(self, message: Message, context: Context, reason: RejectReason, detail: str) -> Reject:
         made = context.reject(message, reason, detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from correlator.events.identity import Identity
@@ -15,10 +16,9 @@ class IdentityPaths:
     """`identity_fields` of a declaration, ready to be looked up; flat: a dotted name is one key.
 
     first  the keys at the top of a message that lead to such a field
-    top    (key, kind) of the fields that stand at the top
     """
 
-    __slots__ = ("first", "top", "tree")
+    __slots__ = ("first", "tree")
 
     def __init__(self, fields: dict[str, str], *, flat: bool = False) -> None:
         # key -> what lies below it, or (path, kind) where a field ends: a branch that a message does not
@@ -31,24 +31,30 @@ class IdentityPaths:
                 at = at.setdefault(part, {})
             at[path[-1]] = (path, kind)
         self.first = frozenset(self.tree)
-        self.top = tuple((key, below[1]) for key, below in self.tree.items() if type(below) is tuple)
 
 
-def hide(identity: Identity, data: dict[str, Any], fields: IdentityPaths) -> None:
-    """`Hidden.hide` for a message in which nothing else needs to be hidden."""
-    if data.keys().isdisjoint(fields.first):
-        return
-    make = identity.token
-    if len(fields.top) == len(fields.tree):
-        named = [(kind, data[key]) for key, kind in fields.top if key in data]
-    else:
-        declared: list[tuple[Path, str, Any]] = []
-        _collect(fields.tree, data, declared)
-        named = [(kind, value) for _, kind, value in declared]
-    for kind, value in named:
-        if type(value) is list or (type(value) is str and value and make(kind, value) is not value):
-            Hidden(identity).hide(data, fields)
-            return
+def hide(identity: Identity, data: dict[str, Any], fields: IdentityPaths) -> bool:
+    """`Hidden.hide` for a message in which nothing else needs to be hidden; whether anything was replaced."""
+    if data.keys().isdisjoint(fields.first) or not _names_somebody(identity.token, fields.tree, data):
+        return False
+    Hidden(identity).hide(data, fields)
+    return True
+
+
+def _names_somebody(token: Callable[[str, str], str], tree: dict[str, Any], data: dict[str, Any]) -> bool:
+    """Whether a declared field holds what its token would replace."""
+    for key, below in tree.items():
+        if key in data:
+            value = data[key]
+            if type(below) is tuple:
+                if type(value) is str:
+                    if value and token(below[1], value) is not value:
+                        return True
+                elif type(value) is list:
+                    return True
+            elif type(value) is dict and _names_somebody(token, below, value):
+                return True
+    return False
 
 
 def _collect(tree: dict[str, Any], data: dict[str, Any], found: list[tuple[Path, str, Any]]) -> None:

@@ -21,6 +21,8 @@ from datetime import UTC
 from functools import lru_cache
 from typing import Any, Final
 
+from msgspec import Struct
+
 from correlator.clock import epoch_ms, parse_iso
 from correlator.errors import Fault
 from correlator.events.event import Entity, Event, StateValue
@@ -120,30 +122,31 @@ _IDENTITIES: Final[dict[str, str]] = {
 }
 
 
-class _Notice:
+class _Notice(Struct, frozen=True, gc=False):
     """One message in the shape both transports come to."""
 
-    __slots__ = ("data", "device_ms", "prefix", "source", "sub_ns", "topic")
+    prefix: str
+    topic: str
+    source: dict[str, Any]
+    data: dict[str, Any]
+    device_ms: int | None
+    sub_ns: int
 
-    def __init__(
-        self, prefix: str, topic: str, source: dict[str, Any], data: dict[str, Any], time: tuple[int | None, int]
-    ) -> None:
-        self.prefix = prefix
-        self.topic = topic
-        self.source = source
-        self.data = data
-        self.device_ms, self.sub_ns = time
+
+_Handler = Callable[[_Notice, Message, Context], list[Event]]
 
 
 def _decode(message: Message, context: Context) -> list[Event]:
-    prefix, mark, rest = message.channel.partition(_MARK)
     if not message.payload:  # the property is gone: a retained message was deleted
         return []
-    if mark:
-        notice = _profile_m(message, context, prefix, rest)
+    channel = message.channel
+    known = context.memory.get(channel) or context.remember(channel, _taken(channel))
+    if known[0]:
+        _, prefix, topic, handler = known
+        notice = _profile_m(message, context, prefix, topic)
     else:
         notice = _axis(message)
-    handler = _handler(notice.topic) if len(notice.topic) <= 256 else None
+        handler = _handler(notice.topic) if len(notice.topic) <= 256 else None
     if handler is None:
         return []
     events = handler(notice, message, context)
@@ -152,19 +155,25 @@ def _decode(message: Message, context: Context) -> list[Event]:
     return events
 
 
-def _profile_m(message: Message, context: Context, prefix: str, rest: str) -> _Notice:
-    body = parse_object(message.payload)
+def _taken(channel: str) -> tuple[bool, str, str, _Handler | None]:
+    """(whether it is a topic of Profile M, its prefix, the ONVIF topic, what takes that)."""
+    prefix, mark, rest = channel.partition(_MARK)
     topic = rest.partition("/&")[0]  # what follows repeats the source values
+    return bool(mark), prefix, topic, _handler(topic) if len(topic) <= 256 else None
+
+
+def _profile_m(message: Message, context: Context, prefix: str, topic: str) -> _Notice:
+    body = parse_object(message.payload)
     stamp = body.get("UtcTime")
-    time: tuple[int | None, int] = (None, 0)
+    device_ms, sub_ns = None, 0
     if stamp is not None:
         if type(stamp) is not str:
             raise Unreadable("wrong_type", "field 'UtcTime' must be a text")
         try:
-            time = parse_iso(stamp, context.clock.zone)
+            device_ms, sub_ns = parse_iso(stamp, context.clock.zone)
         except (ValueError, OverflowError) as error:
             raise Unreadable("wrong_type", "field 'UtcTime' is no ISO 8601 time") from error
-    return _Notice(prefix, topic, _part(body, "Source"), _part(body, "Data"), time)
+    return _Notice(prefix, topic, _part(body, "Source"), _part(body, "Data"), device_ms, sub_ns)
 
 
 def _axis(message: Message) -> _Notice:
@@ -175,16 +184,17 @@ def _axis(message: Message) -> _Notice:
         raise Unreadable("not_this_dialect", "neither an onvif-ej topic nor an Axis event")
     inside = _part(body, "message")
     stamp = body.get("timestamp")
-    time: tuple[int | None, int] = (None, 0)
+    device_ms, sub_ns = None, 0
     if stamp is not None:
         if type(stamp) is not int and type(stamp) is not float:
             raise Unreadable("wrong_type", "field 'timestamp' must be a number")
         if not -1e15 < stamp < 1e15:
             raise Unreadable("impossible_time", "field 'timestamp' is not in milliseconds")
-        time = (int(stamp), 0) if abs(stamp) < 1e11 else epoch_ms(stamp)
+        device_ms, sub_ns = (int(stamp), 0) if abs(stamp) < 1e11 else epoch_ms(stamp)
     serial = body.get("serial")
     prefix = serial if type(serial) is str and serial else message.channel.partition("/event/")[0]
-    return _Notice(prefix, topic.removeprefix("onvif:"), _part(inside, "source"), _part(inside, "data"), time)
+    topic = topic.removeprefix("onvif:")
+    return _Notice(prefix, topic, _part(inside, "source"), _part(inside, "data"), device_ms, sub_ns)
 
 
 def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
@@ -194,9 +204,6 @@ def _part(body: dict[str, Any], name: str) -> dict[str, Any]:
     if type(value) is not dict:
         raise Unreadable("wrong_type", f"field {name!r} must be an object")
     return value
-
-
-_Handler = Callable[[_Notice, Message, Context], list[Event]]
 
 
 @lru_cache(maxsize=1_024)
@@ -338,7 +345,7 @@ def _event(
 
 
 def _cleaned(part: dict[str, Any], context: Context) -> dict[str, Any]:
-    if not any(name in part for name in _IDENTITIES):
+    if part.keys().isdisjoint(_IDENTITIES):
         return part
     made = {}
     for key, value in part.items():

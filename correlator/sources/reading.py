@@ -40,22 +40,19 @@ def _plain_type() -> Any:
 _plain = msgspec.json.Decoder(_plain_type())
 _any = msgspec.json.Decoder()
 _pack = msgspec.msgpack.Encoder().encode
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def parse_json(payload: bytes) -> Any:
     """Plain Python values of a JSON text. Raises Unreadable (empty, not_utf8, not_json, too_deep).
 
-    Lone surrogates become U+FFFD, since neither RE2 nor UTF-8 output can carry them. Whole numbers
-    that do not fit 64 bits become their text, since msgpack cannot carry them; rules read both alike.
+    Lone surrogates become U+FFFD, since neither RE2 nor UTF-8 output can carry them; msgspec refuses
+    them, so that the usual text need not be searched for any. Whole numbers that do not fit 64 bits
+    become their text, since msgpack cannot carry them; rules read both alike.
     """
     try:
-        value = _plain.decode(payload)
+        return _plain.decode(payload)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _parse_unusual(payload)
-    if b"\\" in payload and _SURROGATE.search(payload):
-        return _clean(value)
-    return value
 
 
 def _parse_unusual(payload: bytes) -> Any:
@@ -68,8 +65,6 @@ def _parse_unusual(payload: bytes) -> Any:
         value = _any.decode(payload)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return _parse_again(payload, error)
-    if _SURROGATE.search(payload):
-        value = _clean(value)
     try:
         _pack(value)
     except OverflowError:
@@ -92,16 +87,6 @@ def _parse_again(payload: bytes, error: Exception) -> Any:
 def _replace_surrogates(payload: bytes) -> bytes:
     return re.sub(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}",
                   lambda found: found[0] if len(found[0]) == 12 else b"\\ufffd", payload)  # fmt: skip
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8") if not value.isascii() else value
-    if isinstance(value, list):
-        return [_clean(item) for item in value]
-    if isinstance(value, dict):
-        return {_clean(key): _clean(item) for key, item in value.items()}
-    return value
 
 
 def _fitting(value: Any) -> Any:
@@ -138,7 +123,10 @@ def _depth(payload: bytes) -> int:
 
 def parse_object(payload: bytes) -> dict[str, Any]:
     """`parse_json` of a message that must be a JSON object. Raises Unreadable("wrong_type") otherwise."""
-    value = parse_json(payload)
+    try:
+        value = _plain.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        value = _parse_unusual(payload)
     if type(value) is not dict:
         raise Unreadable("wrong_type", f"a JSON object was expected, this is {_type_name(value)}")
     return value

@@ -41,7 +41,7 @@ from correlator.events.event import Entity, Event
 from correlator.events.identity import keeps_values
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.hiding import Hidden, IdentityPaths, hide
-from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, log_host, mac_entity, present
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, log_host, mac_entity, present
 from correlator.sources.reading import Unreadable
 from correlator.sources.settings import unknown_words, value_fault
 
@@ -434,7 +434,7 @@ def _bsd_time(found: re.Match[str], message: Message, context: Context) -> tuple
 def _iso(text: str, context: Context) -> tuple[int | None, int]:
     try:
         if text[-1] == "Z" or text[-6:-5] in ("+", "-") or text[-5:-4] in ("+", "-"):
-            return iso_time(text)
+            return parse_iso(text)
         zone = context.clock.zone
         return (None, 0) if zone is None else parse_iso(text, zone)
     except (ValueError, OverflowError) as error:

@@ -81,8 +81,8 @@ def _kind(rule: dict[str, Any], groups: list[Any]) -> str:
             return kind
     first = len(_GROUP_KINDS)
     for group in groups:
-        if type(group) is str:
-            first = min(first, _GROUP_RANKS.get(group, first))
+        if type(group) is str and group in _GROUP_RANKS:
+            first = min(first, _GROUP_RANKS[group])
     return _GROUP_KINDS[first][1] if first < len(_GROUP_KINDS) else "host.alert"
 
 
@@ -134,16 +134,17 @@ def decode_message(message: Message, context: Context) -> list[Event]:
     native = data.get("id")
     native_id = f"{manager}/{native}" if type(native) is str and native else ""
 
-    hide(context.identity, data, _IDENTITY_PATHS)
-    path = part(data, "syscheck").get("path")
+    if hide(context.identity, data, _IDENTITY_PATHS):  # read again: names in these are tokens now
+        rule, agent = part(data, "rule"), part(data, "agent")
+    path = part(data, "syscheck").get("path") if "syscheck" in data else None
     entities = present(
         host,
-        None if managers_own else ip_entity("target", part(data, "agent").get("ip")),
+        None if managers_own else ip_entity("target", agent.get("ip")),
         account_entity(context.identity, "actor", account) if account else None,
         ip_entity("origin", origin) if origin else None,
         entity("target", "file", path) if type(path) is str and path else None,
     )
-    description = part(data, "rule").get("description")  # read again: names in it are tokens now
+    description = rule.get("description")
     full_log = data.get("full_log")
     return [
         context.event(

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import tzinfo
+from datetime import UTC, tzinfo
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -34,7 +34,7 @@ from correlator.events.event import Entity, Event
 from correlator.events.identity import Identity
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, entity
 from correlator.sources.hiding import Hidden, IdentityPaths, hide
-from correlator.sources.logparts import account_entity, host_entity, ip_entity, iso_time, part, word
+from correlator.sources.logparts import account_entity, host_entity, ip_entity, part, word
 from correlator.sources.reading import Unreadable, parse_object
 
 Fields = dict[str, Any]
@@ -148,8 +148,8 @@ def _from_winlogbeat(data: Fields, winlog: Fields) -> tuple[Fields, Any]:
     return fields, data.get("@timestamp")
 
 
-def _flatten(data: Fields) -> tuple[Fields, Any]:
-    """(flat fields, UTC time text or None). The time of a flat object is looked for later."""
+def _merged(data: Fields) -> tuple[Fields, Any]:
+    """(flat fields, UTC time text or None) of an object that holds the record further down."""
     event = data.get("Event")
     if type(event) is dict:
         return _from_xml(event)
@@ -162,6 +162,12 @@ def _flatten(data: Fields) -> tuple[Fields, Any]:
         merged = {**data, **_event_data(data.pop("EventData"))}
         merged.pop("EventData", None)
         data = merged
+    _name_origin(data)
+    return data, None
+
+
+def _name_origin(data: Fields) -> None:
+    """Gives a flat record the names that Sigma rules use for its provider and computer."""
     if "Provider_Name" not in data:
         provider = data.get("SourceName") or data.get("ProviderName")
         if provider is not None:
@@ -170,7 +176,6 @@ def _flatten(data: Fields) -> tuple[Fields, Any]:
         name = data.get("Hostname") or data.get("ComputerName")
         if name is not None:
             data["Computer"] = name
-    return data, None
 
 
 def _event_id(value: Any) -> int:
@@ -190,18 +195,28 @@ def _event_id(value: Any) -> int:
     raise Unreadable("wrong_type", "field 'EventID' must be a number")
 
 
-class _Names(NamedTuple):
-    """What the names of a record's fields tell; records of one event id have the same ones."""
+class _Shape(NamedTuple):
+    """What the names of a record's fields tell; records of one event id have the same ones.
 
+    whole: the record may lie further down. times: where a time may stand beside UtcTime.
+    """
+
+    whole: bool
+    times: tuple[str, ...]
     logon_ids: tuple[str, ...]
     identity: IdentityPaths
     with_spaces: tuple[str, ...]
 
 
+_PARTS: Final = frozenset({"Event", "winlog", "System", "EventData"})
+
+
 @lru_cache(maxsize=1_024)
-def _names(names: tuple[str, ...]) -> _Names:
+def _known_shape(names: tuple[str, ...]) -> _Shape:
     identity = {name: kind for name, kind in SECURITY_IDENTITY.items() if name in names}
-    return _Names(
+    return _Shape(
+        not _PARTS.isdisjoint(names),
+        tuple(name for name in ("TimeCreated", "EventTime", "@timestamp") if name in names),
         tuple(name for name in _LOGON_IDS if name in names),
         IdentityPaths(identity, flat=True),
         tuple(name for name in names if " " in name),
@@ -209,6 +224,10 @@ def _names(names: tuple[str, ...]) -> _Names:
 
 
 _LONGEST_NAMED = 16_384  # bytes of a record whose names are remembered
+
+
+def _shape(fields: Fields, size: int) -> _Shape:
+    return (_known_shape if size <= _LONGEST_NAMED else _known_shape.__wrapped__)(tuple(fields))
 
 
 # ---- time ---------------------------------------------------------------------------------------
@@ -226,10 +245,10 @@ def _local_time(text: str, zone: tzinfo) -> tuple[int, int]:
 
 def _read_time(text: str, context: Context) -> tuple[int, int] | None:
     """A time with offset as it is, one without in the declared zone; None if there is neither."""
+    zone = context.clock.zone
     try:
         if len(text) > 19 and _has_offset(text[19:]):
-            return iso_time(text)
-        zone = context.clock.zone
+            return parse_iso(text)
         if zone is None:
             return None
         return _local_time(text, zone) if len(text) == 19 else parse_iso(text, zone)
@@ -237,19 +256,17 @@ def _read_time(text: str, context: Context) -> tuple[int, int] | None:
         raise Unreadable("wrong_type", f"{text[:40]!r} is no time") from error
 
 
-def _time(fields: Fields, given: Any, context: Context) -> tuple[int | None, int]:
+def _time(fields: Fields, shape: _Shape, given: Any, context: Context) -> tuple[int | None, int]:
     utc_time = fields.get("UtcTime")
     if type(utc_time) is str and len(utc_time) >= 19:  # Sysmon's own, in UTC without saying so
-        naive = utc_time[20:].isdigit() or not _has_offset(utc_time[19:])
         try:
-            return iso_time(f"{utc_time}Z" if naive else utc_time)
+            return parse_iso(utc_time, UTC)
         except (ValueError, OverflowError) as error:
             raise Unreadable("wrong_type", "field 'UtcTime' is no time") from error
     if type(given) is str and given:
-        candidates: tuple[Any, ...] = (given,)
-    else:
-        candidates = (fields.get("TimeCreated"), fields.get("EventTime"), fields.get("@timestamp"))
-    for text in candidates:
+        return _read_time(given, context) or (None, 0)
+    for name in shape.times:
+        text = fields[name]
         if type(text) is str and text:
             made = _read_time(text, context)
             if made is not None:
@@ -428,7 +445,6 @@ _TABLES: Final[tuple[tuple[str, _Table], ...]] = (
 )
 
 
-@lru_cache(maxsize=1_024)
 def _table(channel: str, provider: str) -> _Table:
     """Event id -> kind, or what decides it, for a channel and provider; empty if we know neither."""
     channel, provider = channel.lower(), provider.lower()
@@ -440,6 +456,13 @@ def _table(channel: str, provider: str) -> _Table:
         if name in channel or name in provider:
             return table
     return {}
+
+
+@lru_cache(maxsize=4_096)
+def _says(event_id: int, channel: str, provider: str) -> tuple[str | Callable[[Fields], _Refined], bool]:
+    """(kind, or what decides it; whether it is Defender's) of an event id of a channel and provider."""
+    table = _table(channel, provider)
+    return table.get(event_id, "host.note"), table is _DEFENDER
 
 
 _SYSMON_CHANNEL: Final = "Microsoft-Windows-Sysmon/Operational"
@@ -470,9 +493,9 @@ _DEFENDER_PATH: Final = re.compile(r"^(?:file|containerfile|webfile|behavior|pro
 _MOST_FILES = 8
 
 
-def _defender_files(fields: Fields) -> list[Entity | None]:
+def _defender_files(fields: Fields) -> list[Entity]:
     r"""The files of `Path`: "file:_C:\a.js;containerfile:_C:\b.zip->inner", without what lies inside."""
-    made: list[Entity | None] = []
+    made: list[Entity] = []
     for one in word(fields.get("Path")).split(";")[:_MOST_FILES]:
         name = _DEFENDER_PATH.sub("", one.strip(), count=1).partition("->")[0]
         if name and not one.strip().startswith(("process:", "behavior:", "regkey:")):
@@ -482,75 +505,99 @@ def _defender_files(fields: Fields) -> list[Entity | None]:
     return made
 
 
-_NEEDS_TARGET_ACCOUNT: Final = frozenset({
-    "account.created", "account.changed", "account.enabled", "account.disabled", "account.deleted",
-    "account.locked_out", "account.password_reset",
-})  # fmt: skip
-# The account that acts, where it is not the subject: somebody who logs on or is refused.
-_TARGET_ACTS: Final = frozenset({
-    "host.logon", "host.logon_failed", "host.logoff", "host.locked", "host.unlocked", "kerberos.ticket",
-    "kerberos.failed",
-})  # fmt: skip
-_FILE_FIELDS: Final = {
-    "file.created": ("TargetFilename",),
-    "file.changed": ("TargetFilename",),
-    "file.deleted": ("TargetFilename",),
-    "file.accessed": ("ObjectName", "Device"),
-    "process.created": ("Image", "NewProcessName"),
-    "process.ended": ("Image", "ProcessName"),
-    "module.loaded": ("ImageLoaded",),
-    "driver.loaded": ("ImageLoaded",),
-    "process.injected": ("TargetImage",),
-    "process.accessed": ("TargetImage",),
+# What a kind is about: (kind of the entity, fields that name it, the first that is filled).
+_THINGS: Final = {
+    "file.created": ("file", ("TargetFilename",)),
+    "file.changed": ("file", ("TargetFilename",)),
+    "file.deleted": ("file", ("TargetFilename",)),
+    "file.accessed": ("file", ("ObjectName", "Device")),
+    "process.created": ("process", ("Image", "NewProcessName")),
+    "process.ended": ("process", ("Image", "ProcessName")),
+    "module.loaded": ("file", ("ImageLoaded",)),
+    "driver.loaded": ("file", ("ImageLoaded",)),
+    "process.injected": ("process", ("TargetImage",)),
+    "process.accessed": ("process", ("TargetImage",)),
+    **dict.fromkeys(("service.installed", "service.started", "service.stopped"), ("software", ("ServiceName",))),
 }
+_NOTHING: Final[tuple[str, tuple[str, ...]]] = ("", ())
 
 
-def _accounts(kind: str, fields: Fields, identity: Identity, member: str) -> tuple[Entity | None, ...]:
-    """Who acted and on whose account, from fields as they are written.
-
-    Raises Unreadable("missing_field") where the event is about an account and none is named.
-    """
-    subject = fields.get("SubjectUserName")
-    if kind in _NEEDS_TARGET_ACCOUNT:
-        target = account_entity(identity, "target", fields.get("TargetUserName"), machines=True)
-        if target is None:
-            raise Unreadable("missing_field", "field 'TargetUserName' names no account")
-        return target, account_entity(identity, "actor", subject)
-    if kind == "group.member_added":
-        added = account_entity(identity, "target", member, machines=True)
-        return added, account_entity(identity, "actor", subject)
-    if kind in _TARGET_ACTS:
-        return (account_entity(identity, "actor", fields.get("TargetUserName") or subject),)
-    user = subject or fields.get("User") or fields.get("Detection User") or fields.get("SourceUser")
-    actor = account_entity(identity, "actor", user)
-    if kind == "privilege.assigned":
-        return actor, account_entity(identity, "target", fields.get("TargetUserName"))
-    return (actor,)
+_Told = list[Entity]  # what a record is about so far; the machine stands first
 
 
-def _entities(kind: str, fields: Fields, host: Entity, accounts: tuple[Entity | None, ...]) -> tuple[Entity, ...]:
-    made = [host, *accounts]
-    if kind in _TARGET_ACTS:
-        made.append(ip_entity("origin", fields.get("IpAddress")))
-        station = host_entity("origin", fields.get("WorkstationName") or fields.get("Workstation"))
-        if station is not None and station.id != host.id:
-            made.append(station)
-    elif kind not in _NEEDS_TARGET_ACCOUNT and kind != "group.member_added" and "IpAddress" in fields:
-        made.append(ip_entity("origin", fields["IpAddress"]))
-    if kind == "file.verdict":
-        made.extend(_defender_files(fields))
-    elif kind == "network.connection":
-        made.append(ip_entity("origin", fields.get("SourceIp") or fields.get("SourceAddress")))
-        made.append(ip_entity("target", fields.get("DestinationIp") or fields.get("DestAddress")))
-    else:
-        for name in _FILE_FIELDS.get(kind, ()):
-            value = fields.get(name)
-            if type(value) is str and value:
-                made.append(entity("target", "process" if kind.startswith("process.") else "file", value))
-                break
-        if kind.startswith("service.") and (service := word(fields.get("ServiceName"))):
-            made.append(entity("target", "software", service))
-    return tuple([one for one in made if one is not None])
+def _add(told: _Told, one: Entity | None) -> None:
+    if one is not None:
+        told.append(one)
+
+
+def _changed_account(told: _Told, fields: Fields, identity: Identity) -> None:
+    target = account_entity(identity, "target", fields.get("TargetUserName"), machines=True)
+    if target is None:
+        raise Unreadable("missing_field", "field 'TargetUserName' names no account")
+    told.append(target)
+    _add(told, account_entity(identity, "actor", fields.get("SubjectUserName")))
+
+
+def _added_member(told: _Told, fields: Fields, identity: Identity) -> None:
+    _add(told, account_entity(identity, "target", _member(fields), machines=True))
+    _add(told, account_entity(identity, "actor", fields.get("SubjectUserName")))
+
+
+def _target_acts(told: _Told, fields: Fields, identity: Identity) -> None:
+    who = account_entity(identity, "actor", fields.get("TargetUserName") or fields.get("SubjectUserName"))
+    if who is not None:
+        told.append(who)
+
+
+def _user_acts(told: _Told, fields: Fields, identity: Identity) -> None:
+    user = fields.get("SubjectUserName") or fields.get("User")
+    user = user or fields.get("Detection User") or fields.get("SourceUser")
+    who = account_entity(identity, "actor", user)
+    if who is not None:
+        told.append(who)
+
+
+def _privileged(told: _Told, fields: Fields, identity: Identity) -> None:
+    _user_acts(told, fields, identity)
+    _add(told, account_entity(identity, "target", fields.get("TargetUserName")))
+
+
+def _nothing_else(told: _Told, fields: Fields, kind: str) -> None:
+    pass
+
+
+def _where_from(told: _Told, fields: Fields, kind: str) -> None:
+    """Where somebody who logs on sits."""
+    origin = ip_entity("origin", fields.get("IpAddress"))
+    if origin is not None:
+        told.append(origin)
+    station = host_entity("origin", fields.get("WorkstationName") or fields.get("Workstation"))
+    if station is not None and station.id != told[0].id:
+        told.append(station)
+
+
+def _things(told: _Told, fields: Fields, kind: str) -> None:
+    """The address, and the file, process or service that a record is about."""
+    if "IpAddress" in fields:
+        _add(told, ip_entity("origin", fields["IpAddress"]))
+    of, names = _THINGS.get(kind, _NOTHING)
+    for name in names:
+        value = fields.get(name)
+        if type(value) is str and value:
+            told.append(entity("target", of, value))
+            return
+
+
+def _connection(told: _Told, fields: Fields, kind: str) -> None:
+    told[0] = entity("observer", "host", told[0].id)  # its target is the other end; the host only saw it
+    _things(told, fields, kind)
+    _add(told, ip_entity("origin", fields.get("SourceIp") or fields.get("SourceAddress")))
+    _add(told, ip_entity("target", fields.get("DestinationIp") or fields.get("DestAddress")))
+
+
+def _verdict(told: _Told, fields: Fields, kind: str) -> None:
+    _things(told, fields, kind)
+    told.extend(_defender_files(fields))
 
 
 # ---- summaries ----------------------------------------------------------------------------------
@@ -564,21 +611,63 @@ def _name(entities: tuple[Entity, ...], role: str) -> str:
     return ""
 
 
-def _summary(event_id: int, kind: str, fields: Fields, entities: tuple[Entity, ...]) -> str:
-    host = entities[0].id
-    who = _name(entities, "actor")
-    if kind in ("host.logon", "host.logon_failed"):
-        words = _LOGON_WORDS.get(str(fields.get("LogonType", "")), "logon")
-        if kind == "host.logon_failed":
-            words = f"failed {words}"
-        return f"{words} of {who or 'a system account'} on {host}"
-    if kind == "file.verdict":
-        return f"{word(fields.get('Threat Name')) or 'malware'} on {host}"
-    if event_id == 4648:
-        return f"explicit credentials of {_name(entities, 'target') or 'an account'} used on {host}"
-    if kind == "usb.attached":
-        return f"{word(fields.get('DeviceDescription')) or 'USB storage'} attached to {host}"
-    return ""
+_Summary = Callable[[Fields, tuple[Entity, ...]], str]
+
+
+def _logon_summary(fields: Fields, entities: tuple[Entity, ...]) -> str:
+    words = _LOGON_WORDS.get(str(fields.get("LogonType", "")), "logon")
+    return f"{words} of {_name(entities, 'actor') or 'a system account'} on {entities[0].id}"
+
+
+def _failed_summary(fields: Fields, entities: tuple[Entity, ...]) -> str:
+    return f"failed {_logon_summary(fields, entities)}"
+
+
+def _verdict_summary(fields: Fields, entities: tuple[Entity, ...]) -> str:
+    return f"{word(fields.get('Threat Name')) or 'malware'} on {entities[0].id}"
+
+
+def _credentials_summary(fields: Fields, entities: tuple[Entity, ...]) -> str:
+    if fields["EventID"] != _EXPLICIT_CREDENTIALS:
+        return ""
+    return f"explicit credentials of {_name(entities, 'target') or 'an account'} used on {entities[0].id}"
+
+
+def _usb_summary(fields: Fields, entities: tuple[Entity, ...]) -> str:
+    return f"{word(fields.get('DeviceDescription')) or 'USB storage'} attached to {entities[0].id}"
+
+
+_EXPLICIT_CREDENTIALS: Final = 4648
+
+
+class _Telling(NamedTuple):
+    """How records of a kind are told: who acts on whose account, what else they are about, in what words."""
+
+    accounts: Callable[[_Told, Fields, Identity], None] = _user_acts
+    things: Callable[[_Told, Fields, str], None] = _things
+    summary: _Summary | None = None
+
+
+_TELLING: Final[dict[str, _Telling]] = {
+    **dict.fromkeys(
+        ("account.created", "account.changed", "account.enabled", "account.disabled", "account.deleted",
+         "account.locked_out", "account.password_reset"),
+        _Telling(_changed_account, _nothing_else),
+    ),
+    "group.member_added": _Telling(_added_member, _nothing_else),
+    # The account that acts is not the subject: somebody who logs on or is refused.
+    **dict.fromkeys(
+        ("host.logoff", "host.locked", "host.unlocked", "kerberos.ticket", "kerberos.failed"),
+        _Telling(_target_acts, _where_from),
+    ),
+    "host.logon": _Telling(_target_acts, _where_from, _logon_summary),
+    "host.logon_failed": _Telling(_target_acts, _where_from, _failed_summary),
+    "privilege.assigned": _Telling(_privileged, _things, _credentials_summary),
+    "network.connection": _Telling(_user_acts, _connection),
+    "file.verdict": _Telling(_user_acts, _verdict, _verdict_summary),
+    "usb.attached": _Telling(_user_acts, _things, _usb_summary),
+}  # fmt: skip
+_OTHERS: Final = _Telling()
 
 
 def is_console_logon(fields: Fields) -> bool:
@@ -589,17 +678,24 @@ def is_console_logon(fields: Fields) -> bool:
 # ---- decode -------------------------------------------------------------------------------------
 
 
-def _flat_message(message: Message) -> tuple[Fields, Any]:
-    data = parse_object(message.payload)
-    fields, given = _flatten(data)
+def _flat_message(message: Message) -> tuple[Fields, _Shape, Any]:
+    fields, given = parse_object(message.payload), None
+    size = len(message.payload)
+    shape = _shape(fields, size)
+    if shape.whole:
+        fields, given = _merged(fields)
+        shape = _shape(fields, size)
+    else:
+        _name_origin(fields)
     if fields.get("EventID") is None and fields.get("Channel") is None and fields.get("Provider_Name") is None:
         raise Unreadable("not_this_dialect", "no EventID, Channel or provider: not a Windows event")
-    return fields, given
+    return fields, shape, given
 
 
-def _decode(message: Message, context: Context, fields: Fields, given: Any) -> list[Event]:
-    event_id = _event_id(fields.get("EventID"))
-    fields["EventID"] = event_id
+def _decode(message: Message, context: Context, fields: Fields, shape: _Shape, given: Any) -> list[Event]:
+    event_id = fields.get("EventID")
+    if type(event_id) is not int:
+        event_id = fields["EventID"] = _event_id(event_id)
     computer = fields.get("Computer")
     host = host_entity("target", computer)
     if host is None:
@@ -608,32 +704,33 @@ def _decode(message: Message, context: Context, fields: Fields, given: Any) -> l
             "missing_field" if missing else "wrong_type",
             "no computer name ('Hostname', 'Computer' or 'winlog.computer_name')",
         )
-    names = (_names if len(message.payload) <= _LONGEST_NAMED else _names.__wrapped__)(tuple(fields))
-    for name in names.logon_ids:
+    for name in shape.logon_ids:
         value = fields[name]
-        if type(value) is int:
-            fields[name] = hex(value)
-        elif type(value) is str and not value.islower():
+        if type(value) is str:
             fields[name] = value.lower()
-    device_ms, sub_ns = _time(fields, given, context)
+        elif type(value) is int:
+            fields[name] = hex(value)
+    device_ms, sub_ns = _time(fields, shape, given, context)
     channel = fields.get("Channel")
-    table = _table(word(channel)[:200], word(fields.get("Provider_Name"))[:200])
-    says = table.get(event_id, "host.note")
-    kind, level = (says, "") if isinstance(says, str) else says(fields)
-    member = _member(fields) if kind == "group.member_added" else ""
-    accounts = _accounts(kind, fields, context.identity, member)
-    if member:
+    provider = fields.get("Provider_Name")
+    says, defender = _says(
+        event_id, channel[:200] if type(channel) is str else "", provider[:200] if type(provider) is str else ""
+    )
+    kind, level = (says, "") if type(says) is str else says(fields)  # type: ignore[operator]
+    telling = _TELLING.get(kind, _OTHERS)
+    told = [host]
+    telling.accounts(told, fields, context.identity)
+    if kind == "group.member_added" and (member := _member(fields)):
         hidden = Hidden(context.identity)
         hidden.add("account", member)
-        hidden.hide(fields, names.identity)
+        hidden.hide(fields, shape.identity)
     else:
-        hide(context.identity, fields, names.identity)
-    if table is _DEFENDER:
-        for name in names.with_spaces:
+        hide(context.identity, fields, shape.identity)
+    if defender:
+        for name in shape.with_spaces:
             fields.setdefault(name.replace(" ", ""), fields[name])
-    if kind == "network.connection":  # its target is the other end; the host only saw it
-        host = entity("observer", "host", host.id)
-    entities = _entities(kind, fields, host, accounts)
+    telling.things(told, fields, kind)
+    entities = tuple(told)
     record = fields.get("EventRecordID", fields.get("RecordNumber"))
     native_id = ""
     if type(record) is int or (type(record) is str and record):
@@ -648,7 +745,7 @@ def _decode(message: Message, context: Context, fields: Fields, given: Any) -> l
             entities=entities,
             attributes=fields,
             level=level,
-            summary=_summary(event_id, kind, fields, entities),
+            summary="" if telling.summary is None else telling.summary(fields, entities),
         )
     ]
 
@@ -659,16 +756,15 @@ def decode_security(message: Message, context: Context) -> list[Event]:
     A Sysmon record in a mixed stream is understood too. Raises Unreadable: missing_field or wrong_type
     for EventID, the computer name, a time, and TargetUserName where an account is the subject.
     """
-    fields, given = _flat_message(message)
-    return _decode(message, context, fields, given)
+    return _decode(message, context, *_flat_message(message))
 
 
 def decode_sysmon(message: Message, context: Context) -> list[Event]:
     """The one event of a Sysmon record. Raises Unreadable("not_this_dialect") for other channels."""
-    fields, given = _flat_message(message)
+    fields, shape, given = _flat_message(message)
     if not is_sysmon(fields):
         raise Unreadable("not_this_dialect", "neither channel nor provider is Sysmon")
-    return _decode(message, context, fields, given)
+    return _decode(message, context, fields, shape, given)
 
 
 def _dialect(

@@ -91,3 +91,19 @@ json_values = st.recursive(
 @given(value=json_values)
 def test_what_fits_is_read_as_any_json_reader_reads_it(value: Any) -> None:
     assert parse_json(msgspec.json.encode(value)) == msgspec.json.decode(msgspec.json.encode(value))
+
+
+# Escapes of code units, most of them halves of pairs, among letters.
+escapes = st.lists(
+    st.one_of(st.integers(0xD7F0, 0xE010), st.integers(0x20, 0xFFFF)).map(lambda unit: f"\\u{unit:04x}")
+    | st.sampled_from(["a", "\\n", "\\\\", "\\\\u"]),
+    max_size=6,
+).map("".join)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(key=escapes, text=escapes)
+def test_no_half_of_a_pair_stays_in_what_was_read(key: str, text: str) -> None:
+    value = parse_json(f'{{"{key}": ["{text}"]}}'.encode())
+    ((name, (item,)),) = value.items()
+    assert not any("\ud800" <= letter <= "\udfff" for letter in name + item)

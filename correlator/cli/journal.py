@@ -12,14 +12,24 @@ if TYPE_CHECKING:
     from correlator.journal.view import View
 
 
-def sources(kafka: KafkaSettings, embedded: Path | None, view: View) -> tuple[Feed, Journal]:
-    """Feed and journal. embedded: file of an embedded log, None for Kafka. Raises UsageError, JournalAway."""
-    from correlator.journal.feeds import KafkaFeed, LogFeed
+def journal_of(kafka: KafkaSettings, embedded: Path | None) -> Journal:
+    """The journal alone. embedded: file of an embedded log, beside which it is; None for Kafka."""
     from correlator.journal.kafka import TOPIC, KafkaJournal
     from correlator.journal.store import SqliteJournal
 
     if embedded is not None:
-        journal = SqliteJournal(embedded.with_name(embedded.name + ".actions"))
+        return SqliteJournal(embedded.with_name(embedded.name + ".actions"))
+    return KafkaJournal(kafka.client(), topic=kafka.topic(TOPIC))
+
+
+def sources(kafka: KafkaSettings, embedded: Path | None, view: View) -> tuple[Feed, Journal]:
+    """Feed and journal. embedded: file of an embedded log, None for Kafka. Raises UsageError, JournalAway."""
+    from correlator.journal.feeds import ENRICHED, KafkaFeed, LogFeed
+    from correlator.journal.kafka import TOPIC
+    from correlator.journal.store import SqliteJournal
+
+    journal = journal_of(kafka, embedded)
+    if embedded is not None:
+        assert isinstance(journal, SqliteJournal)
         return LogFeed(embedded, journal), journal
-    feed = KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC))
-    return feed, KafkaJournal(kafka.client(), topic=kafka.topic(TOPIC))
+    return KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC), kafka.topic(ENRICHED)), journal

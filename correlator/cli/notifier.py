@@ -120,26 +120,136 @@ def preview(threats: Path, site_file: Path, language: Any, form: str) -> int:
     return guarded(work)
 
 
+@notifier.command(epilog=_examples("correlator notifier status", "correlator notifier status --all"))
+@click.option(
+    "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
+)
+@click.option("--all", "everything", is_flag=True, help="Also what was sent or dropped long ago.")
+def status(state: Path, everything: bool) -> int:
+    """Say what became of each message: due, sent, failed and why, seen and by whom.
+
+    Exit code 1 if a message failed for good.
+    """
+
+    def work() -> int:
+        import time
+
+        from correlator.clock import DAY_MS, utc_text
+        from correlator.errors import UsageError
+        from correlator.journal.view import View
+        from correlator.notifier.outbox import Outbox
+
+        if not (state / "outbox.db").is_file():
+            raise UsageError(f"{state} has no outbox.db; --state names the folder of `correlator notifier run`")
+        outbox, view = Outbox(state / "outbox.db"), View(state / "view.db")
+        since_ms = 0 if everything else time.time_ns() // 1_000_000 - DAY_MS
+        rows = [one for one in outbox.all() if one.state in ("due", "failed") or one.ended_ms >= since_ms]
+        for row in rows:
+            listed = view.threat(row.threat)
+            at_ms = row.ended_ms or row.due_ms
+            told = f"{row.state:9}{utc_text(at_ms)}  {row.receiver:16} {row.occasion:10} {row.threat[:12]:12} {row.why}"
+            if row.state == "sent" and listed is not None and listed.handling.acked_ms:
+                told += f"; seen by {listed.handling.acked_by} {utc_text(listed.handling.acked_ms)}"
+            elif row.last_error:
+                told += f"; {row.attempt} tries: {row.last_error}" if row.state != "dropped" else f"; {row.last_error}"
+            click.echo(told)
+        counts = {name: sum(row.state == name for row in rows) for name in ("due", "sent", "failed", "dropped")}
+        click.echo(", ".join(f"{count} {name}" for name, count in counts.items()), err=True)
+        return 1 if counts["failed"] else 0
+
+    return guarded(work)
+
+
+@notifier.command(
+    epilog=_examples(
+        "correlator notifier warn 3f2a", "correlator notifier warn 3f2a --approve p-001 --why 'gas in the street'"
+    )
+)
+@click.argument("threat")
+@_file
+@click.option("--embedded", type=_PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
+@click.option(
+    "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
+)
+@click.option("--approve", "who", default="", metavar="WHO", help="Approve it: the pseudonym of one who may.")
+@click.option("--why", default="", help="Why people must be warned.")
+@click.option("--address", "addresses", multiple=True, help="Only for these; without, the warning is public.")
+@click.option("--cancel", is_flag=True, help="Take the last warning back.")
+def warn(
+    threat: str, file: Path, embedded: Path | None, state: Path, who: str, why: str, addresses: tuple[str, ...],
+    cancel: bool,
+) -> int:  # fmt: skip
+    """Print the public warning (CAP 1.2) drafted from a threat; with --approve let it go.
+
+    THREAT is an id or its beginning. Without --approve nothing leaves. With it the text as printed goes to
+    `warnings.receivers` of correlator.yaml, and the journal keeps who let it go and why.
+    """
+
+    def work() -> int:
+        import time
+
+        from correlator.cli.journal import journal_of
+        from correlator.errors import UsageError
+        from correlator.journal.view import View
+        from correlator.journal.warning import warning
+
+        loaded = _load(file)
+        chosen, places = _settings(loaded).warnings, _places(loaded)
+        if chosen is None:
+            raise UsageError(f"{file} has no notifier.warnings: who may approve one, and where it goes")
+        if not (state / "view.db").is_file():
+            raise UsageError(f"{state} has no view.db; --state names the folder of `correlator notifier run`")
+        found = [
+            one
+            for one in View(state / "view.db").threats(open_only=False, limit=1_000_000)
+            if one.threat.id.startswith(threat)
+        ]
+        if len(found) != 1:
+            raise UsageError(f"{len(found)} threats have an id that begins with {threat}")
+        listed = found[0]
+        if listed.threat.site not in places:
+            raise UsageError(f"{file} has no site {listed.threat.site!r}, of which the threat is")
+        here = places[listed.threat.site]
+        if who and who not in chosen.approvers:
+            raise UsageError(f"{who} may not approve a warning; notifier.warnings.approvers names who may")
+        if who and not why.strip():
+            raise UsageError("--why is missing: the journal keeps why people were warned")
+        if not who:
+            from correlator.words import cap
+            from correlator.words.language import LANGUAGES
+            from correlator.words.message import is_drill
+
+            drill = is_drill(listed.threat, here)
+            click.echo(cap.draft(listed.threat, here, LANGUAGES, chosen.sender, drill=drill).decode(), nl=False)
+            click.echo("a draft: nothing has left", err=True)
+            return 0
+        try:
+            act = warning(
+                listed.threat, here, listed.handling, chosen.sender, who=who, reason=why,
+                at_ms=time.time_ns() // 1_000_000, addresses=addresses, cancel=cancel,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        journal_of(loaded.settings.kafka, embedded).append(act)
+        click.echo(act.args["xml"], nl=False)
+        click.echo(f"approved by {who}: the notifier sends it to {', '.join(chosen.receivers)}", err=True)
+        return 0
+
+    return _unreachable(work)
+
+
 @notifier.command("test-alert", epilog=_examples("correlator notifier test-alert"))
 @_file
 def test_alert(file: Path) -> int:
     """Send a test message to every receiver now, and say which arrived; exit code 1 if one did not."""
 
     def work() -> int:
-        from correlator.notifier.channels import send
-        from correlator.notifier.settings import channel_url
-        from correlator.words.message import Message, frame
+        from correlator.notifier.service import try_channels
 
         failed = 0
-        for receiver in _settings(_load(file)).receivers:
-            text = frame("test", receiver.language)
-            try:
-                result = send(channel_url(receiver), Message(text, text), "low", f"test/{receiver.name}")
-                told = "sent" if result.ok else f"failed: {result.error}"
-            except OSError as error:
-                told = f"failed: {receiver.url_file}: {error.strerror}"
-            failed += told != "sent"
-            click.echo(f"{receiver.name}: {told}")
+        for name, result in try_channels(_settings(_load(file))):
+            failed += not result.ok
+            click.echo(f"{name}: sent" if result.ok else f"{name}: failed: {result.error}")
         return 1 if failed else 0
 
     return guarded(work)
@@ -158,7 +268,10 @@ def test_alert(file: Path) -> int:
 )
 @_health("NOTIFIER")
 def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_host: str, health_port: int) -> int:
-    """Tell people about the threats on Kafka, or in an embedded log, until stopped (SIGTERM)."""
+    """Tell people about the threats on Kafka, or in an embedded log, until stopped (SIGTERM).
+
+    Several may run: all read, one sends, and when it dies another goes on.
+    """
 
     def work() -> int:
         import signal
@@ -166,9 +279,12 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_h
         import time
 
         from correlator.ingest.health import Health
+        from correlator.ingest.heartbeat import beat_in_thread
         from correlator.ingest.logs import log_to
+        from correlator.journal.kafka import TOPIC
         from correlator.journal.view import View
         from correlator.notifier.outbox import Outbox
+        from correlator.notifier.ownership import Ownership
         from correlator.notifier.service import Notifier
 
         loaded = _load(file)
@@ -180,7 +296,13 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_h
             signal.signal(number, lambda *_: stop.set())
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
         feed, journal = sources(loaded.settings.kafka, embedded, view)
-        service = Notifier(settings, feed, view, Outbox(state / "outbox.db"), journal, _places(loaded))
+        kafka = loaded.settings.kafka
+        owner = None if embedded is not None else Ownership(kafka.client(), kafka.topic(TOPIC))
+        mine = owner.mine if owner is not None else lambda: True
+        outbox = Outbox(state / "outbox.db")
+        service = Notifier(settings, feed, view, outbox, journal, _places(loaded), mine=mine)
+        service.turned_ms = time.time_ns() // 1_000_000
+        beat_in_thread(settings.heartbeats, "notifier", lambda: service.blind(time.time_ns() // 1_000_000))
         turned_s = time.monotonic()
         health = Health(health_host, health_port, lambda: time.monotonic() - turned_s < 60, feed.caught_up)
         try:
@@ -189,6 +311,8 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_h
                 turned_s = time.monotonic()
         finally:
             health.stop()
+            if owner is not None:
+                owner.close()
         feed.close()
         return 0
 

@@ -19,6 +19,7 @@ Kind = Literal["TOPIC", "GROUP", "TRANSACTIONAL_ID", "CLUSTER"]
 ADMIN: Final = "admin"
 EVIDENCE: Final = "evidence"
 THREATS: Final = "threats"
+ENRICHED: Final = "events.enriched"
 RAW: Final = "raw."
 BRIDGE, INGEST, WORKER, OUTPUTS, NOTIFIER, CONSOLE = "bridge", "ingest", "worker", "outputs", "notifier", "console"
 INPUTS, SHIPPER, OPERATOR = "inputs", "shipper", "operator"
@@ -72,14 +73,17 @@ def _kafka_rights(settings: Settings) -> Iterator[Right]:
         yield Right(WORKER, "TRANSACTIONAL_ID", f"{prefix}{settings.worker.app}-", operation, True)
     yield from on(OUTPUTS, "READ", *TOLD, EVIDENCE)
     yield from on(OUTPUTS, "READ", RAW, prefixed=True)
-    yield from on(OUTPUTS, "WRITE", EVIDENCE)
+    yield from on(OUTPUTS, "WRITE", EVIDENCE, REJECTS)
     yield from on(OUTPUTS, "WRITE", f"{THREATS}.", prefixed=True)  # threats.ocsf, threats.idmefv2, ...
-    yield from on(NOTIFIER, "READ", THREATS, ACTIONS)
+    yield from on(OUTPUTS, "WRITE", *_topics_of(settings))
+    yield from group(OUTPUTS, "outputs-", prefixed=True)  # a group keeps the position of each output
+    yield from on(NOTIFIER, "READ", THREATS, ACTIONS, ENRICHED)
     yield from on(NOTIFIER, "WRITE", ACTIONS)
     yield from on(CONSOLE, "READ", *TOLD, EVIDENCE, ACTIONS, REJECTS)
     yield from on(CONSOLE, "WRITE", ACTIONS)
-    for user in (OUTPUTS, NOTIFIER, CONSOLE):
-        yield from group(user, f"correlator-{user}", prefixed=True)
+    yield from group(NOTIFIER, "correlator-notifier")  # whoever is in it and has the partition sends
+    for user in (NOTIFIER, CONSOLE):
+        yield from group(user, "correlator-view")
     # `config apply`, `topics check`, `rejects` and `inputs out` of a person on duty.
     yield from on(OPERATOR, "READ", CONFIG, REJECTS)
     yield from on(OPERATOR, "READ", RAW, prefixed=True)
@@ -90,6 +94,12 @@ def _kafka_rights(settings: Settings) -> Iterator[Right]:
     yield from on(OPERATOR, "DESCRIBE_CONFIGS", EVENTS, STATE, CONFIG, REJECTS, ACTIONS, EVIDENCE, *TOLD)
     for user in (INGEST, WORKER, OPERATOR):  # readers of whole topics name a group and commit nothing in it
         yield from group(user, "correlator-read")
+
+
+def _topics_of(settings: Settings) -> list[str]:
+    """Topics on this cluster that outputs write and that are not called threats.something."""
+    named = [one.to.topic for one in settings.outputs if one.to.kind == "kafka" and one.to.cluster is None]
+    return sorted({one for one in named if not one.startswith(f"{THREATS}.")})
 
 
 def mqtt_acl(settings: Settings) -> str:

@@ -19,8 +19,11 @@ from msgspec import Struct, field
 from correlator.clock import HOUR_MS
 from correlator.journal.action import MAX_TEXT, VERDICTS, Act, to_bytes
 
+WarningKind = Literal["Alert", "Update", "Cancel"]
 State = Literal["new", "acknowledged", "assigned", "closed"]
 DEFAULT_MAX_SHELF_MS: Final = 8 * HOUR_MS
+MAX_WARNINGS: Final = 20  # of a threat
+MAX_WARNING: Final = 64_000  # characters of a warning
 MAX_NOTES: Final = 500  # of a threat; older ones stay in the journal
 
 
@@ -50,6 +53,16 @@ class Shelf(Struct, frozen=True, gc=False):
     severity: str
 
 
+class Warned(Struct, frozen=True, gc=False):
+    """A warning (CAP 1.2) that somebody approved. xml: the very text that was approved, and that leaves."""
+
+    who: str
+    at_ms: int
+    reason: str
+    kind: WarningKind
+    xml: str
+
+
 class Handling(Struct, gc=False):
     """What people did with a threat. version counts accepted actions that changed it."""
 
@@ -64,6 +77,7 @@ class Handling(Struct, gc=False):
     notes: list[Note] = field(default_factory=list)
     shelf: Shelf | None = None
     closed_ms: int = 0
+    warnings: list[Warned] = field(default_factory=list)
 
 
 class Declared(Struct, frozen=True, gc=False):
@@ -90,6 +104,12 @@ REPEATED: Final = Outcome("repeated")
 
 def _refused(reason: str) -> Outcome:
     return Outcome("refused", reason)
+
+
+def warning_kinds(handling: Handling) -> tuple[WarningKind, ...]:
+    """Which warnings a threat may get next: a first one, or what replaces the one that is out."""
+    out = bool(handling.warnings) and handling.warnings[-1].kind != "Cancel"
+    return ("Update", "Cancel") if out else ("Alert",)
 
 
 def seen_key(id: str) -> bytes:
@@ -291,6 +311,21 @@ class Fold:
         handling.acked_by, handling.acked_ms = "", 0
         return DONE
 
+    def _warn(self, act: Act) -> Outcome:
+        """Approves a public warning. Who may is for the asker's process to check; the notifier does it again."""
+        handling = self.handling(act.threat)
+        kind, xml = act.args.get("kind"), act.args.get("xml")
+        if not _reason(act):
+            return _refused("a public warning needs a reason")
+        if not isinstance(xml, str) or not 0 < len(xml) <= MAX_WARNING:
+            return _refused("no warning to approve")
+        if len(handling.warnings) >= MAX_WARNINGS:
+            return _refused(f"{MAX_WARNINGS} warnings of one threat are enough")
+        if act.seen_version != handling.version or kind not in warning_kinds(handling):
+            return self._stale(act, handling) or _refused("changed in the meantime")
+        self._changed(act).warnings.append(Warned(act.who, act.at_ms, _reason(act), kind, xml))
+        return DONE
+
     def _handover(self, act: Act) -> Outcome:
         """The incoming person confirms: what the outgoing one holds of the listed threats moves."""
         giver = str(act.args.get("from", ""))
@@ -333,6 +368,7 @@ _FOLDS: Final[dict[str, Callable[[Fold, Act], Outcome]]] = {
     "exception": Fold._declare,
     "state": Fold._kept,
     "verdict": Fold._verdict,
+    "warn": Fold._warn,
     "close": Fold._close,
     "reopen": Fold._reopen,
     "handover": Fold._handover,

@@ -14,6 +14,7 @@ from correlator.journal.action import Act, from_bytes, to_bytes
 from correlator.journal.store import JournalAway
 
 TOPIC: Final = "console.actions"
+GROUP: Final = "correlator-view"  # librdkafka asks for a name; nothing is committed in it
 WRITE_TIMEOUT_S: Final = 2.0
 READ_TIMEOUT_S: Final = 10.0
 
@@ -37,7 +38,7 @@ class KafkaJournal:
         self._consumer = Consumer(
             {
                 **client,
-                "group.id": "console.actions-readers",
+                "group.id": GROUP,
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
             }

@@ -6,6 +6,7 @@ killed goes on where it stood, and a file that is deleted is built again from th
     threats     newest revision of each threat          handlings   what people did with it
     acts        the journal with outcomes               declared    windows and exceptions
     sites       chain and count of a site's journal     positions   how far each source was read
+    health      when a sensor, camera or reader last went dark, came back, had a low or a good battery
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from correlator.events.threat import Threat
 from correlator.journal.action import Act, to_bytes
 from correlator.journal.fold import DEFAULT_MAX_SHELF_MS, Declared, Fold, Handling, Outcome, seen_key
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS threats (
   id TEXT PRIMARY KEY, site TEXT NOT NULL, phase TEXT NOT NULL, severity INTEGER NOT NULL, title TEXT NOT NULL,
@@ -41,9 +42,15 @@ CREATE TABLE IF NOT EXISTS declared (
   site TEXT NOT NULL, id TEXT NOT NULL, until_ms INTEGER NOT NULL, body BLOB NOT NULL,
   PRIMARY KEY (site, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sites (site TEXT PRIMARY KEY, chain BLOB NOT NULL, count INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS health (
+  site TEXT NOT NULL, thing TEXT NOT NULL, place TEXT NOT NULL, offline INTEGER NOT NULL DEFAULT 0,
+  online INTEGER NOT NULL DEFAULT 0, battery_low INTEGER NOT NULL DEFAULT 0, battery_ok INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (site, thing)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 """
 
+# What an event kind says about health, behind its dot; the columns of the table are called the same.
+HEALTH: Final = ("offline", "online", "battery_low", "battery_ok")
 SEVERITY_RANK: Final = {"informational": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 
 _pack: Final = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -57,6 +64,49 @@ class Listed(msgspec.Struct, frozen=True, gc=False):
 
     threat: Threat
     handling: Handling
+
+
+class Opening(msgspec.Struct, frozen=True, gc=False):
+    """When a threat opened, how severe it is, the rule of its first finding ("" for none), and when somebody
+    answered (-1: nobody)."""
+
+    opened_ms: int
+    severity: str
+    rule: str
+    title: str
+    answered_ms: int
+
+
+class _OpenedStep(msgspec.Struct):
+    rule: str = ""
+
+
+class _Opened(msgspec.Struct):
+    """Of a threat only what counting needs: the rest of its body is passed over."""
+
+    id: str
+    site: str
+    severity: str
+    title: str
+    opened_ms: int
+    steps: list[_OpenedStep] = []
+
+
+_opened: Final = msgspec.msgpack.Decoder(_Opened).decode
+
+
+class Health(msgspec.Struct, frozen=True, gc=False):
+    """A sensor, camera or reader that said something about its health, 0 for never; times in ms UTC.
+
+    thing: kind and id ("camera cam-store"); place: words for where it is, "" if not known.
+    """
+
+    thing: str
+    place: str
+    offline: int
+    online: int
+    battery_low: int
+    battery_ok: int
 
 
 class View:
@@ -109,6 +159,15 @@ class View:
         )  # fmt: skip
         self._db.execute("INSERT OR REPLACE INTO threats VALUES (?,?,?,?,?,?,?,?,?,?)", values)
         return True
+
+    def add_health(self, site: str, thing: str, place: str, what: str, t_ms: int) -> None:
+        """Notes what a thing said about its health (`what` is one of HEALTH) at a time; the latest time counts."""
+        assert what in HEALTH
+        self._db.execute(
+            f"INSERT INTO health (site, thing, place, {what}) VALUES (?, ?, ?, ?) ON CONFLICT (site, thing)"  # noqa: S608
+            f" DO UPDATE SET {what} = MAX({what}, excluded.{what}), place = excluded.place",
+            (site, thing, place, t_ms),
+        )
 
     def add_act(self, act: Act, position: int) -> Outcome:
         """Folds the next action of a site's journal and keeps it with its outcome."""
@@ -195,20 +254,58 @@ class View:
         threats = [_threat(body) for (body,) in rows]
         return [Listed(threat, self.fold(threat.site).handling(threat.id)) for threat in threats]
 
+    def open_ids(self) -> list[str]:
+        """Ids of all threats that are neither quiet nor merged, and not closed by people."""
+        rows = self._db.execute(
+            "SELECT t.id FROM threats t LEFT JOIN handlings h ON h.threat = t.id"
+            " WHERE t.phase IN ('threat', 'watch') AND COALESCE(h.state, 'new') != 'closed'"
+        )
+        return [name for (name,) in rows]
+
+    def since(self, sites: tuple[str, ...], from_ms: int) -> Iterator[Listed]:
+        """Threats of these sites (all if none is named) that were opened at or after a time, in whatever state."""
+        clause = f"AND site IN ({','.join('?' * len(sites))})" if sites else ""
+        rows = self._db.execute(f"SELECT body FROM threats WHERE opened_ms >= ? {clause}", (from_ms, *sites))  # noqa: S608
+        for body in (body for (body,) in rows.fetchall()):
+            threat = _threat(body)
+            yield Listed(threat, self.fold(threat.site).handling(threat.id))
+
+    def openings(self, sites: tuple[str, ...] = ()) -> Iterator[Opening]:
+        """Every threat that alerted somebody, by what is needed to count alerts."""
+        clause = f"AND site IN ({','.join('?' * len(sites))})" if sites else ""
+        rows = self._db.execute(f"SELECT body FROM threats WHERE phase != 'watch' {clause}", sites)  # noqa: S608
+        for body in (body for (body,) in rows.fetchall()):
+            told = _opened(body)
+            handling = self.fold(told.site).handling(told.id)
+            rule = told.steps[0].rule if told.steps else ""
+            answered_ms = handling.acked_ms or handling.closed_ms or -1
+            yield Opening(told.opened_ms, told.severity, rule, told.title, answered_ms)
+
     def acts(
-        self, site: str, *, threat: str = "", after: int = -1, limit: int = 1_000
+        self, site: str, *, threat: str = "", after: int = -1, limit: int = 1_000, newest: int = 0
     ) -> list[tuple[int, Act, Outcome]]:
-        """The journal of a site, or of one threat in it: position, action, outcome."""
-        clause, values = ("AND threat = ?", (site, after, threat, limit)) if threat else ("", (site, after, limit))
+        """The journal of a site, or of one threat in it: position, action, outcome, in their order.
+
+        newest: the last so many instead of the first `limit`.
+        """
+        clause, values = ("AND threat = ?", (site, after, threat)) if threat else ("", (site, after))
         rows = self._db.execute(
             f"SELECT position, body, result, reason FROM acts WHERE site = ? AND position > ? {clause}"  # noqa: S608
-            " ORDER BY position LIMIT ?",
-            values,
-        )
+            f" ORDER BY position {'DESC' if newest else ''} LIMIT ?",
+            (*values, newest or limit),
+        ).fetchall()
         return [
             (position, msgspec.json.decode(body, type=Act), Outcome(result, reason))
-            for position, body, result, reason in rows
+            for position, body, result, reason in (reversed(rows) if newest else rows)
         ]
+
+    def health(self, site: str) -> list[Health]:
+        """Everything of a site that ever said something about its health, by name."""
+        rows = self._db.execute(
+            "SELECT thing, place, offline, online, battery_low, battery_ok FROM health WHERE site = ? ORDER BY thing",
+            (site,),
+        )
+        return [Health(*row) for row in rows]
 
     def digest(self) -> str:
         """A hash over all rows but positions: equal views are equal here, whoever built them."""

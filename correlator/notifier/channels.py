@@ -18,6 +18,7 @@ from correlator.words.message import Message
 _TIMEOUT_S = 5
 _TYPES = {"critical": apprise.NotifyType.FAILURE, "high": apprise.NotifyType.WARNING}
 _NTFY_PRIORITIES = {"critical": 5, "high": 4, "medium": 3, "low": 2, "informational": 1}
+_INCIDENT = {"pagerduty": "dedup", "opsgenie": "alias"}
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])(?:token|pass|key|secret)[^=&\s]*=[^&\s]*", re.IGNORECASE)
 
 
@@ -32,7 +33,8 @@ def send(url: str, message: Message, severity: str, key: str) -> Result:
     """Sends now and waits for the channel's answer, at most about ten seconds.
 
     key: the outbox row's key, carried along where a channel has a place for it, so that a receiver can
-    tell a repetition from a second message.
+    tell a repetition from a second message. Its beginning is the threat: mails of one threat are one thread,
+    and in PagerDuty and Opsgenie a threat is one incident.
     """
     target = apprise.Apprise()
     if not target.add(_with_options(url, severity, key)):
@@ -60,7 +62,10 @@ def _with_options(url: str, severity: str, key: str) -> str:
         # Without image=no the address of a public icon goes out.
         options += ["image=no", f"priority={_NTFY_PRIORITIES.get(severity, 3)}"]
     elif scheme in ("mailto", "mailtos"):
-        options += [f"%2BReferences=%3C{_token(key)}%40correlator%3E", "%2BAuto-Submitted=auto-generated"]
+        ids = "%20".join(f"%3C{_token(one)}%40correlator%3E" for one in (key.partition("/")[0], key))
+        options += [f"%2BReferences={ids}", "%2BAuto-Submitted=auto-generated"]
+    elif scheme in ("pagerduty", "opsgenie"):
+        options += [f"{_INCIDENT[scheme]}={_token(key.partition('/')[0])}"]
     elif scheme in ("json", "jsons"):
         options += [f"%2BIdempotency-Key={_token(key)}"]
     return url + ("&" if "?" in url else "?") + "&".join(options)

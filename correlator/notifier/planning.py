@@ -2,23 +2,23 @@
 
 One threat is one notification that grows: the first message to each receiver, one more when the severity
 rises or a further care service is in danger, escalation while nobody acknowledges, a reminder when somebody
-did and nothing followed.
+did and nothing followed. Beside these: a public warning that a person approved, and the summary of a week.
 """
 
 from __future__ import annotations
 
-from datetime import tzinfo
+from datetime import datetime, timedelta, tzinfo
 
-from correlator.clock import HOUR_MS, MINUTE_MS
+from correlator.clock import DAY_MS, HOUR_MS, MINUTE_MS, local
 from correlator.events.event import LEVELS
 from correlator.events.threat import Threat
 from correlator.journal.fold import Handling
 from correlator.notifier.outbox import Row
-from correlator.notifier.routes import Situation, choose, quiet_until_ms
-from correlator.notifier.settings import NotifierSettings
+from correlator.notifier.routes import Situation, choose, named, quiet_until_ms
+from correlator.notifier.settings import DAYS, NotifierSettings
 
 ANSWERED_DROPS = ("escalated",)
-CLOSED_DROPS = ("first", "grown", "escalated", "reminder")
+CLOSED_DROPS = ("first", "grown", "escalated", "reminder")  # an approved warning is sent all the same
 
 
 def plan(
@@ -59,7 +59,9 @@ def plan(
     if handling.state == "new":
         for number, step in enumerate(settings.escalation, 1):
             due_ms = max(began_ms, handling.touched_ms) + step.after_min * MINUTE_MS
-            for name in step.receivers:
+            for name in named(settings, step.receivers, step.roles, local(due_ms, zone)):
+                if one.drill and settings.receiver(name).outside:
+                    continue
                 why = f"nobody answered for {step.after_min} min"
                 rows.append(_row(settings, threat, name, "escalated", str(number), why, now_ms, due_ms, zone))
     elif now_ms - handling.touched_ms >= settings.remind_min * MINUTE_MS:
@@ -116,10 +118,53 @@ def _row(
     due_ms: int,
     zone: tzinfo,
 ) -> Row:
+    wanted_ms = due_ms
     if threat.severity != "critical":
         due_ms = quiet_until_ms(settings.receiver(receiver).quiet, due_ms, zone)
     key = f"{threat.id}/{occasion}/{receiver}/{number}"
-    return Row(key, threat.site, threat.id, receiver, occasion, threat.severity, why, now_ms, due_ms)
+    held = int(due_ms > wanted_ms)
+    return Row(key, threat.site, threat.id, receiver, occasion, threat.severity, why, now_ms, due_ms, held=held)
+
+
+def warnings(settings: NotifierSettings, threat: Threat, one: Situation, handling: Handling, now_ms: int) -> list[Row]:
+    """Rows of the public warnings that somebody with that right approved; of a drill nothing leaves the site."""
+    chosen = settings.warnings
+    if chosen is None:
+        return []
+    return [
+        Row(f"{threat.id}/warning/{name}/{number}", threat.site, threat.id, name, "warning", threat.severity,
+            f"approved by {warned.who}", now_ms, now_ms)
+        for number, warned in enumerate(handling.warnings)
+        if warned.who in chosen.approvers
+        for name in chosen.receivers
+        if not (one.drill and settings.receiver(name).outside)
+    ]  # fmt: skip
+
+
+def summaries(settings: NotifierSettings, site: str, now_ms: int, zone: tzinfo) -> list[Row]:
+    """Rows of a site's last weekly summary. One that is a day late or more is not sent any more."""
+    chosen = settings.summary
+    if chosen is None:
+        return []
+    due_ms = _last_ms(DAYS.index(chosen.day), chosen.at, now_ms, zone)
+    if now_ms - due_ms >= DAY_MS:
+        return []
+    return [
+        Row(f"{site}/summary/{name}/{due_ms}", site, "", name, "summary", "low", "once a week", due_ms, due_ms)
+        for name in chosen.receivers
+    ]
+
+
+def _last_ms(weekday: int, clock: str, now_ms: int, zone: tzinfo) -> int:
+    """When it was last this time of this day of the week, ms UTC; wall-clock time decides."""
+    now = local(now_ms, zone)
+    day = now.date() - timedelta(days=(now.weekday() - weekday) % 7)
+    minutes = int(clock[:2]) * 60 + int(clock[3:])
+    for back in (0, 7):
+        at = datetime(day.year, day.month, day.day, tzinfo=zone) - timedelta(days=back) + timedelta(minutes=minutes)
+        if at.timestamp() * 1000 <= now_ms:
+            break
+    return int(at.timestamp() * 1000)
 
 
 def too_many(settings: NotifierSettings, row: Row, sent_last_hour: int) -> bool:

@@ -11,11 +11,11 @@ from correlator.events.event import LEVELS
 from correlator.events.threat import Threat
 from correlator.notifier.settings import DAYS, Match, NotifierSettings, Route, Times
 from correlator.premises import Premises
-from correlator.words.message import HIT_LIKELIHOOD
+from correlator.words.message import HIT_LIKELIHOOD, is_drill
 
 
 class Situation(Struct, frozen=True):
-    """What routes look at: the threat with the zones and care services it concerns."""
+    """What routes look at: the threat with the zones and care services it concerns; drill: it is only one."""
 
     severity: str
     site: str
@@ -23,6 +23,7 @@ class Situation(Struct, frozen=True):
     services: frozenset[str]
     domains: frozenset[str]
     threat_types: frozenset[str]
+    drill: bool = False
 
 
 class Chosen(Struct, frozen=True):
@@ -44,6 +45,7 @@ def situation(threat: Threat, places: Premises) -> Situation:
         frozenset(services),
         frozenset(threat.domains),
         frozenset(threat.threat_types),
+        is_drill(threat, places),
     )
 
 
@@ -63,16 +65,29 @@ def _minutes(text: str) -> int:
 
 
 def choose(settings: NotifierSettings, one: Situation, at_ms: int, zone: tzinfo) -> list[Chosen]:
-    """Receivers in the order of the tree, each once; at least one, since the root has receivers."""
+    """Receivers in the order of the tree, each once; at least one, since the root has receivers.
+
+    Only a drill may have none: what is outside of the site does not hear of it.
+    """
     now = local(at_ms, zone)
     found: dict[str, Chosen] = {}
     for route, path in _fitting(settings.routes, one, now, ()):
         why = " > ".join(path) or "the default route"
-        for name in route.receivers:
+        for name in named(settings, route.receivers, route.roles, now):
             found.setdefault(name, Chosen(name, why))
     if not found:  # branches without receivers of their own
         found = {name: Chosen(name, "the default route") for name in settings.routes.receivers}
-    return list(found.values())
+    return [chosen for name, chosen in found.items() if not (one.drill and settings.receiver(name).outside)]
+
+
+def named(settings: NotifierSettings, receivers: tuple[str, ...], roles: tuple[str, ...], now: datetime) -> list[str]:
+    """Receivers by name, then those of each role who are on duty at a local time; all of a role if nobody is."""
+    found = list(receivers)
+    for role in roles:
+        those = [one for one in settings.receivers if one.role == role]
+        on_duty = [one for one in those if not one.duty or any(within(times, now) for times in one.duty)]
+        found += [one.name for one in on_duty or those]
+    return list(dict.fromkeys(found))
 
 
 def _fitting(route: Route, one: Situation, now: datetime, path: tuple[str, ...]) -> list[tuple[Route, tuple[str, ...]]]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from correlator.ingest.heartbeat import Heartbeat
 from correlator.words.language import Language
 
 Severity = Literal["informational", "low", "medium", "high", "critical"]
@@ -47,6 +48,8 @@ class Receiver(_Part):
     language: Language = Field(default="en", description="of what it reads")
     url: SecretStr | None = Field(default=None, description="channel as an Apprise URL; or CORRELATOR_NOTIFIER__...")
     url_file: Path | None = Field(default=None, description="file whose first line is the channel's URL")
+    duty: tuple[Times, ...] = Field(default=(), description="on duty then, for routes by role; default: always")
+    outside: bool = Field(default=False, description="not of the site: is told of no drill")
     quiet: tuple[Times, ...] = Field(default=(), description="messages are held then, except critical ones")
     per_hour: int = Field(default=60, ge=1, description="most messages an hour, except critical ones")
     on_failure: str = Field(default="", description="receiver that hears when this channel is dead")
@@ -75,6 +78,7 @@ class Route(_Part):
 
     match: Match = Field(default_factory=Match, description="what it is for")
     receivers: tuple[str, ...] = Field(default=(), description="who is told")
+    roles: tuple[str, ...] = Field(default=(), description="and those of a role on duty; is nobody, all of the role")
     routes: tuple[Route, ...] = Field(default=(), description="finer branches; none fits: this one")
     goes_on: bool = Field(default=False, description="also try the branches after this one")
 
@@ -83,7 +87,30 @@ class Step(_Part):
     """Who is told when nobody acknowledged."""
 
     after_min: int = Field(ge=1, le=24 * 60, description="minutes after the first message")
-    receivers: tuple[str, ...] = Field(min_length=1, description="who is told then")
+    receivers: tuple[str, ...] = Field(default=(), description="who is told then")
+    roles: tuple[str, ...] = Field(default=(), description="and those of a role on duty; is nobody, all of the role")
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.receivers and not self.roles:
+            raise ValueError("an escalation step needs receivers or roles")
+        return self
+
+
+class Summary(_Part):
+    """A message once a week: what was raised and true, what went dark, which batteries are low."""
+
+    day: Day = Field(default="mon", description="day of the week")
+    at: Clock = Field(default="07:00", description="time of day, of the site's zone; it tells the seven days before")
+    receivers: tuple[str, ...] = Field(min_length=1, description="who is told")
+
+
+class Warnings(_Part):
+    """Public warnings (CAP 1.2): drafted from a threat, sent only after one of these people approved it."""
+
+    approvers: tuple[str, ...] = Field(min_length=1, description="pseudonyms of those with the right to approve")
+    receivers: tuple[str, ...] = Field(min_length=1, description="to whom an approved warning goes, as XML")
+    sender: str = Field(pattern=r"^[^ ,<&]+$", description="CAP's sender, a mail address; no blank, comma, < and &")
 
 
 class NotifierSettings(_Part):
@@ -97,7 +124,9 @@ class NotifierSettings(_Part):
     max_shelf_h: int = Field(default=8, ge=1, le=72, description="longest time on a shelf")
     give_up_min: int = Field(default=60, ge=1, description="a channel that fails this long is told to be dead")
     link: str = Field(default="", description="address of a threat's page, its id follows")
-    heartbeat_url: SecretStr | None = Field(default=None, description="pinged every minute while alerting lives")
+    summary: Summary | None = Field(default=None, description="a summary once a week")
+    warnings: Warnings | None = Field(default=None, description="public warnings")
+    heartbeats: tuple[Heartbeat, ...] = Field(default=(), description="who is told every so often that alerting lives")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -111,9 +140,15 @@ class NotifierSettings(_Part):
             raise ValueError("the root of the routing tree is the default route and matches everything: drop its match")
         used = [*_used(self.routes), *(name for step in self.escalation for name in step.receivers)]
         used += [one.on_failure for one in self.receivers if one.on_failure]
+        used += [*(self.summary.receivers if self.summary else ()), *(self.warnings.receivers if self.warnings else ())]
         unknown = sorted(set(used) - set(names))
         if unknown:
             raise ValueError(f"no receiver is called {', '.join(unknown)}; there are {', '.join(names)}")
+        roles = {one.role for one in self.receivers if one.role}
+        asked = {*_roles(self.routes), *(name for step in self.escalation for name in step.roles)}
+        if asked - roles:
+            there = f"there are {', '.join(sorted(roles))}" if roles else "no receiver has one"
+            raise ValueError(f"no receiver has the role {', '.join(sorted(asked - roles))}; {there}")
         return self
 
     def receiver(self, name: str) -> Receiver:
@@ -125,6 +160,12 @@ def _used(route: Route) -> Iterator[str]:
     yield from route.receivers
     for one in route.routes:
         yield from _used(one)
+
+
+def _roles(route: Route) -> Iterator[str]:
+    yield from route.roles
+    for one in route.routes:
+        yield from _roles(one)
 
 
 def channel_url(receiver: Receiver) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from correlator.events.text import one_line as one_line  # noqa: PLC0414 - renderers and the console read it here
 from correlator.events.threat import Step, Threat
 
 VENDOR: Final = "Correlator"
@@ -83,16 +84,6 @@ def is_closed(threat: Threat) -> bool:
 def techniques(threat: Threat) -> tuple[str, ...]:
     """ATT&CK technique ids (T....) of a threat, without our own `x-cps-...`."""
     return tuple(one for one in threat.techniques if one[:1] == "T" and one[1:5].isdigit())
-
-
-# Line and paragraph separators, and marks that turn the direction of what follows (UAX #9).
-_UNSEEN = dict.fromkeys([0x7F, *range(0x80, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)], " ")
-_UNSEEN |= dict.fromkeys(range(0x20), " ")
-
-
-def one_line(text: str) -> str:
-    """The text on one line: controls and marks of direction become spaces, runs of spaces one."""
-    return " ".join(text.translate(_UNSEEN).split())
 
 
 def story(threat: Threat, limit: int = 12) -> str:

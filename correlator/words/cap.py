@@ -1,7 +1,8 @@
 """A public warning drafted from a threat: Common Alerting Protocol 1.2 (OASIS Standard, 1 July 2010).
 
-What this makes is a draft: `status` says so until a person with that right approves it (`approve`), and a
-drill stays an exercise for ever. Scope is Private to the addresses named, unless the approval says Public.
+What this makes is a draft: `status` says so until a person with that right approves it, and a drill stays an
+exercise for ever. Scope is Private to the addresses named, unless the approval says Public. What replaces an
+earlier warning names it in `references`.
 """
 
 from __future__ import annotations
@@ -27,12 +28,18 @@ _FIRE, _HEALTH, _INFRA = {"fire", "gas-release"}, {"patient-harm"}, {"power-loss
 
 
 class Approval(Struct, frozen=True):
-    """A person with the right to warn in public let it go. scope: Public, or Private to `addresses`."""
+    """A person with the right to warn in public let it go. scope: Public, or Private to `addresses`.
+
+    kind: Alert, Update or Cancel; before: when the earlier warnings of this threat were approved, ms UTC, oldest
+    first. Their number is part of the identifier, so that each warning has its own.
+    """
 
     who: str
     at_ms: int
     scope: str = "Private"
     addresses: tuple[str, ...] = ()
+    kind: str = "Alert"
+    before: tuple[int, ...] = ()
 
 
 def draft(
@@ -51,18 +58,23 @@ def draft(
     if not sender or any(char in sender for char in " ,<&"):
         raise ValueError("a CAP sender has no blank, comma, < or &")
     alert = ET.Element("alert", xmlns=NAMESPACE)
-    _add(alert, "identifier", f"{threat.id}.{threat.revision}")
+    before = approval.before if approval is not None else ()
+    kind = approval.kind if approval is not None and before else "Alert"
+    _add(alert, "identifier", f"{threat.id}.{len(before) + 1}")
     _add(alert, "sender", sender)
     _add(alert, "sent", _sent(threat.decided_ms if approval is None else approval.at_ms, places))
     _add(alert, "status", "Exercise" if drill else "Draft" if approval is None else "Actual")
-    _add(alert, "msgType", "Alert")
+    _add(alert, "msgType", kind)
     scope = "Private" if approval is None or drill else approval.scope
     _add(alert, "scope", scope)
     if scope == "Private":
         addresses = approval.addresses if approval is not None and approval.addresses else (sender,)
         if any('"' in one for one in addresses):
-            raise ValueError("a CAP address has no quotation mark")
+            raise ValueError("a CAP address is not empty and has no quotation mark")
         _add(alert, "addresses", " ".join(f'"{one}"' if " " in one else one for one in addresses))
+    if kind != "Alert":  # section 3.2.1, references: sender,identifier,sent of the messages replaced
+        replaced = (f"{sender},{threat.id}.{number},{_sent(at_ms, places)}" for number, at_ms in enumerate(before, 1))
+        _add(alert, "references", " ".join(replaced))
     for language in languages:
         _info(alert, threat, places, language, drill=drill)
     ET.indent(alert)

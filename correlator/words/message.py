@@ -1,7 +1,8 @@
 """A threat in the words of the person who is told: where, what, since when, what to do now.
 
 Pure functions of threat, site and language. Nothing that identifies a person enters: no badge number, no
-name, no address of a computer; those stand on the threat's page, behind a login.
+name, no address of a computer; those stand on the threat's page, behind a login. Names that devices gave stand
+on one line, cut, and without marks of direction, whatever they hold.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from msgspec import Struct
 
 from correlator.clock import MINUTE_MS, local
 from correlator.events.kinds import KINDS
+from correlator.events.text import one_line, shortened
 from correlator.events.threat import Step, Threat
 from correlator.premises import Premises
 from correlator.words.language import Language
 
 STEPS_TOLD, DUTIES_TOLD = 3, 3
+LONGEST = 120  # characters of a name or of what a step says
 HIT_LIKELIHOOD = 0.3  # from here on a care service counts as in danger (as for severity)
 
 
@@ -71,6 +74,11 @@ def frame(name: str, language: Language, **values: object) -> str:
     return text.format_map(values)
 
 
+def named(text: str) -> str:
+    """A name or sentence that did not come from us, as it may stand in a message."""
+    return shortened(one_line(text), LONGEST)
+
+
 def type_words(threat_type: str, language: Language) -> str:
     """What a threat type is called; a word for anything suspicious where it is none of the vocabulary."""
     known = _words()["threat_types"].get(threat_type)
@@ -116,7 +124,7 @@ def message(
         frame("since", language, time=f"{since:%d.%m. %H:%M}", severity=severity_words(threat.severity, language))
     )
     if threat.windows:
-        lines.append(frame("window", language, windows=", ".join(threat.windows)))
+        lines.append(frame("window", language, windows=named(", ".join(threat.windows))))
     lines += ["", frame("happened", language), *_happened(threat, places, language)]
     danger = _danger(threat, places, language)
     if danger:
@@ -159,7 +167,7 @@ def _what(step: Step | None, threat: Threat, language: Language) -> str:
     if step is None:
         return type_words(threat.threat_types[0] if threat.threat_types else "", language)
     if language == "en" and step.says:
-        return step.says.rstrip(".")
+        return named(step.says.rstrip("."))
     if step.threat_type:
         return type_words(step.threat_type, language)
     return type_words(threat.threat_types[0] if threat.threat_types else "", language)
@@ -171,7 +179,7 @@ def _place(step: Step | None, threat: Threat, places: Premises, language: Langua
     for zone in places.zones_of(asset, threat.last_ms) if asset else ():
         known = places.site.zones.get(zone)
         if known is not None:
-            return known.name
+            return named(known.name)
     return frame("unknown_place", language)
 
 
@@ -194,7 +202,7 @@ def _danger(threat: Threat, places: Premises, language: Language) -> str:
         return ""
     services = places.site.services
     names = list(
-        dict.fromkeys(services[one.asset].name if one.asset in services else one.place_name for one in impacts)
+        dict.fromkeys(named(services[one.asset].name if one.asset in services else one.place_name) for one in impacts)
     )
     soonest = min(one.from_ms + one.p50_ms for one in impacts) - threat.decided_ms
     listed = ", ".join(names[:5])

@@ -35,6 +35,11 @@ class Webhook:
 
             do_PUT = do_POST  # noqa: N815 - names of http.server
 
+            def do_GET(self) -> None:
+                outer.got.append((self.path, dict(self.headers), b""))
+                self.send_response(204)
+                self.end_headers()
+
             def log_message(self, *_args: object) -> None:
                 pass
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 
+import apprise
 import paho.mqtt.client as mqtt
 import pytest
 from aiosmtpd.controller import Controller
 
 from correlator.lab.brokers import MosquittoBroker, free_port
-from correlator.notifier.channels import masked, send
+from correlator.notifier.channels import _with_options, masked, send
 from correlator.words.message import Message
 from tests.notifier.peers import webhook
 
@@ -37,7 +38,7 @@ def test_a_mail_has_the_key_as_its_reference_and_is_marked_as_automatic():
         controller.stop()
     (mail,) = box.mails
     assert "Subject: Pharmacy store: Door forced open" in mail
-    assert "References: <t1.first.desk.0@correlator>" in mail
+    assert "References: <t1@correlator> <t1.first.desk.0@correlator>" in mail
     assert "Auto-Submitted: auto-generated" in mail
 
 
@@ -47,6 +48,15 @@ def test_a_webhook_gets_the_key_to_tell_repetitions_apart():
         ((path, headers, body),) = peer.got
     assert (path, headers["Idempotency-Key"]) == ("/alerts", "t1.first.desk.0")
     assert json.loads(body)["title"] == TOLD.subject
+
+
+@pytest.mark.parametrize(
+    ("url", "option"), [("pagerduty://A@B", "dedup=t1"), ("opsgenie://key", "alias=t1")], ids=["PagerDuty", "Opsgenie"]
+)
+def test_a_threat_is_one_incident_there(url, option):
+    told = _with_options(url, "high", "t1/grown/desk/4.2")
+    assert option in told.split("?")[1].split("&")
+    assert apprise.Apprise.instantiate(told) is not None
 
 
 def test_ntfy_gets_the_priority_and_no_address_of_a_public_picture():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,32 @@ def test_the_tree_tells_who_and_why(one, at, told):
     assert {item.receiver: item.why for item in choose(made(routes=TREE), one, ms(at), ROME)} == told
 
 
+GUARDS = [
+    {"name": "desk", "url": "json://a/"},
+    {"name": "early", "url": "json://a/", "role": "guard", "duty": [{"from": "06:00", "to": "14:00"}]},
+    {"name": "late", "url": "json://a/", "role": "guard", "duty": [{"from": "14:00", "to": "22:00"}]},
+    {"name": "town", "url": "json://a/", "outside": True},
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [("07:00", ["desk", "early"]), ("15:00", ["desk", "late"]), ("23:00", ["desk", "early", "late"])],
+    ids=["one shift", "the other", "nobody on duty: all of them"],
+)
+def test_a_role_is_whoever_has_it_and_is_on_duty(at, told):
+    settings = made(receivers=GUARDS, routes={"receivers": ["desk"], "roles": ["guard"]})
+    assert [item.receiver for item in choose(settings, some(), ms(f"2026-10-20T{at}+02:00"), ROME)] == told
+
+
+def test_a_drill_is_told_to_nobody_outside():
+    settings = made(receivers=GUARDS, routes={"receivers": ["desk", "town"]})
+    drill = msgspec.structs.replace(some(), drill=True)
+    assert [[item.receiver for item in choose(settings, one, T0, ROME)] for one in (some(), drill)] == [
+        ["desk", "town"], ["desk"],
+    ]  # fmt: skip
+
+
 def test_the_situation_of_a_threat_names_its_zones(threat, places):
     assert situation(threat, places).zones == {"z-store", "z-corridor"}
 
@@ -79,6 +106,9 @@ def test_each_threat_reaches_somebody(severity, domains, zones, later_ms):
         ({"routes": {"receivers": ["desk"], "match": {"severity": "high"}}}, "default route and matches everything"),
         ({"routes": {"receivers": ["nobody"]}}, "no receiver is called nobody"),
         ({"escalation": [{"after_min": 5, "receivers": ["nobody"]}]}, "no receiver is called nobody"),
+        ({"routes": {"receivers": ["desk"], "roles": ["guard"]}}, "no receiver has the role guard"),
+        ({"escalation": [{"after_min": 5}]}, "an escalation step needs receivers or roles"),
+        ({"summary": {"receivers": ["nobody"]}}, "no receiver is called nobody"),
         ({"receivers": [{"name": "desk"}]}, "needs either url or url_file"),
         ({"receivers": [{"name": "desk", "url": "json://a"}] * 2}, "two receivers are called desk"),
         ({"routes": {"receivers": ["desk"], "routes": [{"match": {"times": [{"from": "25:00"}]}}]}}, "25:00"),

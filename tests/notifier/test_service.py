@@ -18,8 +18,8 @@ from correlator.journal.feeds import FileFeed
 from correlator.journal.store import SqliteJournal
 from correlator.journal.view import View
 from correlator.notifier.channels import Result
-from correlator.notifier.outbox import Outbox
-from correlator.notifier.service import Notifier
+from correlator.notifier.outbox import LEASE_MS, Outbox
+from correlator.notifier.service import Notifier, try_channels
 from tests.notifier.cases import T0, THREATS, made
 from tests.notifier.peers import webhook
 
@@ -36,28 +36,29 @@ class House:
         self.journal = SqliteJournal(folder / "journal.db")
         self.box = Outbox(folder / "outbox.db")
         self.out: list[tuple[str, str]] = []
+        self.bodies: list[str] = []
         self.broken: set[str] = set()
-        view = View(folder / "view.db")
-        feed = FileFeed(self.file, self.journal)
+        self.view = View(folder / "view.db")
+        self.feed = FileFeed(self.file, self.journal)
         chosen = made(**settings)
-        self.notifier = Notifier(chosen, feed, view, self.box, self.journal, {"h-test": places}, self._send)
+        self.notifier = Notifier(chosen, self.feed, self.view, self.box, self.journal, {"h-test": places}, self._send)
 
     def _send(self, url, message, severity, key) -> Result:
-        name = key.split("/")[2] if not key.startswith("dead") else key
+        name = key.split("/")[2] if key.count("/") > 2 else key
         if name in self.broken:
             return Result(ok=False, error="503")
         self.out.append((key, message.subject))
+        self.bodies.append(message.body)
         return Result(ok=True)
 
     def tell(self, threat) -> None:
         with self.file.open("ab") as file:
             file.write(msgspec.json.encode(threat) + b"\n")
 
-    def act(self, verb, at_ms, **args) -> None:
+    def act(self, verb, at_ms, threat=THREATS["combined"].id, **args) -> None:
         self.journal.append(
-            Act(id=f"{verb}{at_ms}", site="h-test", who="p-1", verb=verb, at_ms=at_ms, threat=THREATS["combined"].id,
-                args=args)
-        )  # fmt: skip
+            Act(id=f"{verb}{at_ms}", site="h-test", who="p-1", verb=verb, at_ms=at_ms, threat=threat, args=args)
+        )
 
     def sent(self) -> list[str]:
         return [key.split("/", 1)[1] for key, _ in self.out]
@@ -119,7 +120,7 @@ def test_a_dead_channel_is_told_through_another(tmp_path, places, threat):
 
 
 def test_a_test_message_goes_to_every_receiver_at_once(house):
-    assert [(name, result.ok) for name, result in house.notifier.test_all(T0)] == [
+    assert [(name, result.ok) for name, result in try_channels(house.notifier.settings, house._send)] == [
         ("desk", True), ("manager", True), ("it", True),
     ]  # fmt: skip
 
@@ -134,7 +135,50 @@ def test_a_receiver_gets_no_more_than_its_hours_worth_but_all_that_is_critical(t
     assert len(house.out) == 5
     for minute in range(0, 240, 5):
         house.notifier.step(T0 + minute * M)
-    assert len(house.out) >= 10
+    assert [subject for _, subject in house.out[5:]] == ["5 threats that were held back"]
+    assert {row.state for row in house.box.all()} == {"sent"}
+
+
+NIGHT = [{"name": "desk", "url": "json://a/", "quiet": [{"from": "22:00", "to": "06:00"}]}]
+
+
+def test_what_quiet_hours_held_arrives_in_the_morning_as_one_message(tmp_path, places, threat):
+    house = House(tmp_path, places, receivers=NIGHT)
+    for n, severity in enumerate(["low", "critical", "high", "medium"]):
+        house.tell(msgspec.structs.replace(threat, id=f"{n:032x}", severity=severity))
+    house.notifier.step(T0)
+    assert house.sent() == ["first/desk/0"]  # the critical one
+    house.act("close", T0 + M, threat=f"{3:032x}", verdict="benign")
+    morning_ms = T0 + 7 * 60 * M
+    assert house.notifier.step(morning_ms) == 1
+    assert house.out[1][1] == "2 threats that were held back"
+    lines = house.bodies[1].splitlines()[2:]
+    assert [line.rsplit("(", 1)[1] for line in lines] == ["high)", "low)"]
+    assert {row.threat[-1:] or row.occasion: row.state for row in house.box.all()} == {
+        "0": "sent", "1": "sent", "2": "sent", "3": "dropped", "digest": "sent",
+    }  # fmt: skip
+    notified = [act.args["key"] for _, act in house.journal.read(-1) if act.verb == "notified"]
+    assert [key.split("/")[1] for key in notified] == ["first", "digest", "first", "first"]
+
+
+def test_one_held_message_arrives_as_itself(tmp_path, places, threat):
+    house = House(tmp_path, places, receivers=NIGHT)
+    house.tell(threat)
+    house.notifier.step(T0)
+    house.notifier.step(T0 + 7 * 60 * M)
+    assert house.sent() == ["first/desk/0"]
+
+
+def test_a_digest_whose_sender_died_leaves_again_with_the_same_key(tmp_path, places, threat):
+    house = House(tmp_path, places, receivers=NIGHT)
+    for n in range(3):
+        house.tell(msgspec.structs.replace(threat, id=f"{n:032x}"))
+    house.notifier.step(T0)
+    morning_ms = T0 + 7 * 60 * M
+    house.box.gather(morning_ms)
+    (claimed,) = house.box.claim(morning_ms)  # and dies
+    house.notifier.step(morning_ms + LEASE_MS)
+    assert [key for key, _ in house.out] == [claimed.key]
 
 
 @pytest.mark.parametrize("seed", range(3))

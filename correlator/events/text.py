@@ -1,0 +1,19 @@
+"""Texts of devices and people made safe to stand on one line of whatever follows: a log, a mail, a page."""
+
+from __future__ import annotations
+
+# Controls, line and paragraph separators, and marks that turn the direction of what follows (UAX #9).
+_UNSEEN = dict.fromkeys(
+    [*range(0x20), *range(0x7F, 0xA0), 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
+    " ",
+)
+
+
+def one_line(text: str) -> str:
+    """The text on one line: controls and marks of direction become spaces, runs of spaces one."""
+    return " ".join(text.translate(_UNSEEN).split())
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, cut to `longest` characters with an ellipsis if it is longer."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"

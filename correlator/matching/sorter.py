@@ -22,15 +22,17 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_waiting: Final = msgspec.msgpack.Decoder(list[tuple[int, list[Event]]]).decode
 _unpack_seen: Final = msgspec.msgpack.Decoder(list[tuple[str, int, int]]).decode
 
+KEPT_IDS: Final = 2_000  # twice what Mosquitto has on its way to a bridge (max_inflight_messages 1000, docs/bridge.md)
 BLOCK_MS: Final = 250  # waiting events and remembered ids are written by blocks of so much time
 
 
 class Sorter:
     """Buckets of one millisecond, sorted when the watermark passes them.
 
-    Drops repeated deliveries (`Event.dedupe`, or the MQTT DUP flag with an equal `dup_key`) and numbers
+    Drops repeated deliveries (`Event.dedupe`, or the MQTT DUP flag with an equal id or `dup_key`) and numbers
     events that are equal in everything their id is made of; ids are remembered for `dup_window_ms` of
-    event time (0: not at all, for logs whose ids are unique by construction).
+    event time (0: not at all, for logs whose ids are unique by construction). What an MQTT broker gives
+    again after an outage, however long that was, is among the newest `KEPT_IDS` ids: no fewer are remembered.
     """
 
     def __init__(self, lateness_ms: int, max_late_ms: int, dup_window_ms: int) -> None:
@@ -119,14 +121,15 @@ class Sorter:
                 again = seen.get(event.dup_key)
                 seen[event.dup_key] = (order, 1)
                 remembered.append(event.dup_key)
-                if event.mqtt_dup and again is not None and again[0] >= oldest:
+                if event.mqtt_dup and again is not None:
                     self.duplicates += 1
                     continue
-            count = 1 if last is None or last[0] < oldest else last[1] + 1
+            # Without the flag an equal event is a repetition only for a while.
+            count = 1 if last is None or (last[0] < oldest and not event.mqtt_dup) else last[1] + 1
             seen[event.id] = (order, count)
             remembered.append(event.id)
             if count > 1:
-                if event.dedupe:
+                if event.dedupe or event.mqtt_dup:
                     self.duplicates += 1
                     continue
                 self.numbered += 1
@@ -142,13 +145,16 @@ class Sorter:
         return kept
 
     def _forget(self, order: int) -> None:
-        """Drops ids older than the window; runs once per half window."""
+        """Drops ids older than the window, the oldest first; runs once per half window."""
         oldest = order - self.dup_window_ms
-        for block in [block for block in self.seen_at if (block + 1) * BLOCK_MS <= oldest]:
+        seen = self.seen
+        for block in sorted(block for block in self.seen_at if (block + 1) * BLOCK_MS <= oldest):
+            if len(seen) <= KEPT_IDS:
+                break
             for key in self.seen_at.pop(block):
-                last = self.seen.get(key)
-                if last is not None and last[0] < oldest:
-                    del self.seen[key]
+                last = seen.get(key)
+                if last is not None and last[0] // BLOCK_MS == block:
+                    del seen[key]
             if self.dirty is not None:
                 self.dirty[1].add(block)
         self.forget_at_ms = order + self.dup_window_ms // 2

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from correlator.clock import MINUTE_MS
 from correlator.embedded import EmbeddedLog
 from correlator.errors import StateRefused, UsageError
 from correlator.events.event import Reject
@@ -114,3 +115,31 @@ def test_a_file_that_is_no_log_of_this_release_is_refused_in_words(tmp_path: Pat
     newer.close()
     with pytest.raises(StateRefused, match="newer release"):
         EmbeddedLog(tmp_path / "newer.sqlite3", write=True)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_the_mqtt_broker_gives_again_long_after_is_told_once(tmp_path: Path, restarts: bool) -> None:
+    one, file = scenario("vaccine-theft"), tmp_path / "log.sqlite3"
+    messages = messages_of(one)
+    half = len(messages) // 2
+    at_ms = messages[half].message.received_ms
+    inputs = sorted({message.input for message in messages})
+    promised = [RawMessage(name, 0, one.site_id, messages[0].message, at_ms) for name in inputs]
+    again = [
+        msgspec.structs.replace(each, message=msgspec.structs.replace(each.message, dup=True))
+        for each in messages[:half] if each.input == "raw.mqtt/0" and each.tick_ms < 0
+    ]  # fmt: skip
+    assert at_ms - again[0].message.received_ms > 10 * MINUTE_MS
+    running = Running(one, file)
+    running.feed([*messages[:half], *promised])
+    if restarts:
+        running.close()
+        running = Running(one, file)
+    running.feed(again)
+    running.feed(messages[half:])
+    counters = running.core._engine.sites[one.site_id].counters()
+    running.close()
+    log = EmbeddedLog(file, write=False)
+    assert threats_of(log) == replayed(one)
+    log.close()
+    assert counters["duplicates"] >= len(again) // 2

@@ -27,6 +27,7 @@ _PARTED: Final = b"\x01"
 TRANSACTION_MS: Final = 60_000
 READ_TIMEOUT_S: Final = 30.0
 _TURN_S: Final = 0.05
+_NO_LEADER: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
 
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -67,10 +68,19 @@ def whole(records: dict[str, bytes]) -> tuple[dict[str, bytes], dict[str, int]]:
 
 def range_of(consumer: Consumer, place: TopicPartition) -> tuple[int, int]:
     """(first offset, offset behind the last) of a partition. Raises KafkaException."""
-    found = consumer.get_watermark_offsets(place, timeout=READ_TIMEOUT_S)
-    if found is None:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"asking for the range of {place.topic}"))
-    return found
+    until_s = time.monotonic() + READ_TIMEOUT_S
+    while True:
+        try:
+            found = consumer.get_watermark_offsets(place, timeout=READ_TIMEOUT_S)
+        except KafkaException as error:
+            # A topic that was just made, or a broker that just left, has no leader for a moment.
+            if error.args[0].code() not in _NO_LEADER or time.monotonic() > until_s:
+                raise
+            time.sleep(_TURN_S)
+            continue
+        if found is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"asking for the range of {place.topic}"))
+        return found
 
 
 def messages_of(consumer: Consumer, what: str, end: int = -1) -> Iterator[Message]:

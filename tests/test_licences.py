@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, metadata, version
+from importlib.metadata import PackageNotFoundError, files, metadata, version
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,12 @@ def licences() -> dict[str, tuple[str, str, str]]:
 
 def installed_licence(name: str) -> str:
     about = metadata(name)
-    return licence_of({key: about[key] for key in about}, about.get_all("Classifier") or [])
+    told = licence_of({key: about[key] for key in about}, about.get_all("Classifier") or [])
+    if told != "unknown":
+        return told
+    # Metadata that only names the file: its first line says which licence it is.
+    texts = [one.read_text() for one in files(name) or [] if one.name == "LICENSE"]
+    return texts[0].strip().splitlines()[0] if texts else told
 
 
 def document() -> str:

@@ -7,12 +7,14 @@ every threat with an undisturbed replay, and every message with what became of i
 
 from __future__ import annotations
 
+import argparse
 import random
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,6 @@ from tests.ingest.carried import scenario, told
 from .feeding import threats_of
 from .process import EmbeddedProcess, Tmpfs, WebhookPath, free_port, settings_of, wait
 
-RUNS = 20
 HOUR_MS = 3_600_000
 DISK_MB = 400
 
@@ -123,27 +124,37 @@ def _told(file: Path) -> list[bytes]:
         log.close()
 
 
-def main(arguments: list[str]) -> int:
-    """arguments: number of runs of each kind (20), kills or full disks in each (4), kinds (kill disk)."""
-    runs = int(arguments[0]) if arguments else RUNS
-    times = int(arguments[1]) if len(arguments) > 1 else 4
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20, help="runs of each kind")
+    parser.add_argument("--times", type=int, default=4, help="kills or full disks in a run")
+    parser.add_argument("--seed", type=int, default=1, help="the first run's seed; each run adds one")
+    parser.add_argument("--kind", choices=["kill", "disk"], action="append", help="only this; may be repeated")
+    given = parser.parse_args()
     wanted = expected(scenario("vaccine-theft"))
-    print("| kind | run | times | messages/s | messages | again | lost | doubled | in other order |", flush=True)
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
-    bad = 0
-    for kind in arguments[2:] or ["kill", "disk"]:
-        for seed in range(1, runs + 1):
+    results: list[Result] = []
+    for kind in given.kind or ["kill", "disk"]:
+        for seed in range(given.seed, given.seed + given.runs):
             with ExitStack() as stack:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 mosquitto = stack.enter_context(MosquittoBroker(folder / "mosquitto"))
                 if kind == "disk":
                     stack.enter_context(Tmpfs(folder / "site", DISK_MB))
-                one = run(kind, folder / "site", mosquitto, seed, times, wanted)
-            row = (one.kind, one.seed, one.times, one.rate, one.messages, one.again, one.lost, one.doubled, one.wrong)
-            print("| " + " | ".join(str(value) for value in row) + " |", flush=True)
-            bad += not one.good()
-    return 1 if bad else 0
+                results.append(run(kind, folder / "site", mosquitto, seed, given.times, wanted))
+            print(results[-1], flush=True)
+    print("\n".join(table(results)))
+    return 0 if all(one.good() for one in results) else 1
+
+
+def table(results: list[Result]) -> Iterator[str]:
+    yield "| disturbed by | runs | times | least messages/s | messages | delivered again | lost | doubled | wrong |"
+    yield "|---|" + "--:|" * 8
+    for kind in dict.fromkeys(one.kind for one in results):
+        mine = [one for one in results if one.kind == kind]
+        sums = [sum(getattr(one, name) for one in mine) for name in ("messages", "again", "lost", "doubled", "wrong")]
+        numbers = [len(mine), sum(one.times for one in mine), min(one.rate for one in mine), *sums]
+        yield f"| {kind} | " + " | ".join(f"{number:,}" for number in numbers) + " |"
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -136,6 +136,11 @@ def without_raw(written: bytes) -> bytes:
 
 def replayed(one: Scenario, around: int = 0, acts: Sequence[Act] = ()) -> list[bytes]:
     """Every revision of every threat that a replay tells up to `until`, with what people decided meanwhile."""
+    return replay_of(one, around, acts)[0]
+
+
+def replay_of(one: Scenario, around: int = 0, acts: Sequence[Act] = ()) -> tuple[list[bytes], dict[str, int]]:
+    """As `replayed`, and the counters at its end."""
     pipeline, _ = make_pipeline(one, scenario_rules(one))
     relay = Relay()
     for action in [relay.take(act) for act in acts]:
@@ -146,7 +151,7 @@ def replayed(one: Scenario, around: int = 0, acts: Sequence[Act] = ()) -> list[b
         if batch.received_ms <= one.until_ms:
             threats += pipeline.receive(Record(events=list(batch.events))).threats
     threats += pipeline.receive(Record(ticks={"": one.until_ms + one.lateness_ms + 1})).threats
-    return [told(threat) for threat in threats]
+    return [told(threat) for threat in threats], pipeline.counters()
 
 
 def acts_on(one: Scenario) -> list[Act]:

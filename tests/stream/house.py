@@ -9,13 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from correlator.ingest.raw import to_headers
-from correlator.run.partition import PartitionEngine
 from correlator.run.scenario import load_scenario
 from correlator.sources import Message
 from correlator.stream.applied import in_force
-from correlator.stream.feeder import Feeder
-from correlator.stream.settings import WorkerSettings
-from correlator.stream.state import read_topic, whole
 from tests.stream.system import System
 
 HOUSE = Path(__file__).parent / "house"
@@ -75,19 +71,6 @@ class House(System):
                     return message
             time.sleep(0.2)
         raise AssertionError(f"{topic} has nothing of the kind: {self.messages(topic)[-5:]}")
-
-    def engine(self) -> PartitionEngine:
-        """The state as it is written, opened beside the worker."""
-        feeder = Feeder(self.kafka, WorkerSettings())
-        feeder.read_bodies()
-        engine = PartitionEngine(0, feeder._chunks.bodies)
-        entries, _ = whole(read_topic(self.kafka, "state", 0))
-        engine.open(entries, 0, 1 << 60)
-        return engine
-
-    def counters(self) -> dict[str, int]:
-        """The engine's counters as they are written; checkpoints are made with every transaction in these tests."""
-        return self.engine().sites["house"].counters()
 
     def serial(self) -> int:
         return in_force(self.kafka)[0]["house"].configuration.serial

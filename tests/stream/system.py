@@ -22,8 +22,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from correlator.cli.main import main
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.raw import TICK_MS, RawMessage, to_headers
-from correlator.run.partition import OFFSET
+from correlator.run.partition import OFFSET, PartitionEngine
 from correlator.run.scenario import Scenario
+from correlator.stream.feeder import Feeder
+from correlator.stream.settings import WorkerSettings
 from correlator.stream.state import read_topic, whole
 from tests.brokers.fixtures import read_all
 from tests.ingest.carried import raw_messages, without_raw
@@ -163,7 +165,7 @@ class System:
         module: str = "correlator", **environment: str,
     ) -> Process:  # fmt: skip
         log = self.folder / f"{name or what}.log"
-        process = Process([what, "--config", str(self.file), *more], log, environment, module)
+        process = Process([*what.split(), "--config", str(self.file), *more], log, environment, module)
         self.processes.append(process)
         if wait:
             process.wait_said("ready")
@@ -276,6 +278,19 @@ class System:
         while not self.worked_off():
             assert time.monotonic() < until, "the worker is not done"
             time.sleep(0.2)
+
+    def engine(self) -> PartitionEngine:
+        """The state as it is written, opened beside the worker."""
+        feeder = Feeder(self.kafka, WorkerSettings())
+        feeder.read_bodies()
+        engine = PartitionEngine(0, feeder._chunks.bodies)
+        entries, _ = whole(read_topic(self.kafka, "state", 0))
+        engine.open(entries, 0, 1 << 60)
+        return engine
+
+    def counters(self) -> dict[str, int]:
+        """The engine's counters as they are written."""
+        return self.engine().sites[self.scenario.site_id].counters()
 
     def told(self, topic: str) -> list[tuple[str, bytes]]:
         """(ce_id, value) of every committed message of a topic."""

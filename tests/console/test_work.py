@@ -68,7 +68,7 @@ def test_closing_with_a_mandatory_step_open_asks_for_a_reason(two):
         two[0].post(f"{PAGE}/close", PAGE, id="c2", verdict="true", seen="0", reason="nobody there").headers["location"]
     )
     assert done == PAGE
-    assert THREAT.id not in two[1].get("/").text
+    until(lambda: THREAT.id not in two[1].get("/").text, 2.0)
     assert THREAT.id in two[1].get("/?all=1").text
 
 
@@ -87,14 +87,15 @@ def test_list_and_plan_never_differ(house):
 
 def test_what_is_on_the_shelf_says_until_when(two):
     two[0].post(f"{PAGE}/shelve", PAGE, id="h1", minutes="60", reason="known")
-    assert "shelved until" in two[1].get("/").text
+    until(lambda: "shelved until" in two[1].get("/").text, 2.0)
     assert "known" in two[1].get("/declared").text
 
 
 def test_the_incoming_person_confirms_and_has_it(two):
     two[0].post(f"{PAGE}/assign", PAGE, id="t1", seen="0")
+    until(lambda: "(p-operator)" in two[1].get(PAGE).text, 2.0)
     two[1].post("/handover", "/handover", id="o1", **{"from": "p-operator"})
-    assert "(p-analyst)" in two[0].get(PAGE).text
+    until(lambda: "(p-analyst)" in two[0].get(PAGE).text, 2.0)
     told = two[1].get("/journal").text
     assert "handover" in told
 

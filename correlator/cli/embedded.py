@@ -85,6 +85,7 @@ def replay_log(
     log: Path,
     out: Any,
     *,
+    config: Path,
     site: str,
     since: str | None,
     until: str | None,
@@ -92,7 +93,10 @@ def replay_log(
     overlay: Path | None,
     as_json: bool,
 ) -> int:
-    """The work of `correlator replay --from-log`. Raises UsageError, FaultyFile, BodyMissing."""
+    """The work of `correlator replay --from-log`. log: a file, or "kafka", where config says which.
+
+    Raises UsageError, FaultyFile, BodyMissing.
+    """
     from correlator.embedded.reading import LogOfFile
     from correlator.errors import UsageError
     from correlator.run.relog import other_rules, read_back, tell
@@ -100,13 +104,34 @@ def replay_log(
     if overlay is not None and not rules:
         raise UsageError("--overlay belongs to --rules")
     other = other_rules(rules, overlay) if rules else None
-    reader = LogOfFile(log)
+    reader: Any
+    if str(log) == "kafka":
+        reader, site = _log_of_topic(config, site)
+    else:
+        reader = LogOfFile(log)
     try:
         found = read_back(reader, site=site, from_ms=_time(since, "--from"), to_ms=_time(until, "--to"), rules=other)
     finally:
         reader.close()
     tell(found, out, as_json=as_json)
     return 0
+
+
+def _log_of_topic(config: Path, site: str) -> tuple[Any, str]:
+    from confluent_kafka import KafkaException
+
+    from correlator.config.load import check, load
+    from correlator.errors import UsageError
+    from correlator.stream.backup import LogOfTopic
+
+    loaded = load(config)
+    sites = sorted(check(loaded))
+    if not site and len(sites) != 1:
+        raise UsageError(f"{config} has the sites {', '.join(sites)}: --site says which")
+    try:
+        return LogOfTopic(loaded.settings.kafka, site or sites[0]), site or sites[0]
+    except KafkaException as error:
+        raise UsageError(f"Kafka: {error.args[0].str()}") from error
 
 
 def _time(text: str | None, option: str) -> int:

@@ -114,6 +114,7 @@ def app() -> None:
         "correlator replay vaccine-theft --speed 60x",
         "correlator replay my-scenario --json | jq .title",
         "correlator replay --from-log correlator.sqlite3 --rules pack --rules my-rules/",
+        "correlator replay --from-log kafka --config h1/correlator.yaml --from 2026-03-01T00:00:00Z",
     )
 )
 @click.argument("scenario", type=_PATH, required=False)
@@ -132,6 +133,8 @@ def app() -> None:
 @click.option("--to", "until", metavar="TIME", help="With --from-log: what was received up to then.")
 @click.option("--rules", multiple=True, metavar="PATH", help="With --from-log: other rules to compare with; or pack.")
 @click.option("--overlay", type=_PATH, metavar="FILE", help="With --rules: an overlay for them.")
+@click.option("-c", "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+              help="With --from-log kafka, which reads the topic events back: settings.")  # fmt: skip
 def replay(
     scenario: Path | None,
     out: Path | None,
@@ -146,6 +149,7 @@ def replay(
     until: str | None,
     rules: tuple[str, ...],
     overlay: Path | None,
+    config: Path,
 ) -> int:
     """Replay a scenario's messages and tell the threats they amount to.
 
@@ -153,15 +157,23 @@ def replay(
     with its evidence and compares with the scenario's expect.yaml: exit code 0 when all expectations
     hold, 1 when not, 2 on unusable input.
 
-    With --from-log what an embedded log holds is folded again, as it was; with --rules also with other
-    rules, and what they would have found is told beside what is in force.
+    With --from-log what a log holds is folded again, as it was; with --rules also with other rules, and what
+    they would have found is told beside what is in force.
     """
     if log is not None:
         from correlator.cli.embedded import replay_log
 
         return guarded(
             lambda: replay_log(
-                log, sys.stdout, site=site, since=since, until=until, rules=rules, overlay=overlay, as_json=as_json
+                log,
+                sys.stdout,
+                config=config,
+                site=site,
+                since=since,
+                until=until,
+                rules=rules,
+                overlay=overlay,
+                as_json=as_json,
             )
         )
     if scenario is None:
@@ -456,7 +468,8 @@ app.add_command(_outputs)
 app.add_command(_simulate)
 app.add_command(_live)
 app.add_command(_secure)
-for _command in (_config.config, _stream.ingest, _stream.worker, _stream.topics, _stream.rejects, _stream.inputs):
+for _command in (_config.config, _stream.ingest, _stream.worker, _stream.topics, _stream.rejects, _stream.inputs,
+                 _stream.state):  # fmt: skip
     app.add_command(_command)
 
 

@@ -267,3 +267,66 @@ def inputs_out(site: str, name: str, file: Path) -> int:
         return take_input_out(_load(file).settings.kafka, site, name, sys.stdout)
 
     return _unreachable(work)
+
+
+# ---- state -----------------------------------------------------------------------------------------------
+
+
+_of_log = click.option("--log", type=_PATH, metavar="LOG", help="Of this embedded log instead of Kafka.")
+
+
+@click.group()
+def state() -> None:
+    """Keep the engines' state as a file, and restore it."""
+
+
+@state.command(
+    "export",
+    epilog=_examples("correlator state export state.gz", "correlator state export state.gz --log correlator.sqlite3"),
+)
+@click.argument("to", type=_PATH, metavar="STATE")
+@_file
+@_of_log
+def state_export(to: Path, file: Path, log: Path | None) -> int:
+    """Write the state of all partitions to a file. What correlates may go on meanwhile.
+
+    The state says to which record of the log it belongs; the log itself is no part of it.
+    """
+
+    def work() -> int:
+        if log is not None:
+            from correlator.embedded import reading
+
+            return reading.export_state(log, to, sys.stdout)
+        from correlator.stream.backup import export_state
+
+        return export_state(_load(file).settings.kafka, to, sys.stdout)
+
+    return _unreachable(work)
+
+
+@state.command(
+    "import",
+    epilog=_examples("correlator state import state.gz", "correlator state import state.gz --log correlator.sqlite3"),
+)
+@click.argument("given", type=_PATH, metavar="STATE")
+@_file
+@_of_log
+def state_import(given: Path, file: Path, log: Path | None) -> int:
+    """Put an exported state in the place of the present one. Stop what correlates first.
+
+    The next start folds the log from where that state stands: what was told since is told again, with the
+    same ids and bytes. Records that the log no longer has are told as a gap.
+    """
+
+    def work() -> int:
+        if log is not None:
+            from correlator.embedded import reading
+
+            return reading.import_state(log, given, sys.stdout)
+        from correlator.stream.backup import import_state
+
+        settings = _load(file).settings
+        return import_state(settings.kafka, settings.worker.app, given, sys.stdout)
+
+    return _unreachable(work)

@@ -19,7 +19,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -228,6 +228,13 @@ class EmbeddedLog:
             (wanted.event, at_ms, message.message.received_ms, wanted.site, message.message.channel,
              payload[:EVIDENCE_BYTES], len(payload), hashlib.sha256(payload).hexdigest()),
         )  # fmt: skip
+
+    def replace_state(self, entries: Mapping[str, bytes]) -> None:
+        """Puts other state entries in the place of all there are. Raises sqlite3.OperationalError."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM state")
+            self._db.executemany("INSERT INTO state VALUES (?, ?)", entries.items())
 
     # ---- reading ---------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
-"""Commands that look into an embedded log beside the process that writes it: replay, rejects."""
+"""Commands that look into an embedded log beside the process that writes it: replay, rejects, state."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
 from datetime import UTC
 from pathlib import Path
@@ -13,6 +14,7 @@ from correlator.clock import local
 from correlator.embedded.log import RAW_PREFIX, EmbeddedLog
 from correlator.errors import UsageError
 from correlator.events.event import Reject
+from correlator.run.backup import read_state, words, write_state
 from correlator.run.log import LogRecord, decode
 
 _CHUNK = 500
@@ -39,6 +41,36 @@ class LogOfFile:
     def close(self) -> None:
         """Closes the file."""
         self._log.close()
+
+
+# ---- state -------------------------------------------------------------------------------------
+
+
+def export_state(file: Path, to: Path, out: TextIO) -> int:
+    """Writes the state to a file; the process may run. Raises UsageError."""
+    log = EmbeddedLog(file, write=False)
+    try:
+        entries = log.state()
+    finally:
+        log.close()
+    count = write_state(to, "embedded", 1, ((0, key, value) for key, value in sorted(entries.items())))
+    out.write(f"{words(0, entries)}\n{to}: {count} entries\n")
+    return 0
+
+
+def import_state(file: Path, given: Path, out: TextIO) -> int:
+    """Puts an exported state in the place of the present one; the process must not run. Raises UsageError."""
+    _, state = read_state(given, "embedded")
+    entries = state.get(0, {})
+    log = EmbeddedLog(file, write=True)
+    try:
+        log.replace_state(entries)
+    except sqlite3.Error as error:
+        raise UsageError(f"{file}: cannot be written: {error}") from error
+    finally:
+        log.close()
+    out.write(f"{words(0, entries)}\n")
+    return 0
 
 
 # ---- rejects -----------------------------------------------------------------------------------

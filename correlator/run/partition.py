@@ -33,6 +33,7 @@ CHECKPOINT: Final = "_checkpoint"
 POISON: Final = "_poison"
 LEFT_OUT: Final = "_left_out"
 GAPS: Final = "_gaps"
+IMPORTING: Final = "_importing"  # stands in the state while `correlator state import` writes it
 TRIES: Final = 3
 SITE_MARK: Final = "\x1f"  # between a site and the key of its entry
 
@@ -105,6 +106,8 @@ class PartitionEngine:
                 of_site.setdefault(site, []).append((rest, value))
             else:
                 own[key] = value
+        if IMPORTING in own:
+            raise StateRefused("an import of state was not finished; run `correlator state import` again")
         unknown = sorted(own.keys() - {OFFSET, CHECKPOINT, POISON, LEFT_OUT, GAPS})
         if unknown:
             raise StateRefused(f"state entry {unknown[0]!r} is not of this release; upgrade it or start from the log")

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from correlator.cli.main import main
 from correlator.embedded import Core, EmbeddedLog
 from correlator.events.event import Event, Reject
 from correlator.events.threat import Threat
@@ -97,15 +98,13 @@ def test_records_that_are_gone_before_they_were_folded_are_told_and_the_rest_is_
     running = Running(one, file)
     running.feed(messages[:100])
     running.close()
-    older = tmp_path / "older.sqlite3"
-    shutil.copy(file, older)
+    older = tmp_path / "older.gz"
+    assert main(["state", "export", str(older), "--log", str(file)]) == 0
     running = Running(one, file)
     in_pieces(messages[100:], 50, running.feed)
     running.close()
-    with sqlite3.connect(file) as db:  # state of an older backup, and retention has removed what follows it
-        db.execute("ATTACH ? AS older", (str(older),))
-        db.execute("DELETE FROM state")
-        db.execute("INSERT INTO state SELECT * FROM older.state")
+    assert main(["state", "import", str(older), "--log", str(file)]) == 0
+    with sqlite3.connect(file) as db:  # and retention has removed what follows the older state
         at = msgspec.msgpack.decode(db.execute("SELECT value FROM state WHERE key = '_checkpoint'").fetchone()[0])
         db.execute("DELETE FROM events WHERE offset <= ?", (at + 2,))
         db.commit()

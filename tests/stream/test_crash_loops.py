@@ -7,7 +7,8 @@ import time
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from correlator.stream.state import read_topic
+from correlator.run.partition import IMPORTING
+from correlator.stream.state import StateWriter
 from tests.brokers.fixtures import read_all
 
 
@@ -131,18 +132,17 @@ def test_state_from_an_older_backup_tells_again_what_came_since_with_the_same_id
     one.flush()
     one.wait_for("matches", lambda match: match["rule"] == "alert")
     assert worker.stop() == 0
-    backup = read_topic(one.kafka, "state", 0)
+    said = one.command("state", "export", str(one.folder / "state.gz"))
+    assert "partition 0: " in said
+    assert "house" in said
     one.start("worker", name="second")
     for number in (2, 3):
         one.alert(number)
     one.flush()
     one.wait_for("matches", lambda _: len(one.messages("matches")) >= 3)
-    one.processes[-1].stop()
-    newer = read_topic(one.kafka, "state", 0)
-    producer = Producer({"bootstrap.servers": one.bootstrap, "log_level": 2})
-    for key in newer.keys() | backup.keys():
-        producer.produce(f"{one.prefix}state", backup.get(key), key.encode(), partition=0)
-    assert producer.flush(15) == 0
+    second = one.processes[-1]
+    one.command("state", "import", str(one.folder / "state.gz"))
+    assert second.popen.wait(30) == 75, "whoever still works is fenced"
     one.start("worker", name="third")
     one.alert(4)
     one.flush()
@@ -152,6 +152,31 @@ def test_state_from_an_older_backup_tells_again_what_came_since_with_the_same_id
     assert len(found) > len(set(found)), "what came since the backup is told again"
     assert len({name for name, _ in found}) == len(set(found)), "the same id, the same bytes"
     assert len({name for name, _ in found}) == 4
+
+
+def test_a_state_that_was_imported_in_part_starts_no_worker_until_it_is_imported_again(house):
+    one = house().prepare()
+    one.start("ingest")
+    worker = one.start("worker")
+    one.alert(1)
+    one.flush()
+    one.wait_for("matches", lambda match: match["rule"] == "alert")
+    assert worker.stop() == 0
+    state = one.folder / "state.gz"
+    one.command("state", "export", str(state))
+    whole = state.read_bytes()
+    state.write_bytes(whole[: len(whole) // 2])
+    assert "state.gz: " in one.command("state", "import", str(state), code=2)
+    StateWriter(one.kafka, "correlator-worker", 0).write([], [(IMPORTING, b"1")])
+    worker = one.start("worker", name="second", wait=False)
+    assert worker.popen.wait(60) == 78
+    assert "run `correlator state import` again" in worker.said("ended")[-1]["detail"]
+    state.write_bytes(whole)
+    one.command("state", "import", str(state))
+    one.start("worker", name="third")
+    one.alert(2)
+    one.flush()
+    one.wait_for("matches", lambda _: len(one.messages("matches")) == 2)
 
 
 def test_a_worker_whose_configuration_is_not_there_ends_with_a_clear_word(house):

@@ -1,0 +1,74 @@
+"""Clocks and outages: what comes late or with a wrong time changes nothing but itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from correlator.clock import HOUR_MS
+from correlator.embedded import EmbeddedLog
+from correlator.ingest.raw import RawMessage
+from correlator.run.scenario import Scenario, load_scenario
+from correlator.sources.dialect import Message
+from tests.ingest.carried import last_promises
+from tests.stream.house import HOUSE, iso
+
+from .feeding import Running
+
+T = 1_772_438_400_000  # 2026-03-02T08:00:00Z
+
+
+def told(one: Scenario, file: Path, messages: list[RawMessage], topic: str) -> list[dict[str, Any]]:
+    """What a run tells on a topic."""
+    running = Running(one, file)
+    running.feed(messages)
+    end_ms = max(one.until_ms, max(each.message.received_ms for each in messages)) + one.lateness_ms + 1
+    running.feed([msgspec.structs.replace(each, tick_ms=end_ms) for each in last_promises(one, messages)])
+    running.close()
+    log = EmbeddedLog(file, write=False)
+    found, after = [], 0
+    while rows := log.outputs(topic, after):
+        found += [json.loads(value) for _, value in rows]
+        after = rows[-1][0]
+    log.close()
+    return found
+
+
+def house_messages(ahead_ms: int) -> list[RawMessage]:
+    """Two doors and a network sensor for a few minutes; one door's clock is so much ahead."""
+    found: list[RawMessage] = []
+    for n in range(60):
+        at_ms = T + n * 5_000
+        for sensor, clock_ms in (("c-main", at_ms + ahead_ms), ("c-store", at_ms)):
+            said = {"contact": n % 2 == 0, "linkquality": n, "last_seen": iso(clock_ms)}
+            found.append(raw("raw.mqtt/0", n * 2 + (sensor == "c-store"), f"zigbee2mqtt/{sensor}", said, at_ms + 40))
+        alert = {"signature_id": 1, "rev": 1, "signature": f"TEST {n}", "severity": 2, "action": "allowed", "gid": 1,
+                 "category": "test"}  # fmt: skip
+        said = {"timestamp": iso(at_ms), "flow_id": n, "event_type": "alert", "src_ip": "198.51.100.7",
+                "dest_ip": "192.0.2.20", "proto": "TCP", "src_port": 4, "dest_port": 445, "alert": alert}  # fmt: skip
+        found.append(raw("raw.suricata/0", n, "eve.json", said, at_ms + 60))
+    return found
+
+
+def raw(input: str, offset: int, channel: str, said: dict[str, Any], received_ms: int) -> RawMessage:
+    message = Message(channel, json.dumps(said).encode(), received_ms, origin=f"{channel}:{offset}")
+    return RawMessage(input, offset, "house", message)
+
+
+def test_a_device_clock_one_hour_ahead_changes_only_its_own_events(tmp_path):
+    one = load_scenario(HOUSE)
+    right = told(one, tmp_path / "right.sqlite3", house_messages(0), "events.enriched")
+    wrong = told(one, tmp_path / "wrong.sqlite3", house_messages(HOUR_MS), "events.enriched")
+
+    def others(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [one for one in found if "c-main" not in one["event"]["origin"]]
+
+    assert len(others(right)) >= 100
+    assert others(wrong) == others(right)
+    mine = [one["event"] for one in wrong if "c-main" in one["event"]["origin"]]
+    assert len(mine) == len(right) - len(others(right))
+    assert {one["time_quality"] for one in mine} != {"device"}
+    assert not any(one.get("late_ms") for one in mine)

@@ -64,13 +64,19 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
 
     def work() -> int:
         from correlator.console.app import Console
+        from correlator.console.board import Board
+        from correlator.console.facts import Facts
+        from correlator.console.feeds import KafkaFacts, LogFacts
         from correlator.console.hub import Hub
         from correlator.console.server import serve
         from correlator.console.users import Sessions, Users
         from correlator.errors import UsageError
         from correlator.ingest.logs import log_to
+        from correlator.ingest.sources import SourceTable, source_rows
         from correlator.journal.view import View
         from correlator.premises import load_site
+        from correlator.rulepack import PACK
+        from correlator.rules.load import load_rules
 
         loaded = _load(file)
         settings = loaded.settings.console
@@ -80,14 +86,27 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         state.mkdir(parents=True, exist_ok=True)
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
         feed, journal = sources(loaded.settings.kafka, embedded, view)
-        hub = Hub(feed, view)
-        sites = [load_site(loaded.folder / one.site) for one in loaded.settings.sites]
+        places, rules = {}, {}
+        for one in loaded.settings.sites:
+            site = load_site(loaded.folder / one.site)
+            places[site.site.id] = site
+            paths = [PACK if name == "pack" else loaded.folder / name for name in one.rules]
+            rules[site.site.id] = load_rules(paths, overlay=loaded.folder / one.overlay if one.overlay else None)
+        zones = {name: site.timezone for name, site in places.items()}
+        table = SourceTable(source_rows(loaded.settings.ingest.sources, str(file)), zones)
+        facts = Facts(places, state / "facts.db")
+        kafka = loaded.settings.kafka
+        around = (
+            LogFacts(embedded, table) if embedded is not None else KafkaFacts(kafka.client(), kafka.topic, facts, table)
+        )
+        hub = Hub(feed, view, Board(view, places), facts, around)
         app = Console(
-            settings, view, hub, journal, {places.site.id: places for places in sites}, Users(settings.users),
-            Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000),
+            settings, view, hub, journal, places, Users(settings.users),
+            Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000), rules,
         ).application()  # fmt: skip
         serve(app, hub, settings.host, settings.port, settings.certificate, settings.key)
         feed.close()
+        around.close()
         return 0
 
     return _unreachable(work)

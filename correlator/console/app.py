@@ -8,6 +8,7 @@ and the page shows what the fold made of it: there is no optimistic screen.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import io
 import secrets
@@ -30,22 +31,30 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from correlator.clock import HOUR_MS
-from correlator.console import pages
+from correlator.clock import HOUR_MS, MINUTE_MS
+from correlator.console import graph, pages
+from correlator.console.board import time_text
 from correlator.console.hub import Hub
+from correlator.console.raw import Raw, shown
 from correlator.console.security import COOKIE, LARGEST_FORM, LoginRate, SecureHeaders, same_origin, token_fits
 from correlator.console.settings import ConsoleSettings
 from correlator.console.users import ROLES, Role, Session, Sessions, User, Users, allows
+from correlator.errors import FaultyFile, UsageError
+from correlator.events.event import LEVELS
 from correlator.events.ids import digest
+from correlator.events.threat import Evidence
 from correlator.ingest import metrics
 from correlator.journal.action import MAX_TEXT, Act
 from correlator.journal.store import Journal, JournalAway
 from correlator.journal.view import View
 from correlator.outputs.format import one_line
 from correlator.premises import Premises
+from correlator.rules.load import LoadedRules
+from correlator.words.language import LANGUAGES
 
 WAIT_S: Final = 2.0  # for the view to pass what was just written
-LISTED: Final = 200
+FRAGMENTS: Final = 256  # lists kept as long as nothing changes; pages that show the same share one
+LOCAL: Final = "local"  # who entered by the one-time link
 _PUBLIC: Final = "public"
 
 Handler = Callable[["Console", Request, Session | None], Awaitable[Response]]
@@ -79,11 +88,20 @@ ROUTES: Final = (
     Page("/threats/{threat}/print", "GET", "viewer", "print_card"),
     Page("/threats/{threat}/playbook.json", "GET", "viewer", "playbook"),
     Page("/threats/{threat}/warning.xml", "GET", "analyst", "warning"),
+    Page("/threats/{threat}/evidence/{event}", "GET", "operator", "evidence"),
+    Page("/threats/{threat}/evidence/{event}", "POST", "analyst", "reveal"),
     Page("/threats/{threat}/{verb}", "POST", "operator", "act"),
     Page("/handover", "GET", "operator", "handover_page"),
     Page("/handover", "POST", "operator", "handover"),
     Page("/declared", "GET", "viewer", "declared_page"),
     Page("/declared", "POST", "analyst", "declare"),
+    Page("/exception", "GET", "analyst", "exception_page"),
+    Page("/sources", "GET", "operator", "sources_page"),
+    Page("/rules", "GET", "analyst", "rules_page"),
+    Page("/rules/{site}/{rule}", "GET", "analyst", "rule_page"),
+    Page("/rules/{site}/{rule}/silence", "GET", "analyst", "silence_page"),
+    Page("/users", "GET", "admin", "users_page"),
+    Page("/users", "POST", "admin", "put_user"),
     Page("/load", "GET", "analyst", "load_page"),
     Page("/journal", "GET", "analyst", "journal_page"),
     Page("/export.csv", "GET", "analyst", "export_csv"),
@@ -116,8 +134,8 @@ class Problem(Exception):
 class Console:
     """What the pages work on.
 
-    places: the site models by site id. entry: a secret for logging in once without password (local use),
-    "" for none; it gives the role analyst.
+    places: the site models by site id; rules: those in force, by site id. entry: a secret for logging in once
+    without password (local use), "" for none; it gives the role analyst.
     """
 
     def __init__(
@@ -129,12 +147,17 @@ class Console:
         places: Mapping[str, Premises],
         users: Users,
         sessions: Sessions,
+        rules: Mapping[str, LoadedRules] | None = None,
         entry: str = "",
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.settings, self.view, self.hub, self.journal, self.places = settings, view, hub, journal, places
         self.users, self.sessions, self.now_ms = users, sessions, now_ms
-        self._entry = entry
+        self.rules: Mapping[str, LoadedRules] = rules or {}
+        self._entry, self._local = entry, bool(entry)
+        self._fragments: dict[Any, str] = {}
+        self._fragments_of: Any = None
+        self._asking = asyncio.Lock()
         self._rate_of_name, self._rate_of_address = LoginRate(tries=8), LoginRate(tries=60)
         self.texts: dict[str, dict[str, str]] = _texts()
         self._jinja = jinja2.Environment(
@@ -203,7 +226,20 @@ class Console:
 
     def _session(self, request: Request, *, touch: bool = True) -> Session | None:
         token = request.cookies.get(COOKIE)
-        return self.sessions.find(token, self.now_ms(), touch=touch) if token else None
+        return self._holds(token, touch=touch) if token else None
+
+    def _holds(self, token: str, *, touch: bool) -> Session | None:
+        """The session of a token; it ends when its person is removed or gets another role or other sites."""
+        session = self.sessions.find(token, self.now_ms(), touch=touch)
+        if session is None or (self._local and session.user.name == LOCAL):
+            return session
+        with contextlib.suppress(FaultyFile):  # somebody is writing it: what was known holds
+            self.users.fresh()
+        known = self.users.get(session.user.name)
+        if known is None or (known.role, known.sites) != (session.user.role, session.user.sites):
+            self.sessions.end(token)
+            return None
+        return session
 
     def speaks(self, request: Request, session: Session | None) -> str:
         """The language of a page."""
@@ -212,19 +248,20 @@ class Console:
         wanted = [one.partition(";")[0].strip()[:2] for one in request.headers.get("accept-language", "").split(",")]
         return next((one for one in wanted if one in self.texts["login"]), self.settings.language)
 
-    def page(
-        self, request: Request, session: Session | None, template: str, code: int = 200, /, **values: Any
-    ) -> HTMLResponse:
-        """A page from a template with what all of them need."""
-        language = self.speaks(request, session)
+    def render(self, template: str, language: str, /, **values: Any) -> str:
+        """A template in a language."""
 
         def t(key: str, /, **said: object) -> str:
             return self.texts[key][language].format_map(said)
 
+        return self._jinja.get_template(template).render({"t": t, "language": language, **values})
+
+    def page(
+        self, request: Request, session: Session | None, template: str, code: int = 200, /, **values: Any
+    ) -> HTMLResponse:
+        """A page from a template with what all of them need."""
         everything = {
-            "t": t,
-            "language": language,
-            "languages": ("en", "fr", "it"),
+            "languages": LANGUAGES,
             "user": session.user if session is not None else None,
             "csrf": session.csrf if session is not None else "",
             "may": lambda role: session is not None and allows(session.user.role, role),
@@ -235,7 +272,7 @@ class Console:
             "now_ms": self.now_ms(),
             **values,
         }
-        return HTMLResponse(self._jinja.get_template(template).render(everything), code)
+        return HTMLResponse(self.render(template, self.speaks(request, session), **everything), code)
 
     def _problem(self, request: Request, session: Session | None, problem: Problem) -> Response:
         return self.page(
@@ -321,7 +358,7 @@ class Console:
         if not self._entry or not token_fits(self._entry, str(form.get("key", ""))):
             raise Problem(403, "link_used")
         self._entry = ""
-        return self._let_in(request, User("local", "analyst", language=self.settings.language), "/")
+        return self._let_in(request, User(LOCAL, "analyst", language=self.settings.language), "/")
 
     def _let_in(self, request: Request, user: User, to: str) -> Response:
         old = request.cookies.get(COOKIE)
@@ -352,46 +389,85 @@ class Console:
         """Changes the language of the session."""
         form = await request.form()
         wanted = str(form.get("language", ""))
-        if wanted in ("en", "fr", "it"):
+        if wanted in LANGUAGES:
             self.sessions.speak(request.cookies.get(COOKIE, ""), wanted)
         return RedirectResponse(_local(str(form.get("to", "/"))), 303)
 
     # ---- threats -------------------------------------------------------------------------------
 
-    def _overview(self, request: Request, session: Session) -> dict[str, Any]:
+    def _wanted(self, request: Request, session: Session) -> pages.Wanted:
         asked = request.query_params
-        return pages.overview(
-            self.view, self.places, session.user.sites, self.texts, self.speaks(request, session), self.now_ms(),
-            text=asked.get("q", "")[:200], zone=asked.get("zone", ""), floor=asked.get("floor", ""),
+        page = asked.get("page", "0")
+        return pages.Wanted(
+            text=asked.get("q", "")[:200], zone=asked.get("zone", "")[:200], floor=asked.get("floor", "")[:200],
+            site=asked.get("site", "")[:200], severity=asked.get("severity", "")[:20],
             everything=asked.get("all") == "1", mine=session.user.name if asked.get("mine") == "1" else "",
+            page=int(page) if page.isdecimal() and len(page) < 6 else 0,
         )  # fmt: skip
+
+    def _overview(self, request: Request, session: Session) -> str:
+        """List and plan as HTML. What nobody changed is not made again: open pages ask often, and most alike."""
+        wanted, language = self._wanted(request, session), self.speaks(request, session)
+        board, facts = self.hub.board, self.hub.facts
+        stands = (board.version, facts.version, self.now_ms() // MINUTE_MS)
+        if stands != self._fragments_of:
+            self._fragments.clear()
+            self._fragments_of = stands
+        key = (language, session.user.sites, wanted)
+        made = self._fragments.get(key)
+        if made is None:
+            told = pages.overview(
+                board, self.view, facts, session.user.sites, self.texts, language, self.now_ms(), wanted
+            )
+            query = dict(_view_of(request))
+            links = {one: "/?" + urlencode({**query, "page": at}) for one, at in
+                     (("before", wanted.page - 1), ("after", wanted.page + 1))}  # fmt: skip
+            kept = urlencode(_view_of(request, "floor", "page"))
+            made = self.render("_overview.html", language, links=links, kept=kept, **told)
+            if len(self._fragments) < FRAGMENTS:
+                self._fragments[key] = made
+        return made
 
     async def overview(self, request: Request, session: Session | None) -> Response:
         """List and plan."""
         assert session is not None
-        query = urlencode(
-            [(k, v) for k, v in request.query_params.multi_items() if k in ("q", "zone", "floor", "all", "mine")]
-        )
-        return self.page(request, session, "overview.html", query=query, **self._overview(request, session))
+        sites = session.user.sites
+        listed = [(one, places.site.name) for one, places in self.places.items() if not sites or one in sites]
+        return self.page(request, session, "overview.html", query=urlencode(_view_of(request)), sites=listed,
+                         severities=LEVELS[::-1], wanted=self._wanted(request, session),
+                         overview=self._overview(request, session))  # fmt: skip
 
     async def overview_fragment(self, request: Request, session: Session | None) -> Response:
         """What of list and plan changes."""
         assert session is not None
-        return self.page(request, session, "_overview.html", **self._overview(request, session))
+        return HTMLResponse(self._overview(request, session))
 
     async def events(self, request: Request, session: Session | None) -> Response:
         """The stream that tells pages to look again."""
         last = request.headers.get("last-event-id") or request.query_params.get("after", "-1")
         after = int(last) if last.lstrip("-").isdigit() else -1
         token = request.cookies.get(COOKIE, "")
-        stream = self.hub.stream(after, lambda: self.sessions.find(token, self.now_ms(), touch=False) is not None)
+        stream = self.hub.stream(
+            after, lambda: self._holds(token, touch=False) is not None, request.query_params.get("threat", "")[:200]
+        )
         return StreamingResponse(stream, media_type="text/event-stream")
 
     def _threat(self, request: Request, session: Session) -> dict[str, Any]:
         listed = self._site_of(request.path_params["threat"], session)
-        return pages.threat(
-            listed, self.view, self.places.get(listed.threat.site), self.speaks(request, session), self.now_ms()
-        )
+        language = self.speaks(request, session)
+        told = pages.threat(
+            listed, self.view, self.places.get(listed.threat.site), language, self.hub.facts.now_ms(),
+            {name: said[language] for name, said in self.texts.items()},
+        )  # fmt: skip
+        colleagues = [one for one in self.users.names() if one != session.user.name]
+        rules = {step.rule: step for step in listed.threat.steps if step.rule}
+        exceptions = [
+            {"title": one_line(step.title), "address": "/exception?" + urlencode({
+                "site": listed.threat.site, "rule": rule, "asset": step.asset, "hours": "24",
+                "fields": "\n".join(f"{name}={value}" for name, value in step.group.items()),
+            })} for rule, step in rules.items()
+        ]  # fmt: skip
+        return {**told, "colleagues": colleagues, "exceptions": exceptions, "position": self.hub.number}
 
     async def threat(self, request: Request, session: Session | None) -> Response:
         """One threat: story, what to do, evidence, impact, journal."""
@@ -445,12 +521,60 @@ class Console:
         query = "?" + urlencode({"refused": refused}) if refused else ""
         return RedirectResponse(f"/threats/{threat}{query}", 303)
 
+    # ---- evidence ------------------------------------------------------------------------------
+
+    async def _evidence(self, request: Request, session: Session) -> tuple[Any, Evidence, Raw | None]:
+        listed = self._site_of(request.path_params["threat"], session)
+        found = graph.evidence_of(listed.threat, request.path_params["event"])
+        if found is None:
+            raise Problem(404, "not_found")
+        feed = self.hub.facts_feed
+        try:
+            raw = await asyncio.to_thread(feed.raw, listed.threat.site, found) if feed is not None else None
+        except JournalAway as error:
+            raise Problem(503, "away_now", str(error)) from error
+        return listed, found, raw
+
+    def _evidence_page(
+        self, request: Request, session: Session, listed: Any, found: Evidence, raw: Raw | None, *, whole: bool,
+        refused: str = "",
+    ) -> Response:  # fmt: skip
+        places = self.places.get(listed.threat.site)
+        message = shown(raw, whole=whole) if raw is not None else None
+        return self.page(
+            request, session, "evidence.html", threat=listed.threat, title=one_line(listed.threat.title),
+            evidence=pages.evidence_row(found, places), message=message, whole=whole, refused=refused,
+            received=time_text(message.received_ms, places, "%d.%m.%Y %H:%M:%S") if message is not None else "",
+        )  # fmt: skip
+
+    async def evidence(self, request: Request, session: Session | None) -> Response:
+        """The raw message of a piece of evidence, without what identifies people."""
+        assert session is not None
+        listed, found, raw = await self._evidence(request, session)
+        return self._evidence_page(request, session, listed, found, raw, whole=False)
+
+    async def reveal(self, request: Request, session: Session | None) -> Response:
+        """The whole raw message, once the journal has who wanted to see it and why."""
+        assert session is not None
+        listed, found, raw = await self._evidence(request, session)
+        form = await request.form()
+        asked = str(form.get("id", "")) or secrets.token_hex(8)
+        act = Act(
+            id=digest("reveal", asked, session.user.name), site=listed.threat.site,
+            who=session.user.name, verb="reveal", at_ms=self.now_ms(), threat=listed.threat.id,
+            args={"event": found.id, "reason": str(form.get("reason", ""))[:MAX_TEXT]},
+        )  # fmt: skip
+        refused = await self._append(act)
+        return self._evidence_page(request, session, listed, found, raw, whole=not refused, refused=refused)
+
     # ---- shifts, windows, load, journal --------------------------------------------------------
 
     async def handover_page(self, request: Request, session: Session | None) -> Response:
         """What the outgoing shift leaves."""
         assert session is not None
-        told = pages.handover(self.view, self.places, session.user.sites, self.now_ms())
+        told = pages.handover(
+            self.hub.board, self.view, session.user.sites, self.speaks(request, session), self.now_ms()
+        )
         return self.page(request, session, "handover.html", **told)
 
     async def handover(self, request: Request, session: Session | None) -> Response:
@@ -458,7 +582,7 @@ class Console:
         assert session is not None
         form = await request.form()
         giver = str(form.get("from", ""))[:200]
-        for site, threats in pages.held_by(self.view, giver, session.user.sites).items():
+        for site, threats in pages.held_by(self.hub.board, giver, session.user.sites).items():
             act = Act(
                 id=digest("handover", str(form.get("id", "")), site), site=site, who=session.user.name,
                 verb="handover", at_ms=self.now_ms(), args={"from": giver, "threats": threats},
@@ -469,41 +593,68 @@ class Console:
     async def declared_page(self, request: Request, session: Session | None) -> Response:
         """Windows, exceptions and shelves."""
         assert session is not None
-        told = pages.declared(self.view, self.places, session.user.sites, self.now_ms())
+        told = pages.declared(
+            self.view, self.hub.board, session.user.sites, self.speaks(request, session), self.now_ms()
+        )
         return self.page(
             request, session, "declared.html", refused=request.query_params.get("refused", "")[:300], **told
         )
+
+    async def exception_page(self, request: Request, session: Session | None) -> Response:
+        """What an exception would have hidden, before it is declared."""
+        assert session is not None
+        asked = _exception(request.query_params)
+        site = self._own_site(asked["site"], session)
+        told = await asyncio.to_thread(pages.preview, self.hub.facts, self.view, site, asked)
+        until = time_text(self.now_ms() + int(asked["hours"] * HOUR_MS), self.places[site], "%Y-%m-%dT%H:%M:%S%z")
+        head = next((one["head"] for one in [self._rule(site, asked["rule"])] if one is not None), None)
+        return self.page(request, session, "exception.html", asked=asked, head=head,
+                         yaml=pages.exception_yaml(asked, until), **told)  # fmt: skip
 
     async def declare(self, request: Request, session: Session | None) -> Response:
         """Declares a window or an exception."""
         assert session is not None
         form = await request.form()
         asked = {key: str(value)[:MAX_TEXT] for key, value in form.multi_items()}
-        site = asked.get("site", "")
-        if site not in self.places or (session.user.sites and site not in session.user.sites):
-            raise Problem(404, "not_found")
+        site = self._own_site(asked.get("site", ""), session)
         verb: Any = "exception" if asked.get("kind") == "exception" else "window"
-        try:
-            hours = float(asked.get("hours", "0"))
-        except ValueError:
-            hours = 0.0
         now_ms = self.now_ms()
-        until_ms = now_ms + int(min(max(hours, 0.0), 24 * 366) * HOUR_MS)
-        what = [one.strip() for one in asked.get("what", "").split(",") if one.strip()]
+        until_ms = now_ms + int(_hours(asked) * HOUR_MS)
         args: dict[str, Any] = {"id": digest("declared", asked.get("id", ""))[:16], "reason": asked.get("reason", "")}
         if verb == "window":
-            args |= {"zones": what, "from_ms": now_ms, "to_ms": until_ms}
+            zones = [str(one)[:200] for one in form.getlist("zone")]
+            unknown = [one for one in zones if one not in self.places[site].site.zones]
+            if unknown or not zones:
+                raise Problem(400, "no_such_zone", ", ".join(unknown))
+            args |= {"zones": zones, "from_ms": now_ms, "to_ms": until_ms}
         else:
-            args |= {"rule": what[0] if what else "", "from_ms": now_ms, "until_ms": until_ms}
+            told = _exception(asked)
+            if not told["rule"] or (not told["asset"] and not told["fields"]):
+                raise Problem(400, "no_such_exception")
+            args |= {"rule": told["rule"], "from_ms": now_ms, "until_ms": until_ms}
+            args |= {name: told[name] for name in ("fields", "asset") if told[name]}
         act = Act(id=digest("declare", asked.get("id", "")), site=site, who=session.user.name, verb=verb, at_ms=now_ms,
                   args=args)  # fmt: skip
         refused = await self._append(act)
         return RedirectResponse("/declared" + ("?" + urlencode({"refused": refused}) if refused else ""), 303)
 
+    def _own_site(self, site: str, session: Session) -> str:
+        """A site that the person may see. Raises Problem."""
+        if site not in self.places or (session.user.sites and site not in session.user.sites):
+            raise Problem(404, "not_found")
+        return site
+
     async def load_page(self, request: Request, session: Session | None) -> Response:
         """Alarm load after ISA-18.2."""
         assert session is not None
-        return self.page(request, session, "load.html", **pages.load_of(self.view, session.user.sites, self.now_ms()))
+        told = await asyncio.to_thread(pages.load_of, self.view, session.user.sites, self.now_ms(), self._titles())
+        return self.page(request, session, "load.html", **told)
+
+    def _titles(self) -> dict[str, str]:
+        """Rule -> title, of all sites."""
+        return {
+            key: one.head.title for loaded in self.rules.values() for key, one in pages.rules_of(loaded).items()
+        }  # fmt: skip
 
     async def journal_page(self, request: Request, session: Session | None) -> Response:
         """The journal of the sites, newest first."""
@@ -514,34 +665,103 @@ class Console:
     async def export_csv(self, request: Request, session: Session | None) -> Response:
         """The list as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
         assert session is not None
-        listed = self._overview(request, session)["rows"]
         out = io.StringIO()
         writer = csv.writer(out)
-        writer.writerow(["id", "site", "severity", "phase", "handling", "owner", "title", "place", "first", "last"])
-        for row in listed:
-            cells = [
-                row.id,
-                row.site,
-                row.severity,
-                row.phase,
-                row.state,
-                row.owner,
-                row.title,
-                row.place,
-                row.first,
-                row.last,
-            ]
-            writer.writerow([_cell(one) for one in cells])
+        names = ("id", "site", "severity", "phase", "state", "owner", "title", "place", "first", "last")
+        writer.writerow(names)
+        for row in self._exported(request, session):
+            writer.writerow([_cell(getattr(row, name)) for name in names])
         headers = {"content-disposition": "attachment; filename=threats.csv"}
         return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
     async def export_json(self, request: Request, session: Session | None) -> Response:
         """The list as JSON, threats whole."""
         assert session is not None
-        ids = [row.id for row in self._overview(request, session)["rows"]]
-        threats = [listed.threat for listed in (self.view.threat(one) for one in ids) if listed is not None]
+        listed = (self.view.threat(row.id) for row in self._exported(request, session))
         headers = {"content-disposition": "attachment; filename=threats.json"}
-        return Response(msgspec.json.encode(threats), media_type="application/json", headers=headers)
+        body = msgspec.json.encode([one.threat for one in listed if one is not None])
+        return Response(body, media_type="application/json", headers=headers)
+
+    def _exported(self, request: Request, session: Session) -> list[Any]:
+        return pages.exported(self.hub.board, self.view, session.user.sites, self.speaks(request, session),
+                              self.now_ms(), self._wanted(request, session))  # fmt: skip
+
+    # ---- sources and rules ---------------------------------------------------------------------
+
+    async def sources_page(self, request: Request, session: Session | None) -> Response:
+        """How sources and devices do, and names that the site file does not know."""
+        assert session is not None
+        language = self.speaks(request, session)
+        words = {name: said[language] for name, said in self.texts.items()}
+        told = pages.sources(self.hub.facts, self.view, session.user.sites, words)
+        return self.page(request, session, "sources.html", told=told, facts_away=self.hub.facts_away)
+
+    async def rules_page(self, request: Request, session: Session | None) -> Response:
+        """Rules with hit counts and what the overlay changed."""
+        assert session is not None
+        text = request.query_params.get("q", "")[:200]
+        told = pages.rules(self.rules, self.hub.facts, session.user.sites, text)
+        return self.page(request, session, "rules.html", told=told, text=text,
+                         when=lambda site, t_ms: time_text(t_ms, self.places.get(site)))  # fmt: skip
+
+    def _rule(self, site: str, rule: str) -> dict[str, Any] | None:
+        loaded = self.rules.get(site)
+        told = pages.rule(loaded, self.hub.facts, site, rule) if loaded is not None else None
+        return {**told, "asked": _exception({"site": site, "rule": rule})} if told is not None else None
+
+    async def rule_page(self, request: Request, session: Session | None) -> Response:
+        """What a rule needs, and its newest matches."""
+        assert session is not None
+        told = self._rule(self._own_site(request.path_params["site"], session), request.path_params["rule"])
+        if told is None:
+            raise Problem(404, "not_found")
+        return self.page(request, session, "rule.html", silence=None, **told)
+
+    async def silence_page(self, request: Request, session: Session | None) -> Response:
+        """Why a rule did not match: it is run again, one question at a time."""
+        assert session is not None
+        told = self._rule(self._own_site(request.path_params["site"], session), request.path_params["rule"])
+        if told is None:
+            raise Problem(404, "not_found")
+        feed = self.hub.facts_feed
+        async with self._asking:
+            lines = await asyncio.to_thread(feed.silence, told["key"]) if feed is not None else None
+        return self.page(request, session, "rule.html", silence=lines or (), **told)
+
+    # ---- people --------------------------------------------------------------------------------
+
+    async def users_page(self, request: Request, session: Session | None) -> Response:
+        """Who may log in."""
+        assert session is not None
+        listed = [one for one in (self.users.get(name) for name in self.users.names()) if one is not None]
+        return self.page(request, session, "users.html", listed=listed, roles=ROLES, sites=list(self.places),
+                         refused=request.query_params.get("refused", "")[:300])  # fmt: skip
+
+    async def put_user(self, request: Request, session: Session | None) -> Response:
+        """Adds, changes or removes a person; her sessions end."""
+        assert session is not None
+        form = await request.form()
+        name, role = str(form.get("name", ""))[:200], str(form.get("role", ""))
+        sites = tuple(str(one) for one in form.getlist("sites") if str(one) in self.places)
+        try:
+            if not name or len(name) > 100 or name != one_line(name):
+                raise UsageError("a name has 1 to 100 characters in one line")
+            if str(form.get("remove", "")):
+                await asyncio.to_thread(self.users.remove, name)
+            else:
+                known = next((one for one in ROLES if one == role), None)
+                if known is None:
+                    raise UsageError(f"role is one of {', '.join(ROLES)}")
+                if name == session.user.name and known != "admin":
+                    raise UsageError("nobody takes the own right away")
+                before = self.users.get(name)
+                user = User(name, known, language=before.language if before is not None else "", sites=sites)
+                await asyncio.to_thread(self.users.put, user, str(form.get("password", ""))[:1_001])
+            if name != session.user.name:
+                self.sessions.end_all(name)
+        except UsageError as error:
+            return RedirectResponse("/users?" + urlencode({"refused": str(error)}), 303)
+        return RedirectResponse("/users", 303)
 
     # ---- health --------------------------------------------------------------------------------
 
@@ -559,10 +779,9 @@ class Console:
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     async def ready(self, _request: Request, _session: Session | None) -> Response:
-        """The sources answer."""
-        return PlainTextResponse(
-            f"not ready: {self.hub.away}\n" if self.hub.away else "ready\n", 503 if self.hub.away else 200
-        )
+        """The sources answer, and the view has caught up with them."""
+        why = self.hub.away or ("" if self.hub.caught_up else "catching up")
+        return PlainTextResponse(f"not ready: {why}\n" if why else "ready\n", 503 if why else 200)
 
 
 def _here(request: Request) -> bool:
@@ -575,6 +794,31 @@ def _here(request: Request) -> bool:
 def _local(to: str) -> str:
     """A path of ours; anything else (another host, a scheme) becomes the start page."""
     return to if to.startswith("/") and not to.startswith(("//", "/\\")) and "\n" not in to and "\r" not in to else "/"
+
+
+def _view_of(request: Request, *without: str) -> list[tuple[str, str]]:
+    """What of an address says which part of the list is shown."""
+    return [(k, v[:200]) for k, v in request.query_params.multi_items()
+            if k in ("q", "zone", "floor", "site", "severity", "all", "mine", "page") and k not in without]  # fmt: skip
+
+
+def _hours(asked: Mapping[str, str]) -> float:
+    try:
+        hours = float(asked.get("hours", "0"))
+    except ValueError:
+        return 0.0
+    return min(max(hours, 0.0), 24.0 * 366) if hours == hours else 0.0  # noqa: PLR0124 - not a number
+
+
+def _exception(asked: Mapping[str, str]) -> dict[str, Any]:
+    """An exception as a form says it; its fields one a line, name=value."""
+    pairs = (line.partition("=") for line in asked.get("fields", "").splitlines())
+    fields = {name.strip()[:200]: value.strip()[:500] for name, equals, value in pairs if equals and name.strip()}
+    return {
+        "site": asked.get("site", "")[:200], "rule": asked.get("rule", "").strip()[:200],
+        "asset": asked.get("asset", "").strip()[:200], "fields": fields, "hours": _hours(asked) or 24.0,
+        "reason": asked.get("reason", "")[:MAX_TEXT],
+    }  # fmt: skip
 
 
 def _cell(text: str) -> str:

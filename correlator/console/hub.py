@@ -1,55 +1,95 @@
-"""Keeps the view up to date and tells open pages that something changed."""
+"""Keeps view, board and facts up to date and tells open pages that something changed."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final
 
+from correlator.console.board import Board
+from correlator.console.facts import Facts, FactsFeed
 from correlator.ingest import metrics
 from correlator.journal.feeds import Feed
 from correlator.journal.store import JournalAway
 from correlator.journal.view import View
 
-POLL_S = 0.1
-BEAT_S = 10.0
-QUEUE = 16  # changes a slow page may lag behind; then it is dropped and connects again
+POLL_S: Final = 0.1
+FACTS_S: Final = 1.0  # how things stand in the building may be a second old
+BEAT_S: Final = 10.0
+CALM_S: Final = 0.5  # a page is told at most twice a second: each time it asks for its list again
+QUEUE: Final = 64  # changes a slow page may lag behind; then it is dropped and connects again
+TRIM_TURNS: Final = 3_600
 
 
 class Hub:
-    """One task reads the feed; every open page has a bounded queue of "changed" numbers."""
+    """Two tasks read the feeds; every open page has a bounded queue of "changed" numbers."""
 
-    def __init__(self, feed: Feed, view: View) -> None:
+    def __init__(self, feed: Feed, view: View, board: Board, facts: Facts, facts_feed: FactsFeed | None = None) -> None:
         self._feed, self._view = feed, view
-        self._pages: set[asyncio.Queue[int]] = set()
+        self.board, self.facts, self.facts_feed = board, facts, facts_feed
+        self._pages: dict[asyncio.Queue[int], str] = {}  # of which threat a page tells, "" for all
         self._moved = asyncio.Condition()
         self._ending = False
         self.number = view.total()  # the id of stream messages: where the view stands, on any replica
         self.away = ""  # why the source does not answer, "" while it does
+        self.facts_away = ""
+        self.caught_up = False
 
     async def run(self) -> None:
         """Reads until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read())
+            if self.facts_feed is not None:
+                tasks.create_task(self._look_around(self.facts_feed))
+
+    async def _read(self) -> None:
         while not self._ending:
             try:
-                touched = await asyncio.to_thread(self._feed.poll, self._view, POLL_S)
+                touched = await asyncio.to_thread(self._poll)
                 self.away = ""
+                self.caught_up = self.caught_up or self._feed.caught_up()
             except JournalAway as error:
                 touched, self.away = set(), str(error)
                 await asyncio.sleep(1)
             if touched:
-                self.changed()
+                self.changed(touched)
             async with self._moved:
                 self._moved.notify_all()
             await asyncio.sleep(0 if touched else POLL_S)
 
-    def changed(self) -> None:
-        """Tells all pages."""
+    def _poll(self) -> set[str]:
+        touched = self._feed.poll(self._view, POLL_S)
+        if touched:
+            self.board.refresh(touched)
+        return touched
+
+    async def _look_around(self, feed: FactsFeed) -> None:
+        turns = 0
+        while not self._ending:
+            try:
+                changed = await asyncio.to_thread(feed.poll, self.facts)
+                self.facts_away = ""
+            except Exception as error:  # noqa: BLE001 - whatever it is, the list goes on without the facts
+                changed, self.facts_away = False, f"{type(error).__name__}: {error}"
+            if changed:
+                self.changed(())
+            turns += 1
+            if turns % TRIM_TURNS == 0:
+                await asyncio.to_thread(self.facts.trim)
+            await asyncio.sleep(FACTS_S)
+
+    def changed(self, touched: Iterable[str]) -> None:
+        """Tells the pages: those of all threats, and those of one that is among these."""
         self.number = self._view.total()
-        for page in list(self._pages):
+        named = set(touched)
+        for page, threat in list(self._pages.items()):
+            if threat and threat not in named:
+                continue
             try:
                 page.put_nowait(self.number)
             except asyncio.QueueFull:
-                self._pages.discard(page)
+                self._pages.pop(page, None)
 
     async def until(self, held: Callable[[], bool], timeout_s: float) -> bool:
         """Waits until something holds in the view."""
@@ -59,11 +99,11 @@ class Hub:
                     await self._moved.wait()
         return held()
 
-    async def stream(self, after: int, alive: Callable[[], bool]) -> AsyncIterator[str]:
+    async def stream(self, after: int, alive: Callable[[], bool], threat: str = "") -> AsyncIterator[str]:
         """Server-sent events (HTML Living Standard, section 9.2): "changed" with its number as id, and a
-        "beat" every 10 s, at which `alive` is asked whether the session still holds."""
+        "beat" every 10 s, at which `alive` is asked whether the session still holds. threat: of this one only."""
         page: asyncio.Queue[int] = asyncio.Queue(QUEUE)
-        self._pages.add(page)
+        self._pages[page] = threat
         metrics.console_streams.inc()
         try:
             yield f"event: beat\nid: {self.number}\ndata: {self.number}\n\n"
@@ -82,8 +122,9 @@ class Hub:
                 if not alive():
                     return
                 yield f"event: changed\nid: {number}\ndata: {number}\n\n"
+                await asyncio.sleep(CALM_S)
         finally:
-            self._pages.discard(page)
+            self._pages.pop(page, None)
             metrics.console_streams.dec()
 
     def end(self) -> None:

@@ -1,22 +1,41 @@
-"""The floor plan as SVG, made on the server: rooms with what is wrong in them, doors, cameras, sensors.
+"""The floor plan as SVG, made on the server: rooms with what is wrong in them and who is there, doors, cameras,
+sensors as they stand now.
 
 The list is the truth and the plan mirrors it: both are made from the same threats. A site without outlines
-gets a layout of boxes; the drawing decides nothing.
+gets a layout of boxes; the drawing decides nothing. Colour never says anything alone: a state has a shape and
+words (the title of each sign, the accessible name of each room).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from html import escape
+from typing import Final
 
 from msgspec import Struct
 
+from correlator.outputs.format import one_line
 from correlator.premises import Premises
+from correlator.premises.live import LiveState
 from correlator.premises.model import Zone
 
-BOX, GAP = 12.0, 1.0  # metres: rooms without outline
-MARKS = {"critical": "◆", "high": "▲", "medium": "■", "low": "●", "informational": "●"}
+BOX, GAP, TALL = 12.0, 1.0, 0.68  # metres: rooms without outline
+MARKS: Final = {"critical": "◆", "high": "▲", "medium": "■", "low": "●", "informational": "●"}
+BELIEVED: Final = 0.3  # from this confidence on somebody counts as still in a room (docs/site.md)
+SHOWN_SIGNS, SHOWN_NAME = 6, 80
+_WATCHED: Final = ("camera", "sensor", "reader", "controller", "device", "medical_device", "building_device")
+_LETTER: Final = 0.56  # mean width of a letter in font sizes
+
+
+class Sign(Struct, frozen=True):
+    """A device in a room or a door: class of drawing (camera, sensor, door), state, and words for both."""
+
+    kind: str
+    state: str
+    title: str
 
 
 class Room(Struct, frozen=True):
@@ -28,37 +47,102 @@ class Room(Struct, frozen=True):
     severity: str = ""
     threats: int = 0
     people: int = 0
+    signs: tuple[Sign, ...] = ()
+
+    @property
+    def dark(self) -> int:
+        """Devices of the room that do not work."""
+        return sum(one.state not in ("ok", "unknown") for one in self.signs)
 
 
-def rooms(places: Premises, floor: str, worst: Mapping[str, tuple[str, int]], people: Mapping[str, int]) -> list[Room]:
-    """The rooms of a floor. worst: zone -> (severity, number of open threats); people: zone -> how many."""
+def rooms(
+    places: Premises,
+    floor: str,
+    worst: Mapping[str, tuple[str, int]],
+    live: LiveState | None = None,
+    now_ms: int = 0,
+    words: Mapping[str, str] | None = None,
+) -> list[Room]:
+    """The rooms of a floor. worst: zone -> (severity, number of open threats); words: of the states."""
     zones = [zone for zone in places.site.zones.values() if zone.floor == floor]
     drawn = [zone for zone in zones if len(zone.outline) >= 3]
     boxes = dict(zip((zone.id for zone in zones), _boxes(len(zones)), strict=True)) if not drawn else {}
     top = max((y for zone in drawn for _, y in zone.outline), default=0.0) + GAP
     extra = iter(_boxes(len(zones) - len(drawn), top))
+    signs = devices(places, live, words or {}) if live is not None else {}
+    for door in places.site.doors.values() if live is not None else ():
+        # A door that the drawing has no place for is told in the rooms it leads to, while it stands open.
+        placed = door.at is not None or all(len(z.outline) >= 3 for z in map(places.site.zones.get, door.between) if z)
+        if not placed and door_state(live, door.id) == "open":
+            title = f"{_short(places.describe(door.id))}: {(words or {}).get('door_open', 'open')}"
+            for zone_id in door.between:
+                signs.setdefault(zone_id, []).insert(0, Sign("door", "ok", title))
+    people = people_by_zone(places, live, now_ms) if live is not None else Counter()
     told = []
     for zone in zones:
         outline = zone.outline if len(zone.outline) >= 3 else boxes.get(zone.id) or next(extra)
         severity, threats = worst.get(zone.id, ("", 0))
-        told.append(Room(zone.id, zone.name, tuple(outline), severity, threats, people.get(zone.id, 0)))
+        told.append(
+            Room(zone.id, _short(zone.name), tuple(outline), severity, threats, people[zone.id],
+                 tuple(signs.get(zone.id, ())))
+        )  # fmt: skip
     return told
+
+
+def people_by_zone(places: Premises, live: LiveState, now_ms: int) -> Counter[str]:
+    """Zone -> how many of the people the site knows are believed to be there now."""
+    seen = (live.presence(one, now_ms) for one in places.site.people)
+    return Counter(one[0] for one in seen if one is not None and one[1] >= BELIEVED)
+
+
+@lru_cache(maxsize=64)
+def _watched(places: Premises) -> list[tuple[str, str, str, str]]:
+    """(asset, zone, class of drawing, name) of what stands in a room and can fail."""
+    return [
+        (one.id, one.zone, "camera" if one.asset_class == "camera" else "sensor", _short(one.name or one.id))
+        for one in places.site.assets.values() if one.asset_class in _WATCHED and one.zone
+    ]  # fmt: skip
+
+
+def devices(places: Premises, live: LiveState, words: Mapping[str, str]) -> dict[str, list[Sign]]:
+    """Zone -> its cameras, sensors and controllers, those that do not work first."""
+    found: dict[str, list[Sign]] = {}
+    for asset, zone, kind, name in _watched(places):
+        health = live.health(asset)
+        state = health[0] if health is not None else "unknown"
+        found.setdefault(zone, []).append(Sign(kind, state, f"{name}: {words.get(f'health_{state}', state)}"))
+    for signs in found.values():
+        signs.sort(key=lambda one: (one.state in ("ok", "unknown"), one.kind, one.title))
+    return found
+
+
+def door_state(live: LiveState | None, door: str) -> str:
+    """open, closed, locked or unknown, as the newest event says."""
+    opened, locked, _ = live.door(door) if live is not None else (None, None, None)
+    if opened:
+        return "open"
+    if locked:
+        return "locked"
+    return "unknown" if opened is None else "closed"
 
 
 def _boxes(count: int, top: float = 0.0) -> list[tuple[tuple[float, float], ...]]:
     """Squares in rows, about as wide as high."""
     if count <= 0:
         return []
-    across = max(1, math.ceil(math.sqrt(count * 1.6)))
+    across = max(1, math.ceil(math.sqrt(count * 1.2)))
     made: list[tuple[tuple[float, float], ...]] = []
     for number in range(count):
-        x, y = (number % across) * (BOX + GAP), top + (number // across) * (BOX * 0.6 + GAP)
-        made.append(((x, y), (x + BOX, y), (x + BOX, y + BOX * 0.6), (x, y + BOX * 0.6)))
+        x, y = (number % across) * (BOX + GAP), top + (number // across) * (BOX * TALL + GAP)
+        made.append(((x, y), (x + BOX, y), (x + BOX, y + BOX * TALL), (x, y + BOX * TALL)))
     return made
 
 
-def svg(places: Premises, floor: str, drawn: Iterable[Room], words: Mapping[str, str]) -> str:
-    """The drawing. words: "room_alert" with {name}, {severity}, {count}; "room_quiet" with {name}; severities."""
+def svg(
+    places: Premises, floor: str, drawn: Iterable[Room], words: Mapping[str, str], live: LiveState | None = None
+) -> str:
+    """The drawing. words: "room_alert" with {name}, {severity}, {count}; "room_quiet" with {name}; "room_people"
+    and "room_dark" with {count}; severities; states of doors."""
     listed = list(drawn)
     points = [point for room in listed for point in room.outline]
     if not points:
@@ -67,44 +151,152 @@ def svg(places: Premises, floor: str, drawn: Iterable[Room], words: Mapping[str,
     right, bottom = max(x for x, _ in points), max(y for _, y in points)
     pad = max(right - left, bottom - top, 1.0) * 0.02
     box = f"{left - pad:.2f} {top - pad:.2f} {right - left + 2 * pad:.2f} {bottom - top + 2 * pad:.2f}"
-    size = max(right - left, bottom - top, 1.0) / 60
+    size = max(right - left, bottom - top, 1.0) / 52
     name = places.site.floors[floor].name if floor in places.site.floors else floor
-    parts = [f'<svg class="plan" viewBox="{box}" role="group" aria-label="{escape(name)}">']
+    parts = [f'<svg class="plan" viewBox="{box}" role="group" aria-label="{escape(_short(name))}">']
     # Rooms with something wrong come last, so that their thick outline is not painted over.
     for room in sorted(listed, key=lambda one: (one.severity != "", one.zone)):
         parts.append(_room(room, size, words))
+    zones = places.site.zones
+    outlines = {room.zone: room.outline for room in listed if len(zones[room.zone].outline) >= 3}
     for door in places.site.doors.values():
-        if door.floor == floor and door.at is not None:
-            parts.append(_door(door.at, size, door.name or door.id))
+        if door.floor == floor:
+            at = door.at or _between([outlines[one] for one in door.between if one in outlines])
+            if at is not None:
+                state = door_state(live, door.id)
+                title = f"{_short(places.describe(door.id))}: {words.get(f'door_{state}', state)}"
+                parts.append(_door(at, size, state, title))
     parts.append("</svg>")
     return "".join(parts)
 
 
 def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
     outline = " ".join(f"{x:.2f},{y:.2f}" for x, y in room.outline)
-    middle_x = sum(x for x, _ in room.outline) / len(room.outline)
-    middle_y = sum(y for _, y in room.outline) / len(room.outline)
+    left, right = min(x for x, _ in room.outline), max(x for x, _ in room.outline)
+    top, bottom = min(y for _, y in room.outline), max(y for _, y in room.outline)
+    middle = (left + right) / 2
     if room.severity:
         label = words["room_alert"].format(name=room.name, severity=words[room.severity], count=room.threats)
     else:
         label = words["room_quiet"].format(name=room.name)
+    if room.people:
+        label += ", " + words["room_people"].format(count=room.people)
+    if room.dark:
+        label += ", " + words["room_dark"].format(count=room.dark)
     state = f"room {room.severity}" if room.severity else "room"
-    width = max(x for x, _ in room.outline) - min(x for x, _ in room.outline)
-    letters = min(size * 1.3, width / max(len(room.name), 6) * 1.7)
-    at = f'x="{middle_x:.2f}" y="{middle_y - letters:.2f}" font-size="{size * 2.2:.2f}"'
-    mark = f'<text class="mark" {at}>{MARKS[room.severity]}</text>' if room.severity else ""
-    people = f" · {room.people}" if room.people else ""
-    below = f'x="{middle_x:.2f}" y="{middle_y + letters:.2f}" font-size="{letters:.2f}"'
+    high = top + size * (2.4 if room.severity or room.people else 0.4)
+    low = bottom - size * (1.7 if room.signs else 0.4)
+    if low - high < size:  # too flat for all of it: the name goes over the rest
+        high, low = top, bottom
+    lines, letters = _fitted(room.name, (right - left) * 0.94, low - high, size)
+    y = (high + low) / 2 - (len(lines) - 1) * letters * 0.575 + letters * 0.35
+    texts = "".join(
+        f'<text x="{middle:.2f}" y="{y + number * letters * 1.15:.2f}" font-size="{letters:.2f}">{escape(line)}</text>'
+        for number, line in enumerate(lines)
+    )
+    mark = ""
+    if room.severity:
+        at = f'x="{left + size * 1.4:.2f}" y="{top + size * 2:.2f}" font-size="{size * 1.8:.2f}"'
+        mark = f'<text class="mark" {at}>{MARKS[room.severity]}</text>'
+    people = ""
+    if room.people:
+        at = f'x="{right - size * 0.5:.2f}" y="{top + size * 1.7:.2f}" font-size="{size * 1.2:.2f}"'
+        people = f'<text class="people" {at}>☺ {room.people}</text>'
     return (
-        f'<a href="/?zone={escape(room.zone)}" class="{state}" aria-label="{escape(label)}">'
-        f'<polygon points="{outline}"/>{mark}'
-        f"<text {below}>{escape(room.name)}{people}</text></a>"
+        f'<a href="/?zone={escape(room.zone)}" class="{state}" aria-label="{escape(label)}"><title>{escape(label)}'
+        f'</title><polygon points="{outline}"/>{mark}{people}{texts}{_signs(room, left, bottom, size)}</a>'
     )
 
 
-def _door(at: tuple[float, float], size: float, name: str) -> str:
-    where = f'cx="{at[0]:.2f}" cy="{at[1]:.2f}" r="{size * 0.5:.2f}"'
-    return f'<circle class="door" {where}><title>{escape(name)}</title></circle>'
+def _fitted(name: str, width: float, height: float, size: float) -> tuple[list[str], float]:
+    """A name in up to three lines, and the size of its letters: as large as fits, never so small that nobody
+    can read it; what does not fit then ends in an ellipsis."""
+    largest, smallest = size * 1.35, size * 0.85
+    best: tuple[list[str], float] = ([name], 0.0)
+    for count in (1, 2, 3):
+        lines = _wrapped(name, count)
+        letters = min(largest, width / (max(map(len, lines)) * _LETTER), height / (len(lines) * 1.15))
+        if letters > best[1] + 1e-9:
+            best = lines, letters
+    if best[1] >= smallest:
+        return best
+    most = max(3, int(width / (smallest * _LETTER)))
+    rows = max(1, int(height / (smallest * 1.15)))
+    lines = [one if len(one) <= most else one[: most - 1] + "…" for one in best[0][:rows]]
+    return lines, smallest
+
+
+def _wrapped(name: str, count: int) -> list[str]:
+    """Words in `count` lines of about the same length."""
+    words = name.split()
+    if count == 1 or len(words) < count:
+        return [name]
+    aim = len(name) / count
+    lines = [""]
+    for number, word in enumerate(words):
+        left_over = len(words) - number
+        longer = len(lines[-1]) + len(word) / 2 > aim or left_over <= count - len(lines)
+        if lines[-1] and longer and len(lines) < count:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return lines
+
+
+def _signs(room: Room, left: float, bottom: float, size: float) -> str:
+    """The devices of a room along its lower edge; what does not fit is counted."""
+    made = []
+    for number, sign in enumerate(room.signs[:SHOWN_SIGNS]):
+        x, y = left + size * (0.9 + number * 1.5), bottom - size * 0.9
+        r = size * 0.45
+        if sign.kind == "camera":
+            shape = f'<path d="M{x - r:.2f} {y - r * 0.7:.2f}h{r * 1.3:.2f}v{r * 1.4:.2f}h-{r * 1.3:.2f}z'
+            shape += f'M{x + r * 0.3:.2f} {y:.2f}l{r * 0.7:.2f} -{r * 0.6:.2f}v{r * 1.2:.2f}z"/>'
+        elif sign.kind == "door":
+            shape = f'<circle class="ring" cx="{x:.2f}" cy="{y:.2f}" r="{r * 0.8:.2f}"/>'
+        else:
+            shape = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{r * 0.75:.2f}"/>'
+        if sign.state not in ("ok", "unknown"):
+            d = r * 1.25
+            shape += f'<path class="cross" d="M{x - d:.2f} {y - d:.2f}l{2 * d:.2f} {2 * d:.2f}'
+            shape += f'M{x + d:.2f} {y - d:.2f}l-{2 * d:.2f} {2 * d:.2f}"/>'
+        made.append(f'<g class="sign {sign.state}"><title>{escape(sign.title)}</title>{shape}</g>')
+    more = len(room.signs) - SHOWN_SIGNS
+    if more > 0:
+        x, y = left + size * (1.2 + SHOWN_SIGNS * 1.5), bottom - size * 0.55
+        made.append(f'<text x="{x:.2f}" y="{y:.2f}" font-size="{size:.2f}">+{more}</text>')
+    return "".join(made)
+
+
+def _between(outlines: Sequence[Sequence[tuple[float, float]]]) -> tuple[float, float] | None:
+    """A point for a door whose place the site file does not give: where two outlines are nearest; None for a
+    door to the outside."""
+    if len(outlines) != 2:
+        return None
+    ends = [[(x1 + (x2 - x1) * t / 4, y1 + (y2 - y1) * t / 4)
+             for (x1, y1), (x2, y2) in zip(one, [*one[1:], one[0]], strict=True) for t in range(4)]
+            for one in outlines]  # fmt: skip
+    (x1, y1), (x2, y2) = min(((a, b) for a in ends[0] for b in ends[1]), key=lambda pair: math.dist(pair[0], pair[1]))
+    return (x1 + x2) / 2, (y1 + y2) / 2
+
+
+def _door(at: tuple[float, float], size: float, state: str, title: str) -> str:
+    """Open: a ring; closed: a bar; locked: a filled square; unknown: a dot."""
+    x, y = at
+    r = size * 0.5
+    if state == "open":
+        shape = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{r:.2f}"/>'
+    elif state == "locked":
+        shape = f'<rect x="{x - r:.2f}" y="{y - r:.2f}" width="{2 * r:.2f}" height="{2 * r:.2f}"/>'
+    elif state == "closed":
+        shape = f'<rect x="{x - r * 1.2:.2f}" y="{y - r * 0.4:.2f}" width="{2.4 * r:.2f}" height="{0.8 * r:.2f}"/>'
+    else:
+        shape = f'<circle cx="{x:.2f}" cy="{y:.2f}" r="{r * 0.4:.2f}"/>'
+    return f'<g class="door {state}"><title>{escape(title)}</title>{shape}</g>'
+
+
+def _short(text: str) -> str:
+    plain = one_line(text)
+    return plain if len(plain) <= SHOWN_NAME else plain[: SHOWN_NAME - 1] + "…"
 
 
 def zone_of(zones: Mapping[str, Zone], name: str) -> str:

@@ -63,13 +63,24 @@ class Users:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._users: dict[str, User] = {}
-        if path.exists():
+        self._changed_ns = -1
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Reads the file again if it has changed. Raises FaultyFile; what was known before then holds."""
+        try:
+            changed_ns = self._path.stat().st_mtime_ns
+        except OSError:
+            return
+        if changed_ns != self._changed_ns:
             self._read()
+            self._changed_ns = changed_ns
 
     def _read(self) -> None:
         documents = load_file(self._path)
         root = documents[0] if documents else None
         faults: list[Fault] = []
+        users: dict[str, User] = {}
         rows = root.get("users") if isinstance(root, MarkedDict) else None
         if not isinstance(rows, MarkedList):
             raise FaultyFile([Fault(str(self._path), 1, 1, "a file of users holds a list `users`")])
@@ -80,12 +91,13 @@ class Users:
             elif row.get("role") not in ROLES:
                 faults.append(Fault(str(self._path), line, column, f"role is one of {', '.join(ROLES)}"))
             else:
-                self._users[str(row["name"])] = User(
+                users[str(row["name"])] = User(
                     str(row["name"]), row["role"], str(row.get("password", "")), str(row.get("language", "")),
                     tuple(str(one) for one in row.get("sites") or ()),
                 )  # fmt: skip
         if faults:
             raise FaultyFile(faults)
+        self._users = users
 
     def names(self) -> list[str]:
         """Names in the order of the alphabet."""
@@ -104,12 +116,30 @@ class Users:
             return None
         return user
 
-    def put(self, user: User, password: str) -> None:
-        """Adds or changes a user and writes the file (mode 600). Raises UsageError for a poor password."""
-        problem = password_problem(password)
+    def put(self, user: User, password: str = "") -> None:
+        """Adds or changes a user and writes the file (mode 600); without a password the one before stays.
+
+        Raises UsageError for a poor password, or none where there was none.
+        """
+        known = self._users.get(user.name)
+        problem = password_problem(password) if password or known is None else ""
         if problem:
             raise UsageError(problem)
-        self._users[user.name] = User(user.name, user.role, _hasher.hash(password), user.language, user.sites)
+        hashed = _hasher.hash(password) if password or known is None else known.password
+        self._users[user.name] = User(user.name, user.role, hashed, user.language, user.sites)
+        self._write()
+
+    def remove(self, name: str) -> None:
+        """Removes a user; what stands in the journal stays. Raises UsageError for the last admin."""
+        known = self._users.get(name)
+        if known is None:
+            return
+        if known.role == "admin" and sum(one.role == "admin" for one in self._users.values()) == 1:
+            raise UsageError("the last admin stays")
+        del self._users[name]
+        self._write()
+
+    def _write(self) -> None:
         rows: list[dict[str, Any]] = []
         for one in sorted(self._users.values(), key=lambda known: known.name):
             row: dict[str, Any] = {"name": one.name, "role": one.role, "password": one.password}
@@ -122,6 +152,7 @@ class Users:
         fresh.touch(mode=0o600)
         fresh.write_text(yaml.safe_dump({"users": rows}, sort_keys=False), encoding="utf-8")
         fresh.replace(self._path)
+        self._changed_ns = self._path.stat().st_mtime_ns
 
 
 class Session(Struct, frozen=True):

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 from correlator.console.app import Console
+from correlator.console.board import Board
+from correlator.console.facts import Facts
 from correlator.console.hub import Hub
 from correlator.console.server import serve
 from correlator.console.settings import ConsoleSettings
@@ -26,10 +28,11 @@ def main(folder: Path, port: int, replica: str) -> None:
             users.put(User(f"p-{role}", role), PASSWORD)
     journal = SqliteJournal(folder / "journal.db")
     view = View(folder / f"view{replica}.db")
-    hub = Hub(FileFeed(folder / "threats.ndjson", journal), view)
-    places = load_site(SITE)
+    site = load_site(SITE)
+    places = {site.site.id: site}
+    hub = Hub(FileFeed(folder / "threats.ndjson", journal), view, Board(view, places), Facts(places))
     console = Console(
-        ConsoleSettings(port=port), view, hub, journal, {places.site.id: places}, users,
+        ConsoleSettings(port=port), view, hub, journal, places, users,
         Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), entry="once",
     )  # fmt: skip
     serve(console.application(), hub, "127.0.0.1", port)

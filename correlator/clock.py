@@ -112,11 +112,15 @@ def parse_iso(text: str, naive_zone: tzinfo | None = None) -> tuple[int, int]:
                 if naive.tzinfo is None:  # else two offsets were given
                     return _since(naive - _EPOCH_NAIVE, offset_ms)
     stamp = datetime.fromisoformat(text)
-    if stamp.tzinfo is None:
-        if naive_zone is None:
-            raise ValueError(f"{text!r} has no offset and no zone is declared")
-        stamp = stamp.replace(tzinfo=naive_zone)
-    ms, below = _since(stamp - _EPOCH, 0)
+    if stamp.tzinfo is not None:
+        passed = stamp - _EPOCH
+    elif naive_zone is UTC:
+        passed = stamp - _EPOCH_NAIVE
+    elif naive_zone is not None:
+        passed = stamp.replace(tzinfo=naive_zone) - _EPOCH
+    else:
+        raise ValueError(f"{text!r} has no offset and no zone is declared")
+    ms, below = _since(passed, 0)
     if text[13:14] == ":" and len(text) <= _DATETIME_CHARS:
         return ms, below
     fraction = _FRACTION.search(text)

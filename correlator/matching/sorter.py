@@ -44,6 +44,7 @@ class Sorter:
         # id (or dup_key) -> (order time, count); `seen_at` says by blocks of time when each may be forgotten.
         self.seen: dict[str, tuple[int, int]] = {}
         self.seen_at: dict[int, list[str]] = {}
+        self.seen_blocks: list[int] = []  # its keys, as a heap
         self.forget_at_ms = 0
         self.released_ms = -1  # every bucket below has left
         self.waiting = 0
@@ -140,6 +141,7 @@ class Sorter:
             self.seen_at[block] += remembered
         else:
             self.seen_at[block] = remembered
+            heappush(self.seen_blocks, block)
         if self.dirty is not None:
             self.dirty[1].add(block)
         return kept
@@ -147,10 +149,9 @@ class Sorter:
     def _forget(self, order: int) -> None:
         """Drops ids older than the window, the oldest first; runs once per half window."""
         oldest = order - self.dup_window_ms
-        seen = self.seen
-        for block in sorted(block for block in self.seen_at if (block + 1) * BLOCK_MS <= oldest):
-            if len(seen) <= KEPT_IDS:
-                break
+        seen, blocks = self.seen, self.seen_blocks
+        while len(seen) > KEPT_IDS and (blocks[0] + 1) * BLOCK_MS <= oldest:
+            block = heappop(blocks)
             for key in self.seen_at.pop(block):
                 last = seen.get(key)
                 if last is not None and last[0] // BLOCK_MS == block:
@@ -216,6 +217,9 @@ class Sorter:
                 self.waiting += len(events)
         else:
             told = _unpack_seen(value)
-            self.seen_at[int(text)] = [one for one, _, _ in told]
+            block = int(text)
+            if block not in self.seen_at:
+                heappush(self.seen_blocks, block)
+            self.seen_at[block] = [one for one, _, _ in told]
             for one, order, count in told:
                 self.seen[one] = (order, count)

@@ -279,7 +279,8 @@ def _clean(payload: bytes, data: dict[str, Any], context: Context) -> None:
     if type(before) is dict and type(after) is dict and payload.count(b"{") == 3:
         _clean_object(before, context)
         _clean_object(after, context)
-        _clean_object(data, context)
+        if len(data) > 3:  # more than these two and the type
+            _clean_object(data, context)
     else:
         _clean_deep(data, context)
 

@@ -33,7 +33,9 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 from correlator.clock import DAY_MS, parse_iso
 from correlator.errors import Fault
@@ -60,7 +62,7 @@ _IDENTITY_PATHS: Final = IdentityPaths(IDENTITY_FIELDS)
 # ---- what a text says ---------------------------------------------------------------------------
 
 
-class _Said(NamedTuple):
+class _Said(Struct, frozen=True, gc=False):
     """What one text says; actor and target are account names as written, source an address as written."""
 
     kind: str
@@ -357,7 +359,9 @@ def _hidden(said: _Said, line: _Line, context: Context) -> str:
 # ---- the line -----------------------------------------------------------------------------------
 
 
-class _Line(NamedTuple):
+class _Line(Struct, frozen=True, gc=False):
+    """A line in its parts. program: "" where it has none; text: what stands behind the head."""
+
     attributes: dict[str, Any]
     host: str
     program: str
@@ -431,12 +435,15 @@ def _bsd_time(found: re.Match[str], message: Message, context: Context) -> tuple
     return second + int(below[:3]), int(below[3:])
 
 
+_SIGNS: Final = ("+", "-")
+
+
 def _iso(text: str, context: Context) -> tuple[int | None, int]:
+    zone = context.clock.zone
     try:
-        if text[-1] == "Z" or text[-6:-5] in ("+", "-") or text[-5:-4] in ("+", "-"):
-            return parse_iso(text)
-        zone = context.clock.zone
-        return (None, 0) if zone is None else parse_iso(text, zone)
+        if zone is None and text[-1] != "Z" and text[-6:-5] not in _SIGNS and text[-5:-4] not in _SIGNS:
+            return None, 0
+        return parse_iso(text, zone)
     except (ValueError, OverflowError) as error:
         raise Unreadable("impossible_time", f"{text[:40]!r} is no time") from error
 
@@ -464,9 +471,18 @@ def _line_5424(found: re.Match[str], attributes: dict[str, Any], context: Contex
     _, stamp, host, program, process, kind = found.groups()
     device_ms, sub_ns = (None, 0) if stamp == "-" else _iso(stamp, context)
     elements, rest = _structured_data(found.string[found.end() :])
-    for name, value in (("hostname", host), ("appname", program), ("procid", process), ("msgid", kind)):
-        if value != "-":
-            attributes[name] = value
+    if host != "-":
+        attributes["hostname"] = host
+    else:
+        host = ""
+    if program != "-":
+        attributes["appname"] = program
+    else:
+        program = ""
+    if process != "-":
+        attributes["procid"] = process
+    if kind != "-":
+        attributes["msgid"] = kind
     seq = 0
     if elements:
         attributes["structured_data"] = elements
@@ -474,7 +490,6 @@ def _line_5424(found: re.Match[str], attributes: dict[str, Any], context: Contex
         if number.isascii() and number.isdigit() and len(number) < 10:
             seq = int(number)
     body = rest.removeprefix(" ").removeprefix("\ufeff")
-    host, program = attributes.get("hostname", ""), attributes.get("appname", "")
     return _Line(attributes, host, program, body, device_ms, sub_ns, seq)
 
 
@@ -608,22 +623,24 @@ def decode_message(message: Message, context: Context) -> list[Event]:
         shown = _hidden(said, line, context)
     entities = _entities(said, host, context)
     summary = _summary(said, entities, host)
-    return [
-        context.event(
-            message,
-            said.kind,
-            index=index,
-            device_ms=line.device_ms,
-            sub_ns=line.sub_ns,
-            entities=entities,
-            attributes=attributes,
-            level=said.level,
-            summary=summary,
-            text=shown,
-            seq=line.seq,
+    made = []
+    for index in range(times):
+        made.append(
+            context.event(
+                message,
+                said.kind,
+                index=index,
+                device_ms=line.device_ms,
+                sub_ns=line.sub_ns,
+                entities=entities,
+                attributes=attributes,
+                level=said.level,
+                summary=summary,
+                text=shown,
+                seq=line.seq,
+            )
         )
-        for index in range(times)
-    ]
+    return made
 
 
 def check_settings(settings: Any, file: str) -> list[Fault]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from correlator.clock import epoch_ms, parse_iso
 from correlator.errors import Fault
@@ -128,7 +128,7 @@ def _decode(message: Message, context: Context) -> list[Event]:
     if what == "command" or not message.payload:  # empty: a retained message was deleted
         return []
     if what == "device":
-        events = _device(message, context, name, settings)
+        events = _device(message, context, name)
     elif what == "availability":
         events = _availability(message, context, name, settings)
     else:
@@ -138,52 +138,88 @@ def _decode(message: Message, context: Context) -> list[Event]:
     return events
 
 
-def _device(message: Message, context: Context, name: str, settings: dict[str, Any]) -> list[Event]:
-    data, name = _attributes(message, name)
-    devices = settings.get("devices")
-    about: dict[str, Any] = {}
-    if devices:
-        about = devices.get(name) or {}
-        if not about and type(data.get("device")) is dict:
-            about = devices.get(data["device"].get("ieeeAddr")) or {}
-    sensor = about.get("sensor", name)
-    door = about.get("door", "")
-    device_ms, sub_ns = _time(data, context)
-    entities = _placed(sensor, door, about.get("zone", ""))
+class _Shape(NamedTuple):
+    """What the names of a device's attributes tell; messages of one model have the same ones.
 
-    attributes: dict[str, Any] = {}
+    told: (attribute, what its values mean, whether a number in it is a measurement); without secrets.
+    """
+
+    told: tuple[tuple[str, dict[bool, tuple[str, str, bool]] | None, bool], ...]
+    secret: tuple[str, ...]
+    locks: bool
+    acts: bool
+
+
+@lru_cache(maxsize=1_024)
+def _known_shape(names: tuple[str, ...]) -> _Shape:
+    secret = tuple(name for name in names if len(name) > _LONGEST_KEY or _is_secret(name))
+    return _Shape(
+        tuple((name, _FLAGS.get(name), name not in _HOUSEKEEPING) for name in names if name not in secret),
+        secret,
+        "lock_state" in names or "state" in names,
+        "action" in names,
+    )
+
+
+_LONGEST_NAMED = 16_384  # bytes of a message whose names are remembered
+
+_Device = tuple[dict[str, Any], str, str, tuple[Entity, ...]]
+
+
+def _of_settings(about: dict[str, Any], name: str) -> _Device:
+    """(settings of a device, its id, its door or "", what its events are about)."""
+    sensor, door = about.get("sensor", name), about.get("door", "")
+    return about, sensor, door, _placed(sensor, door, about.get("zone", ""))
+
+
+def _known_device(name: str, data: dict[str, Any], context: Context) -> _Device:
+    devices = (context.settings or {}).get("devices") or {}
+    about = devices.get(name)
+    if not about and type(data.get("device")) is dict:  # which address has this name may change
+        address = data["device"].get("ieeeAddr")
+        return _of_settings((devices.get(address) if type(address) is str else None) or {}, name)
+    return context.remember(name, _of_settings(about or {}, name))
+
+
+def _device(message: Message, context: Context, name: str) -> list[Event]:
+    data, name = _attributes(message, name)
+    known: _Device | None = context.memory.get(name)
+    if known is None or (not known[0] and "device" in data):
+        known = _known_device(name, data, context)
+    about, sensor, door, entities = known
+    device_ms, sub_ns = _time(data, context)
+    names = tuple(data)
+    shape = (_known_shape if len(message.payload) <= _LONGEST_NAMED else _known_shape.__wrapped__)(names)
+
     readings: dict[str, Any] = {}
     found: list[tuple[str, StateValue | None, str, bool]] = []  # kind, state, attribute, is about a lock
     measured = False
-    for key, value in data.items():
-        if len(key) > _LONGEST_KEY or _is_secret(key):
-            continue
-        flags = _FLAGS.get(key)
-        shape = type(value)
-        if flags is not None and value is not None:
-            if shape is not bool:
+    for key, flags, measures in shape.told:
+        value = data[key]
+        if flags is not None:
+            if value is True or value is False:
+                kind, word, alarm = flags[value]
+                if door and key == "contact":
+                    kind = "door.opened" if word == "open" else "door.closed"
+                    found.append((kind, state("door", door, "contact", word), key, False))
+                else:
+                    found.append((kind, state("sensor", sensor, key, word, alarm), key, False))
+            elif value is not None:
                 raise Unreadable("wrong_type", f"field {key!r} must be true or false")
-            kind, word, alarm = flags[value]
-            if door and key == "contact":
-                kind = "door.opened" if word == "open" else "door.closed"
-                found.append((kind, state("door", door, "contact", word), key, False))
-            else:
-                found.append((kind, state("sensor", sensor, key, word, alarm), key, False))
-        elif shape is int or shape is float:
-            if key not in _HOUSEKEEPING:
-                measured = True
+        elif type(value) is int or type(value) is float:
+            measured = measured or measures
             readings[key] = value
-        elif shape is dict or shape is list:
-            value = _without_secrets(value)
-        attributes[key] = value
+        elif type(value) is dict or type(value) is list:
+            data[key] = _without_secrets(value)
+    attributes = {key: value for key, value in data.items() if key not in shape.secret} if shape.secret else data
 
     actor = _actor(data, context, about, attributes)
-    lock = _lock_word(data)
+    lock = _lock_word(data) if shape.locks else ""
     if lock:
         kind = "door.locked" if lock == "locked" else "door.unlocked"
         # A lock sits on a door; without settings the door has the lock's name.
         found.append((kind, state("door", door or sensor, "lock", lock), "lock_state", True))
-    elif type(data.get("action")) is str and data["action"]:
+    elif shape.acts and type(data["action"]) is str and data["action"]:
         kind = "panic.pressed" if data["action"].lower() in _PANIC else "button.pressed"
         found.append((kind, None, "action", False))
     if measured or (readings and not found):

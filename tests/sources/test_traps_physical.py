@@ -86,6 +86,16 @@ def test_a_renamed_device_keeps_its_identity_by_ieee_address() -> None:
     assert made.entities == (Entity("observer", "sensor", "s-17"), Entity("where", "door", "d1"))
 
 
+def test_a_device_is_known_by_its_address_whatever_it_said_without_it_before() -> None:
+    dialect = DIALECTS["zigbee2mqtt"]
+    settings = {"devices": {"0x00158d00abcd0001": {"sensor": "s-17"}}}
+    context = Context(site="h1", source="src", clock=dialect.clock, dialect="zigbee2mqtt", settings=settings)
+    for address, sensor in ((None, "hall"), ("0x00158d00abcd0001", "s-17"), ("0x00158d00abcd0002", "hall")):
+        body = {"contact": False, **({} if address is None else {"device": {"ieeeAddr": address}})}
+        made = one(dialect.decode(Message("zigbee2mqtt/hall", json.dumps(body).encode(), T), context))
+        assert made.entity("sensor") == sensor
+
+
 def test_last_seen_comes_in_three_forms_and_is_absent_by_default() -> None:
     forms = ("2026-03-01T02:00:00.000Z", "2026-03-01T03:00:00+01:00", T)
     for form in forms:

@@ -71,10 +71,11 @@ def try_format(name: str, file: Path, link: str) -> int:
 @_level
 @_health("OUTPUTS")
 def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
-    """Deliver threats from Kafka to all outputs of correlator.yaml, until stopped (SIGTERM).
+    """Deliver threats from Kafka to all outputs of correlator.yaml and keep evidence, until stopped (SIGTERM).
 
     Each output goes on where it stood. One that cannot deliver waits and tries again; what the other
-    side will never take goes to the topic rejects.
+    side will never take goes to the topic rejects. Raw messages of matches and notable events are copied to
+    the topic evidence, also without any output.
     """
 
     def work() -> int:

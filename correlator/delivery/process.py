@@ -1,4 +1,4 @@
-"""`correlator outputs`: reads the topic `threats` and delivers to every output, each at its own pace.
+"""`correlator outputs`: keeps evidence, and delivers threats to every output, each at its own pace.
 
 Each output is a consumer group of its own (`outputs-<name>`): its committed offset is the proof of what was
 delivered, so a restart goes on there. At least once, by (id, revision). An output that cannot deliver waits
@@ -17,9 +17,9 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from correlator import __version__
+from correlator.delivery.evidence import Keeper
 from correlator.delivery.settings import OutputSettings
 from correlator.delivery.targets import Later, Refused, Sender, open_target
-from correlator.errors import UsageError
 from correlator.events.event import LEVELS
 from correlator.events.threat import Threat
 from correlator.ingest import metrics
@@ -158,10 +158,8 @@ def _group(kafka: KafkaSettings, name: str) -> dict[str, Any]:
 
 
 def run(outputs: Iterable[OutputSettings], kafka: KafkaSettings, stop: threading.Event) -> None:
-    """Runs all outputs until `stop` is set. Raises UsageError without outputs, and what ended one of them."""
-    threads = [Delivery(output, kafka, stop) for output in outputs]
-    if not threads:
-        raise UsageError("correlator.yaml names no outputs; docs/siem.md has a recipe for each system")
+    """Keeps evidence and runs all outputs until `stop` is set. Raises what ended one of them."""
+    threads: list[Delivery | Keeper] = [Keeper(kafka, stop), *(Delivery(output, kafka, stop) for output in outputs)]
     for thread in threads:
         thread.start()
     stop.wait()

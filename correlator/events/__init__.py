@@ -8,6 +8,7 @@ from correlator.events.event import (
     ROLES,
     Entity,
     Event,
+    KeptMessage,
     Reject,
     StateValue,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "Event",
     "Identity",
     "Kind",
+    "KeptMessage",
     "Reject",
     "StateValue",
 ]

@@ -152,3 +152,20 @@ class Reject(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     origin: str = ""
     raw: str = ""
     schema_version: str = field(default_factory=schema_version)
+
+
+class KeptMessage(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
+    """A raw message kept as evidence of an event; of more than 64 KB the first 64 KB (JSON writes base64).
+
+    `size` and `sha256` tell of the whole message, `raw` where it stood.
+    """
+
+    event: str
+    site: str
+    channel: str
+    received_ms: int
+    payload: bytes
+    size: int
+    sha256: str
+    raw: str = ""
+    schema_version: str = field(default_factory=schema_version)

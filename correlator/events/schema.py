@@ -12,7 +12,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from correlator.events.event import ENTITY_KINDS, LEVELS, ROLES, SCHEMA_VERSION, Event, Reject, TimeQuality
+from correlator.events.event import ENTITY_KINDS, LEVELS, ROLES, SCHEMA_VERSION, Event, KeptMessage, Reject, TimeQuality
 from correlator.events.threat import EnrichedEvent, Finding, Match, Threat
 
 # name -> (struct, what it is)
@@ -22,6 +22,7 @@ PUBLISHED: Final[dict[str, tuple[type[msgspec.Struct], str]]] = {
     "match": (Match, "A rule's result for one group of events"),
     "finding": (Finding, "A match or notable event placed on an asset"),
     "enriched": (EnrichedEvent, "An event with its assets, place, people and the rules it hit"),
+    "evidence": (KeptMessage, "A raw message kept as evidence of an event"),
     "threat": (Threat, "A composite threat with its evidence"),
 }
 MAJOR: Final = SCHEMA_VERSION.split(".", maxsplit=1)[0]

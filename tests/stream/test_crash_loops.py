@@ -12,10 +12,10 @@ from correlator.stream.state import StateWriter
 from tests.brokers.fixtures import read_all
 
 
-def trim_log(house, upto: int) -> None:
-    """Deletes the log's records before an offset, as retention does."""
+def trim_log(house, upto: int, topic: str = "events") -> None:
+    """Deletes a topic's records before an offset, as retention does."""
     admin = AdminClient({"bootstrap.servers": house.bootstrap, "log_level": 2})
-    at = TopicPartition(f"{house.prefix}events", 0, upto)
+    at = TopicPartition(house.prefix + topic, 0, upto)
     for future in admin.delete_records([at]).values():
         future.result(15)
 

@@ -164,6 +164,8 @@ class Mapping:
     def _reject(self, message: Message, site: str, reason: RejectReason, detail: str) -> KafkaRecord:
         at = f"{self.settings.id}@{message.received_ms}"  # a reject of a bridge has no position in a log
         told = reject(site, self.settings.id, "", msgspec.structs.replace(message, raw=at), reason, detail)
+        if not self.settings.reject_bytes:
+            told = msgspec.structs.replace(told, payload=b"")
         made = reject_message(told)
         return KafkaRecord(self.settings.rejects, made.key, made.value, list(made.headers), reason, message)
 

@@ -109,6 +109,7 @@ class BridgeSettings(_Settings):
     mqtt: MqttSettings = MqttSettings()
     routes: tuple[RouteSettings, ...] = Field(default=(), description="which topics go where; the first fit counts")
     rejects: Name = Field(default="rejects", description="Kafka topic for what cannot be taken")
+    reject_bytes: bool = Field(default=True, description="rejects hold the message; never where people are tokens")
     max_payload_bytes: int = Field(
         default=MAX_PAYLOAD_BYTES, ge=1024, le=MAX_PAYLOAD_BYTES, description="larger messages are rejects"
     )

@@ -44,8 +44,9 @@ from correlator.inputs.sink import Clock, now_ms
 from correlator.journal.fold import DEFAULT_MAX_SHELF_MS
 from correlator.journal.relay import Relay
 from correlator.journal.store import SqliteJournal, beside
+from correlator.privacy.private import Private
 from correlator.run.bodies import Bundle
-from correlator.run.evidence import wanted
+from correlator.run.evidence import members_of, wanted
 from correlator.run.log import encode
 from correlator.run.partition import PartitionEngine
 from correlator.run.rendering import Rendered, reject_message
@@ -55,6 +56,7 @@ HANDOVER_MS = 50  # a message stamped this long ago has reached the queue: it is
 FULL_WAIT_S = 1.0
 CATCH_UP_RECORDS = 200
 LOOK_S = 1.0  # how often it is looked what operators and people at the console want
+CLAIMS_REMEMBERED = 100_000  # pieces of evidence known to be some threat's; an older one is looked at again
 DELIVERIES_REMEMBERED = 100_000  # names of HTTP deliveries, the newest; older repeats are taken again
 
 _log = Log("embedded")
@@ -97,6 +99,7 @@ class Core:
         told: Callable[[Sequence[Rendered]], None],
         *,
         clock: Clock = now_ms,
+        private: Private | None = None,
         waiting_since_ms: Callable[[str], int] = lambda _: -1,
         max_shelf_ms: int = DEFAULT_MAX_SHELF_MS,
     ) -> None:
@@ -109,6 +112,8 @@ class Core:
         self.committed_ms = 0
         self._told = told
         self._clock = clock
+        self._private = private
+        self._claimed: dict[str, None] = {}  # evidence that threats have, the newest
         self._waiting_since_ms = waiting_since_ms
         self._queue: queue.SimpleQueue[Submission] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -121,7 +126,7 @@ class Core:
         self._relay = Relay(max_shelf_ms)
         self._relayed = 0  # position in the journal up to which the relay has read
         self._meter = Meter(bundle.site_id)
-        self._retention = Retention(log, settings, bundle.site_id, clock)
+        self._retention = Retention(log, settings, bundle.site_id, clock, private)
 
     # ---- for receivers, from any thread ------------------------------------------------------------
 
@@ -203,6 +208,8 @@ class Core:
             if one.tick_ms < 0:  # a promise is written as one, not as a message
                 turn.raw.append(message)
             self.intake.take(message, now)
+            if message.message.line == 1 and self.intake.names_columns(message):
+                turn.heads.append(message)
         if submission.reading is not None:
             turn.readings.append(submission.reading)
         turn.outputs += submission.rejects
@@ -266,6 +273,18 @@ class Core:
             found = wanted(message)
             if found is not None:
                 turn.wanted.append(found)
+            if self._private is not None and message.topic == "threats":
+                self._claim(message.value, turn)
+
+    def _claim(self, threat: bytes, turn: Turn) -> None:
+        """Notes the evidence that a threat has and no threat had before."""
+        name, events = members_of(threat)
+        for event in events:
+            if event not in self._claimed:
+                self._claimed[event] = None
+                turn.claims[event] = name
+                if len(self._claimed) > CLAIMS_REMEMBERED:
+                    del self._claimed[next(iter(self._claimed))]
 
     def _write(self, turn: Turn) -> None:
         """Commits a turn; tries again for as long as that fails."""
@@ -275,6 +294,8 @@ class Core:
         started = time.monotonic()
         while True:
             try:
+                if self._private is not None:
+                    self._private.flush(self._clock())  # no token leaves before the vault knows it
                 self.log.write(turn)
                 break
             except sqlite3.OperationalError as error:

@@ -29,6 +29,7 @@ import msgspec
 from correlator.errors import CorrelatorError, StateRefused, UsageError
 from correlator.ingest.raw import RawMessage, from_headers, to_headers
 from correlator.inputs import FilePosition, Reading
+from correlator.privacy.evidence import Locker
 from correlator.run.evidence import EVIDENCE_BYTES, Wanted
 from correlator.run.log import LogRecord
 from correlator.run.partition import CHECKPOINT
@@ -89,6 +90,8 @@ class Turn:
     outputs: list[Rendered] = field(default_factory=list)
     entries: list[tuple[str, bytes | None]] = field(default_factory=list)
     wanted: list[Wanted] = field(default_factory=list)
+    claims: dict[str, str] = field(default_factory=dict)  # event -> the threat that it is evidence of
+    heads: list[RawMessage] = field(default_factory=list)  # first lines that name the columns of their files
     bodies: dict[str, bytes] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
     retried: list[int] = field(default_factory=list)
@@ -126,14 +129,15 @@ class Kept:
 
 
 class EmbeddedLog:
-    """The file, open for writing by this process alone or for reading beside it.
+    """The file, open for writing by this process alone or for reading beside it. locker: locks evidence.
 
     Raises UsageError (no such file, no database, another process writes) and StateRefused (a newer
     format). Methods that write are called by one thread.
     """
 
-    def __init__(self, file: Path, *, write: bool) -> None:
+    def __init__(self, file: Path, *, write: bool, locker: Locker | None = None) -> None:
         self.file = file
+        self._locker = locker
         self._lock: IO[bytes] | None = None
         if write:
             self._lock = _locked(file)
@@ -176,7 +180,7 @@ class EmbeddedLog:
             )  # fmt: skip
             db.executemany(
                 "INSERT INTO head VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET raw = excluded.raw",
-                ((one.input, one.message.channel, one.message.payload) for one in turn.raw if one.message.line == 1),
+                ((one.input, one.message.channel, one.message.payload) for one in turn.heads),
             )
             db.executemany(
                 "INSERT INTO position VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET done = excluded.done",
@@ -194,7 +198,8 @@ class EmbeddedLog:
                 (entry for entry in turn.entries if entry[1] is not None),
             )
             for wanted in turn.wanted:
-                self._keep(wanted, turn.at_ms)
+                self._keep(wanted, turn.claims.get(wanted.event, wanted.event), turn.at_ms)
+            claimed = self._claim(turn.claims, turn.at_ms) if self._locker is not None else ()
             db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", turn.bodies.items())
             db.executemany("INSERT INTO delivery (name, at_ms) VALUES (?, ?)", ((one, turn.at_ms) for one in turn.keys))
             db.executemany("DELETE FROM retry WHERE output = ?", ((one,) for one in turn.retried))
@@ -213,8 +218,23 @@ class EmbeddedLog:
                 db.execute("ROLLBACK")
             raise
         self.next_raw, self.next_offset, self.next_output = next_raw, next_offset, next_output
+        for event in claimed:
+            assert self._locker is not None
+            self._locker.forget(event)
 
-    def _keep(self, wanted: Wanted, at_ms: int) -> None:
+    def _claim(self, claims: dict[str, str], at_ms: int) -> list[str]:
+        """Locks kept messages with the keys of the threats they now belong to; gives the events of those."""
+        assert self._locker is not None
+        done = []
+        for event, threat in claims.items():
+            row = self._db.execute("SELECT payload FROM evidence WHERE event = ?", (event,)).fetchone()
+            sealed = self._locker.reseal(threat, event, row[0], at_ms) if row is not None else None
+            if sealed is not None:
+                self._db.execute("UPDATE evidence SET payload = ? WHERE event = ?", (sealed, event))
+                done.append(event)
+        return done
+
+    def _keep(self, wanted: Wanted, owner: str, at_ms: int) -> None:
         number = wanted.raw.removeprefix(RAW_PREFIX)
         if not number.isdigit():
             return
@@ -223,10 +243,13 @@ class EmbeddedLog:
             return
         message = _message(int(number), *row)
         payload = message.message.payload
+        kept = payload[:EVIDENCE_BYTES]
+        if self._locker is not None:
+            kept = self._locker.seal(owner, wanted.event, kept, at_ms)
         self._db.execute(
             "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (wanted.event, at_ms, message.message.received_ms, wanted.site, message.message.channel,
-             payload[:EVIDENCE_BYTES], len(payload), hashlib.sha256(payload).hexdigest()),
+             kept, len(payload), hashlib.sha256(payload).hexdigest()),
         )  # fmt: skip
 
     def replace_state(self, entries: Mapping[str, bytes]) -> None:
@@ -349,18 +372,20 @@ class EmbeddedLog:
         )
         return int((pages - free) * size)
 
-    def trim(self, table: str, before_ms: int, limit: int, keep_from: int = -1) -> int:
+    def trim(self, table: str, before_ms: int, limit: int, keep_from: int = -1, topics: Sequence[str] = ()) -> int:
         """Removes up to `limit` rows of raw, events, output or evidence that are older; gives their number.
 
-        keep_from: records from this offset on stay, whatever their age.
+        keep_from: records from this offset on stay, whatever their age. topics: of output, these only.
         """
         column, key = _AGES[table]
         bound = f" AND offset < {int(keep_from)}" if table == "events" and keep_from >= 0 else ""
+        if topics:
+            bound += f" AND topic IN ({', '.join('?' * len(topics))})"
         query = (
             f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608 - names of our own tables
             f" (SELECT {key} FROM {table} WHERE {column} < ?{bound} ORDER BY {column} LIMIT ?)"
         )
-        return self._db.execute(query, (before_ms, limit)).rowcount
+        return self._db.execute(query, (before_ms, *topics, limit)).rowcount
 
     def trim_oldest(self, table: str, limit: int, keep_from: int = -1) -> int:
         """Removes the `limit` oldest rows of a table, whatever their age; gives their number."""
@@ -374,12 +399,29 @@ class EmbeddedLog:
         """Receive time of the oldest raw message, 0 if there is none."""
         return int(self._db.execute("SELECT coalesce(min(received_ms), 0) FROM raw").fetchone()[0])
 
+    def evidence(self) -> Iterator[Kept]:
+        """All evidence, as it is kept (locked, where it is)."""
+        yield from (Kept(*row) for row in self._db.execute(
+            "SELECT event, received_ms, site, channel, payload, size, sha256 FROM evidence ORDER BY event"
+        ))  # fmt: skip
+
+    def replace_evidence(self, payloads: dict[str, bytes]) -> None:
+        """Puts other payloads in the place of kept ones, by event; works beside the running process.
+
+        Raises UsageError.
+        """
+        self._beside("UPDATE evidence SET payload = ? WHERE event = ?", [(new, one) for one, new in payloads.items()])
+
     def retry(self, numbers: Sequence[int]) -> None:
         """Asks the running process to take rejects again; works beside it. Raises UsageError."""
+        self._beside("INSERT OR IGNORE INTO retry VALUES (?)", [(number,) for number in numbers])
+
+    def _beside(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         try:
             db = sqlite3.connect(self.file, timeout=30, isolation_level=None)
             try:
-                db.executemany("INSERT OR IGNORE INTO retry VALUES (?)", ((number,) for number in numbers))
+                db.execute("PRAGMA secure_delete=ON")
+                db.executemany(statement, rows)
             finally:
                 db.close()
         except sqlite3.Error as error:

@@ -17,9 +17,11 @@ from correlator.embedded.settings import EmbeddedSettings
 from correlator.ingest import metrics
 from correlator.ingest.logs import Log
 from correlator.inputs.sink import Clock
+from correlator.privacy.private import Private
 
 ROWS: Final = 2_000  # at once, so that no turn waits long
 DELIVERY_DAYS: Final = 2.0  # senders repeat a delivery for hours, not for days
+MOVEMENT: Final = ("events.enriched", "matches")  # who was where and when
 BY_SIZE: Final = ("raw", "events", "output", "evidence")
 
 _log = Log("embedded")
@@ -28,11 +30,14 @@ _log = Log("embedded")
 class Retention:
     """Removes what is too old or too much; `step` is called by the thread that writes."""
 
-    def __init__(self, log: EmbeddedLog, settings: EmbeddedSettings, site: str, clock: Clock) -> None:
+    def __init__(
+        self, log: EmbeddedLog, settings: EmbeddedSettings, site: str, clock: Clock, private: Private | None = None
+    ) -> None:
         self._log_file = log
         self._site = site
         self._settings = settings
         self._clock = clock
+        self._private = private
         self._looked_at = 0.0
         self._more = False
 
@@ -60,17 +65,21 @@ class Retention:
     def _by_age(self, applied: int) -> int:
         settings, now = self._settings, self._clock()
         removed = 0
-        ages = (
-            ("raw", settings.keep_raw_days),
-            ("events", settings.keep_events_days),
-            ("output", settings.keep_told_days),
-            ("evidence", settings.keep_evidence_days),
-            ("delivery", DELIVERY_DAYS),
+        ages: tuple[tuple[str, float, tuple[str, ...]], ...] = (
+            ("raw", settings.keep_raw_days, ()),
+            ("events", settings.keep_events_days, ()),
+            ("output", settings.keep_movement_days, MOVEMENT),
+            ("output", settings.keep_rejects_days, ("rejects",)),
+            ("output", settings.keep_told_days, ()),
+            ("evidence", settings.keep_evidence_days, ()),
+            ("delivery", DELIVERY_DAYS, ()),
         )
-        for table, days in ages:
-            count = self._log_file.trim(table, now - int(days * DAY_MS), ROWS, self._kept_from(applied))
+        for table, days, topics in ages:
+            count = self._log_file.trim(table, now - int(days * DAY_MS), ROWS, self._kept_from(applied), topics)
             metrics.log_trimmed.labels("age").inc(count)
             removed += count
+        if self._private is not None:
+            self._private.vault.trim(now - int(settings.keep_evidence_days * DAY_MS))
         return removed
 
     def _by_size(self, applied: int) -> int:

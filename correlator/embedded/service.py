@@ -38,6 +38,8 @@ from correlator.inputs.process import input_names
 from correlator.inputs.receivers import Receivers
 from correlator.inputs.sink import now_ms
 from correlator.journal.fold import DEFAULT_MAX_SHELF_MS
+from correlator.privacy.evidence import Locker
+from correlator.privacy.private import Private
 from correlator.run.account import account
 from correlator.run.bodies import Bundle, site_from
 from correlator.run.rendering import Rendered
@@ -58,6 +60,7 @@ class Parts:
     bridge: BridgeSettings
     embedded: EmbeddedSettings
     max_shelf_ms: int = DEFAULT_MAX_SHELF_MS
+    private: Private | None = None
 
     def input_names(self) -> list[str]:
         """Names of all inputs that are received here, sorted."""
@@ -114,7 +117,9 @@ class Service:
         for name in names:
             if name not in known:
                 raise UsageError(f"input {name!r} has no source: ingest.sources says which dialect reads it")
-        log = EmbeddedLog(self.parts.embedded.file, write=True)
+        private = self.parts.private
+        locker = Locker(private.vault) if private is not None else None
+        log = EmbeddedLog(self.parts.embedded.file, write=True, locker=locker)
         try:
             return self._run(log, names, rows)
         finally:
@@ -127,6 +132,7 @@ class Service:
         core = Core(
             log, parts.embedded, Intake(table, parts.ingest), parts.bundle, names, self._told,
             waiting_since_ms=self._waiting_since_ms, max_shelf_ms=parts.max_shelf_ms,
+            private=parts.private,
         )  # fmt: skip
         threads = [self._thread("core", core.run)]
         if parts.bridge.routes:

@@ -17,7 +17,9 @@ class EmbeddedSettings(BaseModel):
     file: Path = Field(default=Path("correlator.sqlite3"), description="the SQLite file, on a local disk")
     keep_raw_days: float = Field(default=14, gt=0, description="raw messages; those of threats are kept as evidence")
     keep_events_days: float = Field(default=30, gt=0, description="records of the log: the longest replay you want")
-    keep_told_days: float = Field(default=365, gt=0, description="matches, events with places, threats, rejects")
+    keep_movement_days: float = Field(default=90, gt=0, description="events with places, matches: who was where")
+    keep_rejects_days: float = Field(default=90, gt=0, description="what could not be taken")
+    keep_told_days: float = Field(default=365, gt=0, description="threats")
     keep_evidence_days: float = Field(default=365, gt=0, description="raw messages of matches and notable events")
     max_bytes: int = Field(
         default=4_294_967_296, ge=1_048_576, description="size of the file above which the oldest messages go first"

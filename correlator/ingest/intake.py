@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from correlator.events.event import Event, Reject
 from correlator.ingest.raw import RawMessage
 from correlator.ingest.settings import IngestSettings
@@ -126,8 +128,9 @@ class Intake:
         try:
             found = reader.dialect.decode(message, context)
         except Exception as error:  # noqa: BLE001 - a bug of ours costs this message, not every one behind it
-            detail = f"decoding failed: {type(error).__name__}: {error}"
-            self._reject(context.reject(message, "engine_error", detail))
+            bare = reader.dialect.sensitive
+            detail = f"decoding failed: {type(error).__name__}" + ("" if bare else f": {error}")
+            self._reject(context.reject(message, "engine_error", detail), bare=bare)
             return
         if not found:
             counts.silent += 1
@@ -163,6 +166,12 @@ class Intake:
             return None
         return known
 
+    def names_columns(self, raw: RawMessage) -> bool:
+        """Whether a first line names the columns of its file."""
+        name, channel = input_name(raw.input), raw.message.channel
+        reader = self.sources.reader(name, raw.site or self.sources.site_of(name, channel), channel)
+        return reader is not None and reader.header_of is not None
+
     def know_head(self, input: str, site: str, message: Message) -> None:
         """Takes the first line of a file that is read on from further down, for its columns."""
         reader = self.sources.reader(input_name(input), site, message.channel)
@@ -180,7 +189,9 @@ class Intake:
             self._tick(one, raw.input, raw.tick_ms)
             flow.told_ms[one] = now_ms
 
-    def _reject(self, rejected: Reject) -> None:
+    def _reject(self, rejected: Reject, *, bare: bool = False) -> None:
+        if bare or not self.settings.reject_bytes:
+            rejected = msgspec.structs.replace(rejected, payload=b"")
         self.counts.rejected[rejected.reason] = self.counts.rejected.get(rejected.reason, 0) + 1
         self._rejects.append(rejected)
 

@@ -38,6 +38,9 @@ class SourceSettings(BaseModel):
     )
     map: str = Field(default="", description="map file of the dialects access and mapped, beside correlator.yaml")
     settings: dict[str, Any] | None = Field(default=None, description="the dialect's own settings")
+    sensitive: bool = Field(
+        default=False, description="patients or faces (ATNA, HL7, DICOM, FHIR, ...): rejects hold no byte of a message"
+    )
     clock: ClockSettings = Field(
         default_factory=lambda: ClockSettings.model_validate({}), description="how far its clock is trusted"
     )
@@ -66,6 +69,9 @@ class IngestSettings(BaseModel):
     )
     configuration_every_ms: int = Field(
         default=DAY_MS, ge=60_000, description="how often the configuration is repeated"
+    )
+    reject_bytes: bool = Field(
+        default=True, description="rejects hold the message; never where people are tokens, nor of sensitive sources"
     )
     trust_sender_time: bool = Field(
         default=False, description="take receive times and promises from the sender (simulation only); no own ticks"

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from correlator.clock import duration_ms, zone_named
 from correlator.errors import Fault, FaultyFile
+from correlator.events.identity import Identity
 from correlator.ingest.settings import SourceSettings
 from correlator.sources import (
     DIALECTS,
@@ -126,8 +127,8 @@ def input_name(input: str) -> str:
     return name if slash and partition.isdigit() else input
 
 
-def source_rows(settings: Sequence[SourceSettings], file: str) -> list[SourceRow]:
-    """The rows of `ingest.sources`. file: correlator.yaml, beside which maps stand.
+def source_rows(settings: Sequence[SourceSettings], file: str, identity: Identity | None = None) -> list[SourceRow]:
+    """The rows of `ingest.sources`. file: correlator.yaml, beside which maps stand. identity: makes the tokens.
 
     Raises FaultyFile with every fault (without line; `correlator config check` adds it).
     """
@@ -161,11 +162,14 @@ def source_rows(settings: Sequence[SourceSettings], file: str) -> list[SourceRow
             one.site,
             one.source or one.input,
             clock,
+            identity if identity is not None else Identity(),
             dialect=dialect.name,
             settings=prepared,
             map_version=version,
             opener=opener(one.envelope, one.envelope_time),
         )
+        if one.sensitive:
+            dialect = replace(dialect, sensitive=True)
         rows.append(SourceRow(one.input, dialect, context, one.topics, one.site))
     if faults:
         raise FaultyFile(faults)

@@ -15,7 +15,7 @@ from correlator.events.event import schema_version
 
 Verb = Literal[
     "ack", "assign", "release", "step", "note", "shelve", "unshelve", "window", "exception", "state",
-    "verdict", "close", "reopen", "handover", "notified", "reveal", "login", "anchor", "warn",
+    "verdict", "close", "reopen", "handover", "notified", "reveal", "login", "anchor", "warn", "export", "erase",
 ]  # fmt: skip
 
 # Verbs that the relay copies into the engine's log, because they change what is decided there.

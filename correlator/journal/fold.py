@@ -374,5 +374,7 @@ _FOLDS: Final[dict[str, Callable[[Fold, Act], Outcome]]] = {
     "handover": Fold._handover,
     "notified": Fold._kept,
     "reveal": Fold._reveal,
+    "export": Fold._reveal,
+    "erase": Fold._reveal,
     "login": Fold._kept,
 }

@@ -479,7 +479,7 @@ class _Reader:
             windows=self.windows(data),
             contacts=self.contacts(data),
             sources=self.sources(data),
-            tokens={name: self.word(data["tokens"], name) for name in data.get("tokens") or ()},
+            tokens=self.tokens(data),
         )
         self.warn(site)
         return site
@@ -885,6 +885,15 @@ class _Reader:
             reliability = self.number(item, "reliability", 0, 1, whole=False)
             sources[name] = SourceNote(name, reliability or 0.0, self.references(item, "assets"))
         return sources
+
+    def tokens(self, data: Any) -> dict[str, str]:
+        value = data.get("tokens")
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.fault(self.at(data, "tokens"), f"'tokens' must be a map, this is {_kind(value)}")
+            return {}
+        return {name: self.word(value, name) for name in value}
 
     # ---- warnings -----------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from correlator.errors import FaultyFile
+from correlator.errors import Fault
 from correlator.premises import Premises
 from correlator.premises.load import load_site_text
 from correlator.privacy.fields import IdentityFields
@@ -54,19 +54,20 @@ class Private:
         text = data.decode("utf-8-sig", "replace")
         return load_site_text(TokenisedSite(text, self.identity, file, contacts=contacts).text.encode(), file)
 
-    def texts(
-        self, rules: Sequence[tuple[str, bytes]], overlay: bytes | None, site: bytes, files: tuple[str, str]
-    ) -> tuple[list[tuple[str, bytes]], bytes | None, bytes]:
-        """Rule files, overlay and site file with tokens; they are free of faults. files: overlay, site as shown.
+    def refused(self, rules: Sequence[tuple[str, bytes]]) -> list[Fault]:
+        """What rule files ask of identities and tokens cannot answer; names as given."""
+        clear = [(name, data.decode("utf-8-sig", "replace")) for name, data in rules]
+        return [fault for fault in check(clear, self.fields) if fault.severity == "error"]
 
-        Raises FaultyFile where a rule asks what a token cannot answer.
+    def texts(
+        self, rules: Sequence[tuple[str, bytes]], overlay: bytes | None, site: bytes, file: str
+    ) -> tuple[list[tuple[str, bytes]], bytes | None, bytes]:
+        """Rule files, overlay and site file with tokens; they are free of faults. file: the site file as shown.
+
+        Raises FaultyFile where two identities of the site have one token.
         """
-        clear = [(name, data.decode("utf-8-sig")) for name, data in rules]
-        errors = [fault for fault in check(clear, self.fields) if fault.severity == "error"]
-        if errors:
-            raise FaultyFile(errors)
-        tokenised = TokenisedSite(site.decode("utf-8-sig"), self.identity, files[1])
+        tokenised = TokenisedSite(site.decode("utf-8-sig"), self.identity, file)
         made = TokenisedRules(self.identity, self.fields, tokenised.known, tokenised.references)
-        texts = [(name, made.rules(text).encode()) for name, text in clear]
+        texts = [(name, made.rules(data.decode("utf-8-sig")).encode()) for name, data in rules]
         changes = made.overlay(overlay.decode("utf-8-sig")).encode() if overlay is not None else None
         return texts, changes, tokenised.text.encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -32,9 +32,6 @@ class PrivacySettings(BaseModel):
     vault: Path = Field(default=Path("vault.sqlite3"), description="the file that leads from tokens back to identities")
     clear: tuple[str, ...] = Field(
         default=(), description="accounts that name nobody and stay as they are, beside SYSTEM, root and their like"
-    )
-    reveal_role: Literal["operator", "analyst", "admin"] = Field(
-        default="analyst", description="the least role that may reveal an identity, with a reason"
     )
 
     @model_validator(mode="after")

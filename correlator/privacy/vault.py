@@ -152,16 +152,14 @@ class Vault:
     # ---- keys of evidence ------------------------------------------------------------------------
 
     def secret_for(self, owner: str, now_ms: int) -> bytes:
-        """The key of an owner's raw messages, made if there is none."""
-        known = self.secret_of(owner)
-        if known is None:
-            with self._lock:
-                self._db.execute(
-                    "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?)", (owner, secrets.token_bytes(32), now_ms)
-                )
-            known = self.secret_of(owner)
-            assert known is not None
-        return known
+        """The key of an owner's raw messages, made if there is none; it was used last at this time."""
+        with self._lock:
+            row = self._db.execute(
+                "INSERT INTO evidence VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)"
+                " RETURNING secret",
+                (owner, secrets.token_bytes(32), now_ms),
+            ).fetchone()
+        return bytes(row[0])
 
     def secret_of(self, owner: str) -> bytes | None:
         """The key of an owner's raw messages; None if it is gone, and with it what it locked."""
@@ -175,7 +173,7 @@ class Vault:
             self._db.execute("DELETE FROM evidence WHERE owner = ?", (owner,))
 
     def trim(self, before_ms: int) -> int:
-        """Deletes keys of evidence that is older than it is kept; gives how many."""
+        """Deletes keys that were used last before a time, when what they locked is kept no more; gives how many."""
         with self._lock:
             return self._db.execute("DELETE FROM evidence WHERE at_ms < ?", (before_ms,)).rowcount
 

@@ -39,6 +39,16 @@ class _Enriched(Struct):
     rules: list[str] = []
 
 
+class _Member(Struct):
+    id: str
+
+
+class _Threat(Struct):
+    id: str
+    members: list[_Member] = []
+
+
+_threat: Final = msgspec.json.Decoder(_Threat).decode
 _enriched: Final = msgspec.json.Decoder(_Enriched).decode
 
 
@@ -51,3 +61,9 @@ def wanted(message: Rendered) -> Wanted | None:
     if not event.raw or not (told.rules or event.kind in _NOTABLE):
         return None
     return Wanted(event.id, event.site, event.raw)
+
+
+def members_of(threat: bytes) -> tuple[str, list[str]]:
+    """(id, ids of the member events) of a threat as it is told."""
+    told = _threat(threat)
+    return told.id, [one.id for one in told.members]

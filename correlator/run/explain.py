@@ -33,10 +33,11 @@ _GROWN = (("domains", "domain"), ("assets", "asset"), ("steps", "finding"), ("me
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What replay.json says: the scenario as it was given, and its time zone."""
+    """What replay.json says: the scenario as it was given, its time zone, whether people are tokens in it."""
 
     scenario: Path
     zone: tzinfo
+    tokens: bool
 
 
 # ---- a threat ----------------------------------------------------------------------------------
@@ -142,7 +143,10 @@ def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO) -> int:
     what of the rule failed on its events. The rules are read anew from the scenario, so a change to them
     can be tried. Raises UsageError if the scenario is gone, FaultyFile if its rules are faulty.
     """
-    scenario = _scenario(_about(out_dir).scenario)
+    about = _about(out_dir)
+    if about.tokens:
+        raise UsageError("people are tokens in this replay, not in the rules: replay without --config to ask that")
+    scenario = _scenario(about.scenario)
     rules = scenario_rules(scenario).rules
     chosen = find_rule(rules, rule)
     events = list(_events(out_dir))
@@ -184,7 +188,7 @@ def _about(out_dir: Path) -> _About:
     path = out_dir / "replay.json"
     try:
         told = _read_json(path.read_bytes())
-        return _About(Path(told["scenario"]), zone_named(told["zone"]))
+        return _About(Path(told["scenario"]), zone_named(told["zone"]), bool(told.get("tokens")))
     except FileNotFoundError as error:
         raise UsageError(f"{out_dir} holds no replay; write one with `correlator replay --out {out_dir}`") from error
     except OSError as error:

@@ -31,6 +31,8 @@ from correlator.data import folder as data_folder
 from correlator.errors import Fault, FaultyFile, UsageError
 from correlator.events.event import Event, Reject
 from correlator.marked import MarkedDict, MarkedList, load_file
+from correlator.premises import Premises, load_site
+from correlator.privacy.private import Private
 from correlator.sources import (
     DIALECTS,
     ClockPolicy,
@@ -141,6 +143,33 @@ class Scenario:
     overlay: Path | None
     wish: BackgroundWish | None
     history: History | None = None
+    private: Private | None = None
+
+    def premises(self) -> Premises:
+        """The site model, with tokens where people are tokens. Raises FaultyFile."""
+        if self.private is None:
+            return load_site(self.site_file)
+        return self.private.premises(self.site_file.read_bytes(), str(self.site_file))
+
+    def tokenised(self, private: Private) -> Scenario:
+        """The scenario with tokens for people, badges and accounts; its files stay as they are."""
+        inputs = tuple(
+            replace(one, sources=tuple(
+                replace(
+                    source, dialect=replace(source.dialect, sensitive=True),
+                    context=replace(source.context, identity=private.identity),
+                )
+                for source in one.sources
+            ))
+            for one in self.inputs
+        )  # fmt: skip
+        return replace(self, inputs=inputs, private=private)
+
+    @property
+    def maps(self) -> list[tuple[str, str]]:
+        """(field, kind) of the identities that the maps in use declare."""
+        specs = [source.context.settings for source in self.sources]
+        return [field for spec in specs if isinstance(spec, MapSpec) for field in spec.identity]
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -17,7 +17,7 @@ from correlator.events.event import Event
 from correlator.events.threat import EnrichedEvent, Match
 from correlator.matching import Engine, EngineSettings, Record
 from correlator.matching.plan import split_absence
-from correlator.premises import Premises, load_site
+from correlator.premises import Premises
 from correlator.rules.fields import MISSING, accessor_of, keys_of
 from correlator.rules.predicates import Predicate, Step, compile_condition, shown
 from correlator.rules.syntax import (
@@ -172,7 +172,7 @@ def _predicate(rule: DetectionRule, scenario: Scenario, places: Premises) -> Pre
 def _detection_silence(
     scenario: Scenario, rules: RuleSet, rule: DetectionRule, events: Sequence[Event]
 ) -> Iterator[str]:
-    places = load_site(scenario.site_file)
+    places = scenario.premises()
     predicate = _predicate(rule, scenario, places)
     best: tuple[float, Event, list[Step]] | None = None
     hits: list[Event] = []
@@ -208,7 +208,7 @@ def _detection_silence(
 def _detection_at(
     scenario: Scenario, rules: RuleSet, rule: DetectionRule, events: Sequence[Event], origin: str
 ) -> Iterator[str]:
-    places = load_site(scenario.site_file)
+    places = scenario.premises()
     predicate = _predicate(rule, scenario, places)
     found: list[tuple[Event, bool, list[Step]]] = []
 
@@ -308,7 +308,7 @@ def _correlation_silence(
     scenario: Scenario, rules: RuleSet, rule: CorrelationRule, events: Sequence[Event], origin: str | None
 ) -> Iterator[str]:
     every: dict[str, AnyRule] = {**rules.detections, **rules.correlations}
-    places = load_site(scenario.site_file)
+    places = scenario.premises()
     subset = only(rules, rule)
     mine: list[Event] = []
 
@@ -353,7 +353,7 @@ def _correlation_silence(
             for line in explain_rule_silence(scenario, rules, every[key], events):
                 yield f"  {line}"
         return
-    places = load_site(scenario.site_file)
+    places = scenario.premises()
     forms = list(_wider_forms(rule, _length_ms(events)))
     values = _with_any_bound(rule)
     eased = [form.rule for form in forms] + ([values] if values is not None else [])

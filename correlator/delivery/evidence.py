@@ -49,7 +49,7 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """Reads, fetches, writes."""
-        told, raw = self._reader(f"{self._kafka.prefix}{GROUP}"), self._reader(f"{self._kafka.prefix}correlator-read")
+        told, raw = self._reader(), self._reader()
         try:
             told.subscribe([self._kafka.topic(ENRICHED)])
             while not self._ending.is_set():
@@ -64,10 +64,10 @@ class Keeper(threading.Thread):
             told.close()
             raw.close()
 
-    def _reader(self, group: str) -> Consumer:
+    def _reader(self) -> Consumer:
         return Consumer(
             self._kafka.client(
-                group__id=group, auto__offset__reset="earliest", enable__auto__commit=False,
+                group__id=self._kafka.prefix + GROUP, auto__offset__reset="earliest", enable__auto__commit=False,
                 isolation__level="read_committed", session__timeout__ms=10_000,
             )
         )  # fmt: skip

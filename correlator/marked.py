@@ -150,12 +150,19 @@ def load_file(path: Path, shown: str | None = None) -> list[Any]:
     """`load_documents` of a file. Raises FaultyFile also if it is missing or not UTF-8."""
     name = shown if shown is not None else str(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
     except OSError as error:
         raise FaultyFile([Fault(name, 0, 0, f"cannot be read: {error.strerror}")]) from error
+    return load_bytes(data, name)
+
+
+def load_bytes(data: bytes, file: str) -> list[Any]:
+    """`load_documents` of a file's bytes. Raises FaultyFile also if they are not UTF-8."""
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FaultyFile([Fault(name, 0, 0, f"is not UTF-8 text (byte {error.start})")]) from error
-    return load_documents(text, name)
+        raise FaultyFile([Fault(file, 0, 0, f"is not UTF-8 text (byte {error.start})")]) from error
+    return load_documents(text, file)
 
 
 def _documents(text: str, file: str, faults: list[Fault]) -> list[Any]:

@@ -9,7 +9,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -122,11 +122,18 @@ def app() -> None:
 @click.option("--speed", type=_Speed(), metavar="60x", help="Pace the replay; without it, as fast as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
 @click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
-@click.option("--linking", "linking", flag_value="graph", default="", help="Link over the site graph too.")
+@click.option(
+    "--linking",
+    "linking",
+    flag_value="graph",
+    default="graph",
+    help="Link over the site graph too; so it is by default.",
+)
+@click.option("--no-linking", "linking", flag_value="off", help="Join findings by shared evidence alone.")
 @click.option(
     "--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules."
 )
-@click.option("--baseline", type=_PATH, metavar="FILE", help="With --linking: start from rates saved by `baseline`.")
+@click.option("--baseline", type=_PATH, metavar="FILE", help="Link from rates saved by `baseline`, not from a history.")
 @click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
 @click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
 @click.option("--from", "since", metavar="TIME", help="With --from-log: what was received from then on.")
@@ -141,7 +148,7 @@ def replay(
     speed: float | None,
     as_json: bool,
     progress: bool | None,
-    linking: str,
+    linking: Literal["graph", "only", "off"],
     baseline: Path | None,
     log: Path | None,
     site: str,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 import yaml
+from pydantic import BaseModel
 
 from correlator.config.load import check, load, missing_files, shown
 from correlator.errors import BodyMissing, FaultyFile
+from correlator.impact.measures import Measure
+from correlator.impact.rules import Rule
 from correlator.ingest.kafka import KafkaSettings
-from correlator.run.bodies import Bundle, Chunks, rules_from, settings_from, site_from
+from correlator.run.bodies import Bundle, Chunks, rules_from, settings_from, site_from, tables_from
 from correlator.run.log import Configuration
 from correlator.stream.applied import Applied, apply, in_force
 from correlator.stream.state import read_topic
@@ -25,13 +30,27 @@ def check_file(file: Path, out: TextIO) -> int:
         raise FaultyFile(faults)
     for name, made in bundles.items():
         rules = rules_from(made.bodies, made.configuration.rules).rules
-        out.write(f"site {name}: {len(rules.detections)} detections, {len(rules.correlations)} correlations\n")
+        out.write(
+            f"site {name}: {len(rules.detections)} detections, {len(rules.correlations)} correlations{_parts(made)}\n"
+        )
     sources = loaded.settings.ingest.sources
     out.write(f"{len(sources)} sources on {len({one.input for one in sources})} inputs\n")
     for name in loaded.from_environment:
         out.write(f"from the environment: {name}\n")
     out.write(f"{file}: no fault\n")
     return 0
+
+
+def _parts(made: Bundle) -> str:
+    """Linking and impact of a site, in words."""
+    deciding = settings_from(made.bodies, made.configuration.settings)
+    tables = tables_from(made.bodies, made.configuration.tables)
+    said = "no linking over the graph"
+    if deciding.linking is not None:
+        said = "linking " + ("from a baseline" if made.configuration.baseline else "after a day of learning")
+    if deciding.impact is None:
+        return f"{said}, no impact"
+    return f"{said}, {len(tables.impact_rules.rules)} impact rules, {len(tables.measures)} counter-measures"
 
 
 def show(file: Path, out: TextIO) -> int:
@@ -106,17 +125,57 @@ def changes(kafka: KafkaSettings, known: Applied | None, made: Bundle) -> list[s
             lines.append("rule files change in form only; every rule decides as before")
     if old.site != new.site:
         lines.append("~ site model")
-    lines += _changed_settings(chunks, old, made)
-    return lines
+    return [*lines, *_changed_settings(chunks, old, made), *_changed_tables(chunks, old, made)]
 
 
 def _changed_settings(chunks: Chunks, old: Configuration, made: Bundle) -> list[str]:
     if old.settings == made.configuration.settings:
         return []
     try:
-        before = settings_from(chunks.bodies, old.settings)
+        before = asdict(settings_from(chunks.bodies, old.settings))
     except BodyMissing:
-        return ["~ engine settings"]
-    after = settings_from(made.bodies, made.configuration.settings)
-    names = [name for name in type(after).__dataclass_fields__ if getattr(before, name) != getattr(after, name)]
-    return [f"~ {name}: {getattr(before, name)} -> {getattr(after, name)}" for name in names] or ["~ time zone rules"]
+        return ["~ settings of engine, linking and impact"]
+    after = asdict(settings_from(made.bodies, made.configuration.settings))
+    lines = []
+    for part, now in after.items():
+        was, now = _plain(before[part]), _plain(now)
+        if was is None or now is None:
+            if was != now:
+                lines.append(f"~ {part}: {'off -> on' if was is None else 'on -> off'}")
+            continue
+        prefix = "" if part == "engine" else f"{part}."
+        lines += [f"~ {prefix}{name}: {was[name]} -> {now[name]}" for name in now if was[name] != now[name]]
+    return lines or ["~ time zone rules"]
+
+
+def _plain(settings: Any) -> dict[str, Any] | None:
+    return settings.model_dump() if isinstance(settings, BaseModel) else settings
+
+
+def _changed_tables(chunks: Chunks, old: Configuration, made: Bundle) -> list[str]:
+    """What of the tables of linking and impact changes, rule by rule."""
+    new = made.configuration
+    lines: list[str] = []
+    if old.tables != new.tables:
+        try:
+            before = tables_from(chunks.bodies, old.tables)
+        except BodyMissing:
+            return ["~ tables of linking and impact"]
+        after = tables_from(made.bodies, new.tables)
+        if before.links != after.links:
+            lines.append("~ tables of linking")
+        lines += _changed_items("impact rule", before.impact_rules.rules, after.impact_rules.rules)
+        lines += _changed_items("counter-measure", before.measures, after.measures)
+        lines = lines or ["tables of linking and impact change in form only"]
+    if old.baseline != new.baseline:
+        lines.append("~ baseline; it counts where nothing was learned yet")
+    return lines
+
+
+def _changed_items(what: str, before: Sequence[Rule | Measure], after: Sequence[Rule | Measure]) -> list[str]:
+    old, new = {one.id: one for one in before}, {one.id: one for one in after}
+    return [
+        *(f"+ {what} {name}" for name in new if name not in old),
+        *(f"- {what} {name}" for name in old if name not in new),
+        *(f"~ {what} {name}" for name in new if name in old and repr(new[name]) != repr(old[name])),
+    ]

@@ -78,7 +78,7 @@ def site_bundle(loaded: Loaded, site: SiteSettings) -> Bundle:
     """A site's bodies. Raises FaultyFile, UsageError."""
     rules: list[Path | str] = [one if one == "pack" else loaded.folder / one for one in site.rules]
     overlay = loaded.folder / site.overlay if site.overlay is not None else None
-    return bundle(loaded.folder / site.site, rules, overlay, site.engine.engine())
+    return bundle(loaded.folder / site.site, rules, overlay, site.deciding(), site.table_files(loaded.folder))
 
 
 def shown(loaded: Loaded) -> Any:

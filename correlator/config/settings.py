@@ -17,11 +17,15 @@ from correlator.clock import DAY_MS, SECOND_MS
 from correlator.console.settings import ConsoleSettings
 from correlator.delivery.settings import OutputSettings
 from correlator.embedded.settings import EmbeddedSettings
+from correlator.impact.settings import ImpactSettings
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.settings import IngestSettings
 from correlator.inputs.settings import InputsSettings
+from correlator.linking.settings import LinkingSettings
 from correlator.matching import EngineSettings
 from correlator.notifier.settings import NotifierSettings
+from correlator.run.bodies import TableFiles
+from correlator.run.deciding import Deciding
 from correlator.stream.settings import IngestProcessSettings, TopicSettings, WorkerSettings
 
 ENVIRONMENT = "CORRELATOR_"
@@ -52,6 +56,36 @@ class EngineOptions(BaseModel):
         return EngineSettings(**self.model_dump())
 
 
+class LinkingSection(LinkingSettings):
+    """How findings are linked over the site graph (docs/linking.md)."""
+
+    enabled: bool = Field(default=True, description="false: findings are joined by shared evidence alone")
+    tables: Path | None = Field(
+        default=None, description="a folder with kinds.yaml and follows.yaml instead of the shipped ones"
+    )
+    baseline: Path | None = Field(
+        default=None, description="what is usual, saved by `correlator baseline`; without it the first day only teaches"
+    )
+
+    def deciding(self) -> LinkingSettings | None:
+        """The linker's own form; None if it is switched off."""
+        return LinkingSettings(**self.model_dump(exclude={"enabled", "tables", "baseline"})) if self.enabled else None
+
+
+class ImpactSection(ImpactSettings):
+    """What threats may lead to, and what to do (docs/impact.md)."""
+
+    enabled: bool = Field(default=True, description="false: threats say nothing of it")
+    rules: tuple[Path, ...] = Field(default=(), description="impact rules beside the shipped ones: files and folders")
+    measures: tuple[Path, ...] = Field(
+        default=(), description="counter-measures beside the shipped ones: files and folders"
+    )
+
+    def deciding(self) -> ImpactSettings | None:
+        """The impact model's own form; None if it is switched off."""
+        return ImpactSettings(**self.model_dump(exclude={"enabled", "rules", "measures"})) if self.enabled else None
+
+
 class SiteSettings(BaseModel):
     """One site: its model, its rules, and what decides beside them. Paths are relative to correlator.yaml."""
 
@@ -61,6 +95,22 @@ class SiteSettings(BaseModel):
     rules: tuple[str, ...] = Field(default=("pack",), description="rule files and folders; pack: those that come along")
     overlay: Path | None = Field(default=None, description="the site's changes to the rules")
     engine: EngineOptions = Field(default_factory=EngineOptions, description="what decides beside rules and site")
+    linking: LinkingSection = Field(default_factory=LinkingSection, description="findings to threats over the graph")
+    impact: ImpactSection = Field(default_factory=ImpactSection, description="what threats may lead to")
+
+    def deciding(self) -> Deciding:
+        """All settings that decide, in the engine's own form."""
+        return Deciding(self.engine.engine(), self.linking.deciding(), self.impact.deciding())
+
+    def table_files(self, folder: Path) -> TableFiles:
+        """The files of tables; their paths start from a folder."""
+        linking, impact = self.linking, self.impact
+        return TableFiles(
+            links=folder / linking.tables if linking.tables is not None else None,
+            impact_rules=tuple(folder / one for one in impact.rules),
+            measures=tuple(folder / one for one in impact.measures),
+            baseline=folder / linking.baseline if linking.enabled and linking.baseline is not None else None,
+        )
 
 
 class IngestSection(IngestSettings):

@@ -13,7 +13,7 @@ combined; `bound` then says what no set of any of them could go below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -26,10 +26,10 @@ from correlator.impact.graph import CLASS_NUMBER, CLASSES, RELATION_NUMBER, THRE
 from correlator.impact.model import ImpactModel
 from correlator.impact.paths import UNAVAILABLE, Paths, from_log, log_missed
 from correlator.impact.reading import Reader
-from correlator.impact.rules import PPM, rule_files
+from correlator.impact.rules import PPM, Text, texts_of
 from correlator.impact.services import services_hit
 from correlator.impact.words import ANY, BARRIERS
-from correlator.marked import MarkedDict, load_file
+from correlator.marked import MarkedDict, load_bytes
 from correlator.premises.vocabulary import ASSET_CLASSES, RELATION_TYPES, THREAT_TYPES
 
 SHIPPED_MEASURES: Final = Path(__file__).parent / "measures"
@@ -116,16 +116,21 @@ def load_measures(paths: Sequence[Path] = ()) -> tuple[Measure, ...]:
 
 def check_measures(paths: Sequence[Path] = ()) -> tuple[tuple[Measure, ...], list[Fault]]:
     """The measures that can be used, and every fault. Raises UsageError for a path that is not there."""
+    return measures_of(texts_of(paths or [SHIPPED_MEASURES]))
+
+
+def measures_of(texts: Iterable[Text]) -> tuple[tuple[Measure, ...], list[Fault]]:
+    """As `check_measures`, of (name, bytes) of files."""
     found: dict[str, Measure] = {}
     faults: list[Fault] = []
-    for path in rule_files(paths or [SHIPPED_MEASURES]):
+    for name, data in texts:
         try:
-            documents = load_file(path)
+            documents = load_bytes(data, name)
         except FaultyFile as error:
             faults += error.faults
             continue
         for document in documents:
-            reader = Reader(str(path))
+            reader = Reader(name)
             if reader.keys(document, "a file of counter-measures", {"measures": True}):
                 for item in reader.maps(document, "measures", "a counter-measure", _KEYS):
                     _take(reader, item, found)

@@ -8,7 +8,7 @@ language. A rule is data: nothing in a file can make the engine do anything else
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +16,10 @@ from typing import Any, Final
 from correlator.errors import Fault, FaultyFile, UsageError
 from correlator.impact.reading import Reader
 from correlator.impact.words import ANY, BARRIERS, EFFECTS, ITSELF, SAME, WAYS
-from correlator.marked import MarkedDict, MarkedList, load_file
+from correlator.marked import MarkedDict, MarkedList, load_bytes
 from correlator.premises.vocabulary import ASSET_CLASSES, RELATION_TYPES, THREAT_TYPES
+
+Text = tuple[str, bytes]  # a file's name and content
 
 PPM: Final = 1_000_000
 SHIPPED: Final = Path(__file__).parent / "rules"
@@ -58,8 +60,8 @@ class Rule:
     effects: tuple[tuple[str, float], ...]
     blocked_by: tuple[str, ...]
     published: int
-    file: str
-    line: int
+    file: str = field(repr=False)
+    line: int = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,12 @@ class RuleBase:
     rules: tuple[Rule, ...]
     tests: tuple[RuleTest, ...]
 
+    def with_own(self, own: RuleBase) -> RuleBase:
+        """These and a site's own rules beside them; an own one takes the place of one with its id."""
+        rules = {rule.id: rule for rule in self.rules}
+        rules.update({rule.id: rule for rule in own.rules})
+        return RuleBase(tuple(rules.values()), (*self.tests, *own.tests))
+
 
 def load_rules(paths: Sequence[Path] = ()) -> RuleBase:
     """Rules of files and folders (*.yaml, *.yml); the shipped ones without any.
@@ -101,20 +109,33 @@ def load_rules(paths: Sequence[Path] = ()) -> RuleBase:
 
 def check_rules(paths: Sequence[Path] = ()) -> tuple[RuleBase, list[Fault]]:
     """The rules that can be used, and every fault. Raises UsageError for a path that is not there."""
+    return rules_of(texts_of(paths or [SHIPPED]))
+
+
+def rules_of(texts: Iterable[Text]) -> tuple[RuleBase, list[Fault]]:
+    """As `check_rules`, of (name, bytes) of files."""
     rules: dict[str, Rule] = {}
     tests: list[RuleTest] = []
     faults: list[Fault] = []
-    for path in rule_files(paths or [SHIPPED]):
+    for name, data in texts:
         try:
-            documents = load_file(path)
+            documents = load_bytes(data, name)
         except FaultyFile as error:
             faults += error.faults
             continue
         for document in documents:
-            reader = Reader(str(path))
+            reader = Reader(name)
             _read_document(reader, document, rules, tests)
             faults += reader.faults
     return RuleBase(tuple(rules.values()), tuple(tests)), sorted(faults)
+
+
+def texts_of(paths: Iterable[Path]) -> list[Text]:
+    """(path, bytes) of every YAML file behind files and folders. Raises UsageError."""
+    try:
+        return [(str(path), path.read_bytes()) for path in rule_files(paths)]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
 def rule_files(paths: Iterable[Path]) -> list[Path]:

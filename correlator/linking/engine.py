@@ -37,6 +37,11 @@ UNHEARD: Final = 0.2  # weight in a share of a class of which nothing was ever h
 COMPANION: Final = 0.5  # how far a companion is itself a member
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 
+_FIRM: Final = (
+    "companion",
+    "again",
+)  # links of findings that prove nothing of their own: they hold as their source does
+
 # The terms of a link in the order they are summed. The first six are x; all of them are the gain.
 TERMS: Final = (
     "expected",
@@ -152,7 +157,7 @@ class Link(NamedTuple):
     gain: float
     terms: tuple[float, ...]
     delay_ms: int
-    how: str  # root, link, companion, merge, adopted, earlier
+    how: str  # root, link, companion, again, merge, adopted, earlier
 
 
 class Touch:
@@ -286,7 +291,7 @@ class LinkEngine:
         self._expected = tables.expected(settings.predicted, settings.expected_cap)
         self._types: dict[str, str] = {}
         self._shares: dict[tuple[str, int], tuple[ReachLike, dict[str, float]]] = {}
-        self._member_of: set[str] = set()
+        self._member_of: set[str] = set()  # of open threats
         self.changed_kinds = self.rates.changed_kinds
         self.changed_assets: set[str] = set()
         self.changed_threats: set[str] = set()
@@ -439,6 +444,9 @@ class LinkEngine:
 
     def _join_or_open(self, episode: Episode, item: Item) -> Placed:
         settings = self.settings
+        told = self._told_already(episode)
+        if told is not None:
+            return self._again(told, episode)
         joins: list[tuple[float, float, str]] = []
         companions: list[tuple[float, float, str]] = []
         parent: tuple[float, str] | None = None
@@ -473,6 +481,31 @@ class LinkEngine:
             link = _link(touch.episode.id, episode.id, x, terms, d_ms, "adopted")
             threat.parent = parent[1], link
         return Placed(threat, True, (), episode)
+
+    def _told_already(self, episode: Episode) -> ThreatState | None:
+        """The threat that has a finding of the same moment on the same asset: two rules that tell of one event."""
+        if episode.evidence >= CRITICAL:
+            return None
+        same = [
+            self.threats[threat_id]
+            for threat_id, touch in self._at.get(episode.place.asset, _NO_TOUCH).items()
+            if touch.episode.t_ms == episode.t_ms
+        ]
+        return min(same, key=lambda one: (one.first_ms, one.id), default=None)
+
+    def _again(self, threat: ThreatState, episode: Episode) -> Placed:
+        """Takes in what was told already: it proves no more than its level does beyond that of the first telling."""
+        asset = episode.place.asset
+        first = threat.touches[asset].episode
+        known = [one.evidence for one in self.recent(asset) if one.t_ms == first.t_ms and one.threat == threat.id]
+        more = 0.0 if episode.calm else max(0.0, episode.evidence - max(known, default=first.evidence))
+        terms = (*(0.0,) * 11, more, 0.0, 0.0)
+        threat.score += more
+        self._book(threat, episode, Link(first.id, episode.id, 0.0, more, terms, 0, "again"))
+        if not more:
+            self._mark(threat)
+            return Placed(threat, False, (), episode)
+        return self._grown(threat, episode, [])
 
     def _cost(self, d_ms: int) -> float:
         """What a link pays for the followers that were expected by then and did not come."""
@@ -535,11 +568,15 @@ class LinkEngine:
             if x >= settings.merge and self._merge_gain(chosen, other, note) >= 0:
                 chosen, gone = self._merge(chosen, other, note)
                 merged.append(gone)
-        chosen, adopted = self._adopt(chosen)
+        return self._grown(chosen, episode, merged)
+
+    def _grown(self, threat: ThreatState, episode: Episode, merged: list[str]) -> Placed:
+        """What follows from a gain: a young threat may be adopted, earlier findings may fit."""
+        threat, adopted = self._adopt(threat)
         merged += adopted
-        merged += self._look_back(chosen, episode)
-        self._mark(chosen)
-        return Placed(chosen, False, tuple(merged), episode)
+        merged += self._look_back(threat, episode)
+        self._mark(threat)
+        return Placed(threat, False, tuple(merged), episode)
 
     def _adopt(self, threat: ThreatState) -> tuple[ThreatState, list[str]]:
         """Merges a young threat into the reported one that may have led to it, once it carries itself."""
@@ -692,7 +729,7 @@ class LinkEngine:
         """The best earlier finding that leads to a member, taken in; None if nothing fits well enough."""
         settings = self.settings
         link = threat.members.get(member.id)
-        resp = 0.0 if link is None or link.how in ("root", "companion") else -math.log1p(math.exp(-link.x))
+        resp = 0.0 if link is None or link.how in ("root", *_FIRM) else -math.log1p(math.exp(-link.x))
         best: tuple[float, Episode, tuple[float, ...], int] | None = None
         asset = member.place.asset
         for other in self.ground.reach(asset, member.t_ms).log_share:
@@ -883,6 +920,7 @@ class LinkEngine:
             threat.touches[asset] = Touch(asset, episode, log_resp, share, expected, since)
             self._near_by(threat.id, threat.touches[asset])
         self.threats[threat.id] = threat
+        self._member_of.update(threat.members)
         self._await(threat)
 
     # ---- letting go -------------------------------------------------------------------------------
@@ -896,7 +934,7 @@ class LinkEngine:
         limit = self.settings.purge
         assert threat.root is not None
         links = [*threat.members.values(), *threat.notes]
-        weak = limit is not None and any(link.source and link.how != "companion" and link.x < limit for link in links)
+        weak = limit is not None and any(link.source and link.how not in _FIRM and link.x < limit for link in links)
         if not weak or limit is None:
             return [
                 Settled(
@@ -911,7 +949,7 @@ class LinkEngine:
             return member
 
         for link in links:
-            held = link.source in part and link.target in part and (link.x >= limit or link.how == "companion")
+            held = link.source in part and link.target in part and (link.x >= limit or link.how in _FIRM)
             if held:
                 first, then = sorted((of(link.source), of(link.target)))
                 part[then] = first

@@ -9,6 +9,7 @@ only the graph made is told when its score reaches `watch`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -33,6 +34,8 @@ class GraphLinker:
     """A `Linker` over the site graph. shared: who joins by evidence; None: the graph alone decides.
 
     from_ms: findings before it only teach; None: the first 24 hours do (settings.warm_up_ms).
+    baseline: state entries with what was usual before (`state.rates_of`); with them it speaks at once, and
+    they count only where no state is restored. Raises StateRefused.
     takes_events: the book places notable single events too, as findings of their own.
     """
 
@@ -45,11 +48,21 @@ class GraphLinker:
         tables: LinkTables | None = None,
         shared: SharedEvidenceLinker | None = None,
         from_ms: int | None = None,
+        baseline: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         settings = settings if settings is not None else LinkingSettings()
-        tables = tables if tables is not None else shipped_tables()
-        self.engine = LinkEngine(premises.site_id, SiteGround(premises, settings), tables, settings, from_ms)
+        self.tables = tables if tables is not None else shipped_tables()
+        self._made = partial(
+            LinkEngine, premises.site_id, SiteGround(premises, settings), self.tables, settings, from_ms
+        )
+        self.engine = self._made()
         self.shared = shared
+        self._warm = bool(baseline)
+        if baseline:
+            state.restore(self.engine, baseline)
+            self.engine.from_ms = 0
+            self.engine.changed_assets.update(self.engine.rates.assets)
+            self.engine.changed_kinds.update(self.engine.rates.kinds)
         self._told: dict[str, str] = {}  # threat of the engine or of shared evidence -> threat as told
         self._finding_at: dict[str, str] = {}  # finding -> threat as told, while it is open
         self._changed = False
@@ -181,6 +194,9 @@ class GraphLinker:
 
     def restore(self, entries: list[tuple[str, bytes]]) -> None:
         """Takes entries, in order of their keys. Raises StateRefused for another version."""
+        if self._warm and any(key == f"{state.PREFIX}site" for key, _ in entries):
+            self.engine = self._made()
+            self._warm = False
         for key, value in sorted(entries):
             if key == "1/linker":
                 if self.shared is None:

@@ -9,6 +9,7 @@ so a rule base cannot make threats run away. Untyped kinds get 0. What cannot fo
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any, Final
 
 from correlator.errors import Fault, FaultyFile
 from correlator.events.kinds import KINDS
-from correlator.marked import MarkedDict, MarkedList, load_file
+from correlator.marked import MarkedDict, MarkedList, load_bytes
 from correlator.premises.vocabulary import THREAT_TYPES
 
 FOLDER: Final = Path(__file__).resolve().parent / "tables"
+NAMES: Final = ("kinds.yaml", "follows.yaml")
 NEVER: Final = float("-inf")
 
 
@@ -60,9 +62,22 @@ def shipped_tables() -> LinkTables:
 
 def load_tables(folder: Path) -> LinkTables:
     """`kinds.yaml` and `follows.yaml` of a folder, checked against the vocabularies. Raises FaultyFile."""
+    return tables_of([(str(path), path.read_bytes()) for path in table_files(folder)])
+
+
+def table_files(folder: Path) -> list[Path]:
+    """The two files of a folder. Raises FaultyFile if one is missing."""
+    files = [folder / name for name in NAMES]
+    missing = [Fault(str(file), 0, 0, "the table is missing") for file in files if not file.is_file()]
+    if missing:
+        raise FaultyFile(missing)
+    return files
+
+
+def tables_of(texts: Sequence[tuple[str, bytes]]) -> LinkTables:
+    """As `load_tables`, of (name, bytes) of the two files in the order of NAMES. Raises FaultyFile."""
     faults: list[Fault] = []
-    kinds, kinds_file = _one(folder / "kinds.yaml", faults)
-    follows, follows_file = _one(folder / "follows.yaml", faults)
+    (kinds, kinds_file), (follows, follows_file) = [_one(name, data, faults) for name, data in texts]
     type_of: dict[str, str] = {}
     for kind, threat_type in _items(kinds, kinds_file, faults):
         if kind not in KINDS:
@@ -88,12 +103,12 @@ def load_tables(folder: Path) -> LinkTables:
     return LinkTables(type_of, leads_to, never)
 
 
-def _one(path: Path, faults: list[Fault]) -> tuple[Any, str]:
-    documents = load_file(path)
+def _one(name: str, data: bytes, faults: list[Fault]) -> tuple[Any, str]:
+    documents = load_bytes(data, name)
     if len(documents) != 1:
-        faults.append(Fault(str(path), 0, 0, "the file holds exactly one document"))
-        return MarkedDict((0, 0)), str(path)
-    return documents[0], str(path)
+        faults.append(Fault(name, 0, 0, "the file holds exactly one document"))
+        return MarkedDict((0, 0)), name
+    return documents[0], name
 
 
 def _items(data: Any, file: str, faults: list[Fault]) -> list[tuple[str, Any]]:

@@ -42,6 +42,9 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
     target, source = threat.episodes.get(link.target), threat.episodes.get(link.source)
     if target is None or source is None:
         return "belongs to it"
+    if link.how == "again":
+        level = f" (its level: {link.gain:+.1f})" if link.gain else ""
+        return f"tells of the same moment as {_says(source.kind)} at {say(source.place.asset)}{level}"
     terms = dict(zip(TERMS, link.terms, strict=True))
     first, then = (target, source) if link.how == "earlier" else (source, target)
     share = math.exp(terms["share"])

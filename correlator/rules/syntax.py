@@ -152,7 +152,7 @@ class Where:
     operands: tuple[Operand, ...]
     options: tuple[tuple[str, Any], ...] = ()
     negated: bool = False
-    position: Position | None = None
+    position: Position | None = field(default=None, repr=False)
 
 
 # predicate -> (number of operands, {option: kind}, what it says)
@@ -195,7 +195,7 @@ class RuleTest:
     name: str
     events: tuple[dict[str, Any], ...]
     expect: int
-    position: Position
+    position: Position = field(repr=False)
     until_ms: int = 0
     site: dict[str, Any] | None = None
     start_ms: int = 0
@@ -215,10 +215,10 @@ class RuleHead:
     description: str
     falsepositives: tuple[str, ...]
     status: str
-    position: Position
+    position: Position = field(repr=False)  # what decides is told by `repr`: it is the same wherever the rule stands
     asset: str = ""  # x-correlator.asset, e.g. "b.door" (correlation) or "door" (detection)
     threat_type: str = ""
-    tests: tuple[RuleTest, ...] = ()
+    tests: tuple[RuleTest, ...] = field(default=(), repr=False)
     where: tuple[Where, ...] = ()
     said: str = ""  # x-correlator.says: the plain sentence for a facility manager
     asset_operand: Operand | None = None  # `asset` resolved: step as in `where`, -1 in a detection

@@ -52,7 +52,7 @@ def check(paths: Sequence[Path], out: TextIO) -> int:
 def test(paths: Sequence[Path], out: TextIO) -> int:
     """Runs the tests that rule files carry, over their own rules and the shipped ones; 1 when one fails."""
     base = load_rules(paths)
-    rules = _beside_shipped(base) if paths else base.rules
+    rules = load_rules().with_own(base).rules if paths else base.rules
     failed = 0
     for one in base.tests:
         problems = run_test(one, rules)
@@ -107,13 +107,6 @@ def _sorted_files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return rules, measures
 
 
-def _beside_shipped(own: RuleBase) -> tuple[Rule, ...]:
-    """The shipped rules and a site's own; one with the id of a shipped rule takes its place."""
-    rules = {rule.id: rule for rule in load_rules().rules}
-    rules.update({rule.id: rule for rule in own.rules})
-    return tuple(rules.values())
-
-
 # ---- what if -------------------------------------------------------------------------------------------
 
 
@@ -138,7 +131,8 @@ def whatif(
     """
     premises = load_site(site)
     settings = ImpactSettings(gamma=gamma) if gamma is not None else ImpactSettings()
-    model = ImpactModel.of_site(premises, _beside_shipped(load_rules(rules)) if rules else load_rules().rules, settings)
+    base = load_rules().with_own(load_rules(rules)) if rules else load_rules()
+    model = ImpactModel.of_site(premises, base.rules, settings)
     if threat not in THREAT_TYPES:
         raise UsageError(f"{threat!r} is no threat type{_meant(threat, THREAT_TYPES)}")
     seeds = {_known(model, asset) * THREATS + THREAT_NAMES.index(threat): PPM for asset in at}

@@ -6,7 +6,7 @@ background is, folded for their rates only. `correlator baseline` saves such rat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,18 +17,16 @@ from correlator.clock import DAY_MS
 from correlator.errors import UsageError
 from correlator.linking.linker import GraphLinker
 from correlator.linking.settings import LinkingSettings
-from correlator.linking.shared import SharedEvidenceLinker
 from correlator.linking.state import rates_of
 from correlator.matching import EngineSettings, Record
-from correlator.premises import Premises, load_site
+from correlator.premises import load_site
 from correlator.rules.load import LoadedRules
 from correlator.rules.syntax import RuleSet
+from correlator.run.deciding import Entries
 from correlator.run.pipeline import Pipeline
 from correlator.run.scenario import BackgroundMessage, History, Scenario
 
 Background = Callable[..., Iterable[BackgroundMessage]]  # correlator.lab.background.background
-Entries = Sequence[tuple[str, bytes]]
-
 HISTORY_EVENTS: Final = 24_000  # messages of a day of history where the scenario wishes for no background
 HISTORY_DAYS: Final = 3  # where the scenario names no history
 RECORD_EVENTS: Final = 500
@@ -37,18 +35,6 @@ RECORD_EVENTS: Final = 500
 def without_correlations(rules: RuleSet) -> RuleSet:
     """The detections alone: what linking has when no rule combines anything."""
     return replace(rules, correlations={})
-
-
-def graph_linker(
-    premises: Premises, baseline: Entries = (), *, alone: bool = False, settings: LinkingSettings | None = None
-) -> GraphLinker:
-    """A linker that starts from learned rates. alone: what shares evidence is not joined by that."""
-    shared = None if alone else SharedEvidenceLinker()
-    linker = GraphLinker(premises, settings, shared=shared)
-    linker.restore(list(baseline))
-    if baseline:
-        linker.engine.from_ms = 0  # it has learned and may speak
-    return linker
 
 
 def learned(scenario: Scenario, loaded: LoadedRules, history: History, background: Background) -> Entries:

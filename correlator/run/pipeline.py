@@ -23,7 +23,6 @@ from correlator.linking.api import Linker
 from correlator.linking.shared import SharedEvidenceLinker
 from correlator.matching import Engine, EngineSettings, Outputs, Record
 from correlator.matching.carry import carried_over
-from correlator.premises import Premises
 from correlator.rules.syntax import RuleSet
 from correlator.threats.book import ThreatBook
 from correlator.threats.decisions import Decision
@@ -33,7 +32,8 @@ class Pipeline:
     """Engine and threats of one site.
 
     places: the site model with live state (`correlator.premises.Premises`), or None. retired: rules of
-    an earlier configuration that decide no more but whose findings open threats still hold.
+    an earlier configuration that decide no more but whose findings open threats still hold. impact: what
+    threats may lead to, or None. `correlator.run.deciding` makes one as carriers run it.
     """
 
     def __init__(
@@ -45,11 +45,10 @@ class Pipeline:
         zone: tzinfo = UTC,
         linker: Linker | None = None,
         retired: RuleSet | None = None,
+        impact: LiveImpact | None = None,
     ) -> None:
         self.places = places
         told = rules if retired is None else _with_retired(rules, retired)
-        # What threats lead to can only be said where there is a site model.
-        impact = LiveImpact(places) if isinstance(places, Premises) else None
         self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places, impact)
         self.engine = Engine(site, rules, places, settings, zone, sink=self.book)
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Self, TextIO
+from typing import IO, Any, Literal, Self, TextIO
 
 import msgspec
 from rich.console import Console
@@ -31,21 +31,16 @@ from correlator.rulepack import PACK as PACK_FOLDER
 from correlator.rules.load import LoadedRules, load_rules
 from correlator.run.account import account
 from correlator.run.collector import settle_collector
+from correlator.run.deciding import Deciding, Entries, pipeline_of
 from correlator.run.expect import check, load_expect
-from correlator.run.linking import (
-    HISTORY_DAYS,
-    Background,
-    Entries,
-    graph_linker,
-    learned,
-    load_baseline,
-    without_correlations,
-)
+from correlator.run.linking import HISTORY_DAYS, Background, learned, load_baseline, without_correlations
 from correlator.run.pipeline import Pipeline
 from correlator.run.scenario import PACK, BackgroundMessage, Batch, History, Scenario, load_scenario
 
 RECORD_EVENTS = 500  # as ingest packs them; what a record holds changes no byte of the output
 PACE_STEP_S = 0.1
+
+Linking = Literal["graph", "only", "off"]
 
 _json = msgspec.json.Encoder(order="deterministic")
 
@@ -71,18 +66,19 @@ def scenario_rules(scenario: Scenario) -> LoadedRules:
 
 
 def make_pipeline(
-    scenario: Scenario, loaded: LoadedRules, linking: str = "", baseline: Entries = ()
+    scenario: Scenario, loaded: LoadedRules, linking: Linking = "graph", baseline: Entries = ()
 ) -> tuple[Pipeline, Premises]:
     """A fresh pipeline with the scenario's site and rules.
 
     linking: "graph" links over the site graph too, "only" without any correlation rule or shared evidence,
-    both with the rates of `baseline`; "" by shared evidence alone.
+    both with the rates of `baseline`; "off" by shared evidence alone.
     """
     premises = load_site(scenario.site_file)
-    settings = EngineSettings(lateness_ms=scenario.lateness_ms)
-    linker = graph_linker(premises, baseline, alone=linking == "only") if linking else None
+    deciding = Deciding(EngineSettings(lateness_ms=scenario.lateness_ms))
+    if linking == "off":
+        deciding = replace(deciding, linking=None)
     rules = without_correlations(loaded.rules) if linking == "only" else loaded.rules
-    return Pipeline(scenario.site_id, rules, premises, settings, scenario.zone, linker=linker), premises
+    return pipeline_of(premises, rules, deciding, baseline=baseline, by_evidence=linking != "only"), premises
 
 
 def replay(
@@ -95,7 +91,7 @@ def replay(
     stdout: TextIO,
     stderr: TextIO,
     background: Background | None = None,
-    linking: str = "",
+    linking: Linking = "graph",
     baseline: Path | None = None,
 ) -> int:
     """Replays a scenario folder; 0 when its expectations hold, 1 when not.
@@ -108,7 +104,7 @@ def replay(
     loaded_scenario = load_scenario(scenario)
     loaded = scenario_rules(loaded_scenario)
     entries = load_baseline(baseline) if baseline is not None else ()
-    if linking and baseline is None and background is not None:
+    if linking != "off" and baseline is None and background is not None:
         history = loaded_scenario.history or History(loaded_scenario.seed + 1, HISTORY_DAYS)
         entries = learned(loaded_scenario, loaded, history, background)
     pipeline, premises = make_pipeline(loaded_scenario, loaded, linking, entries)

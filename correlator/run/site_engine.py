@@ -26,7 +26,8 @@ from correlator.events.ids import digest
 from correlator.events.threat import Step, Threat
 from correlator.matching import Outputs, Record
 from correlator.rules.syntax import RuleSet
-from correlator.run.bodies import rules_from, settings_from, site_from
+from correlator.run.bodies import baseline_from, rules_from, settings_from, site_from, tables_from
+from correlator.run.deciding import pipeline_of
 from correlator.run.log import Action, Configuration, LogRecord
 from correlator.run.pipeline import Pipeline
 
@@ -156,12 +157,12 @@ class SiteEngine:
         known = self.configuration
         earlier = [known.rules, *self._earlier] if known is not None and known.rules != wanted.rules else self._earlier
         retired = [rules_from(self.bodies, one).rules for one in earlier if one in self.bodies]
-        pipeline = Pipeline(
-            self.site,
-            rules_from(self.bodies, wanted.rules).rules,
+        pipeline = pipeline_of(
             places,
+            rules_from(self.bodies, wanted.rules).rules,
             settings_from(self.bodies, wanted.settings),
-            places.timezone,
+            tables_from(self.bodies, wanted.tables),
+            baseline_from(self.bodies, wanted.baseline),
             retired=_merged(retired),
         )
         pipeline.engine.poisoned = self.poisoned

@@ -717,6 +717,7 @@ class ThreatBook:
     def restore(self, entries: list[tuple[str, bytes]]) -> None:
         """Takes a snapshot into a fresh book. Raises StateRefused for what it cannot read."""
         threats: list[OpenThreat] = []
+        of_linker: list[tuple[str, bytes]] = []
         for key, value in entries:
             version, _, rest = key.partition("/")
             component, _, name = rest.partition("/")
@@ -742,12 +743,13 @@ class ThreatBook:
             elif component == "declared":
                 self._declared[name] = _read_decision(value)
             elif component == "linker":
-                self.linker.restore([(key, value)])
+                of_linker.append((key, value))
             else:
                 raise StateRefused(f"state entry {key!r} is of no component that this release knows")
         for threat in sorted(threats, key=lambda one: (one.opened_ms, one.id)):
-            threat.told_key = self._key(threat) if not threat.dirty else threat.told_key
+            threat.told_key = tuple(tuple(one) if isinstance(one, list) else one for one in threat.told_key)
             self._open[threat.id] = threat
+        self.linker.restore(of_linker)
         for _, table in self._tables():
             table.changed.clear()
         self._use_declared()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from random import Random
-from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -16,6 +15,7 @@ from correlator.marked import load_documents
 from correlator.matching import EngineSettings, Record
 from correlator.premises.load import site_of
 from correlator.rules.load import load_rules
+from correlator.run.deciding import Deciding, pipeline_of
 from correlator.run.pipeline import Pipeline
 
 T = 1_772_438_400_000  # 2026-03-02T08:00:00Z
@@ -109,16 +109,20 @@ STORY = [
 ]
 
 
+def fresh(rules) -> Pipeline:
+    return pipeline_of(premises(), rules, Deciding(EngineSettings(lateness_ms=0), linking=None))
+
+
 def run(rules, events, size: int = 1, restart_every: int = 0) -> list[Threat]:
     """Every revision told, the events in records of `size`, a new pipeline after every so many records."""
-    pipeline = Pipeline("h1", rules, premises(), EngineSettings(lateness_ms=0), ZoneInfo("UTC"))
+    pipeline = fresh(rules)
     told: list[Threat] = []
     records = [events[at : at + size] for at in range(0, len(events), size)]
     for number, some in enumerate(records, 1):
         told += pipeline.receive(Record(events=list(some), ticks={"i": some[-1].time_ms}, input="i")).threats
         if restart_every and number % restart_every == 0:
             entries = pipeline.snapshot()
-            pipeline = Pipeline("h1", rules, premises(), EngineSettings(lateness_ms=0), ZoneInfo("UTC"))
+            pipeline = fresh(rules)
             pipeline.restore(entries)
     told += pipeline.finish(T + 3_600_000).threats
     return told

@@ -20,6 +20,7 @@ from correlator.journal.relay import Relay
 from correlator.lab.background import background
 from correlator.matching import EngineSettings, Record
 from correlator.run.bodies import Bundle, bundle
+from correlator.run.deciding import Deciding
 from correlator.run.log import LogRecord, decode, encode
 from correlator.run.replay import make_pipeline, scenario_rules
 from correlator.run.scenario import BackgroundMessage, Scenario, load_scenario
@@ -44,7 +45,7 @@ def scenario_table(one: Scenario) -> SourceTable:
 
 def scenario_bundle(one: Scenario) -> Bundle:
     rules = ["pack" if rule == "pack" else Path(rule) for rule in one.rules]
-    return bundle(one.site_file, rules, one.overlay, EngineSettings(lateness_ms=one.lateness_ms))
+    return bundle(one.site_file, rules, one.overlay, Deciding(EngineSettings(lateness_ms=one.lateness_ms)))
 
 
 def ordinary(one: Scenario, messages: int) -> Iterator[BackgroundMessage]:

@@ -9,6 +9,7 @@ import pytest
 
 from correlator.matching import EngineSettings
 from correlator.run.bodies import Bundle, bundle, rules_from
+from correlator.run.deciding import Deciding
 from correlator.run.log import Configuration, LogRecord
 from correlator.run.site_engine import SiteEngine
 from tests.ingest.carried import engine_for, log_of, scenario, scenario_bundle
@@ -24,7 +25,7 @@ def other_rules(one, folder: Path, changed: str, off: str) -> Bundle:
     overlay = folder / "overlay.yaml"
     overlay.write_text(OVERLAY.format(changed=changed, off=off))
     rules = ["pack" if rule == "pack" else Path(rule) for rule in one.rules]
-    return bundle(one.site_file, rules, overlay, EngineSettings(lateness_ms=one.lateness_ms))
+    return bundle(one.site_file, rules, overlay, Deciding(EngineSettings(lateness_ms=one.lateness_ms)))
 
 
 def matches(engine: SiteEngine, records: list[LogRecord]) -> list[bytes]:

@@ -14,7 +14,7 @@ from correlator.ingest.raw import RawMessage
 from correlator.run.scenario import Scenario, load_scenario
 from correlator.sources.dialect import Message
 from tests.ingest.carried import last_promises
-from tests.stream.house import HOUSE, iso
+from tests.stream.house import HOUSE, alert_said, door_said
 
 from .feeding import Running
 
@@ -42,20 +42,15 @@ def house_messages(ahead_ms: int) -> list[RawMessage]:
     found: list[RawMessage] = []
     for n in range(60):
         at_ms = T + n * 5_000
-        for sensor, clock_ms in (("c-main", at_ms + ahead_ms), ("c-store", at_ms)):
-            said = {"contact": n % 2 == 0, "linkquality": n, "last_seen": iso(clock_ms)}
-            found.append(raw("raw.mqtt/0", n * 2 + (sensor == "c-store"), f"zigbee2mqtt/{sensor}", said, at_ms + 40))
-        alert = {"signature_id": 1, "rev": 1, "signature": f"TEST {n}", "severity": 2, "action": "allowed", "gid": 1,
-                 "category": "test"}  # fmt: skip
-        said = {"timestamp": iso(at_ms), "flow_id": n, "event_type": "alert", "src_ip": "198.51.100.7",
-                "dest_ip": "192.0.2.20", "proto": "TCP", "src_port": 4, "dest_port": 445, "alert": alert}  # fmt: skip
-        found.append(raw("raw.suricata/0", n, "eve.json", said, at_ms + 60))
+        for number, (sensor, clock_ms) in enumerate((("c-main", at_ms + ahead_ms), ("c-store", at_ms))):
+            said = door_said(open=n % 2 == 1, at_ms=clock_ms, quality=n)
+            found.append(raw("raw.mqtt/0", n * 2 + number, f"zigbee2mqtt/{sensor}", said.payload, at_ms + 40))
+        found.append(raw("raw.suricata/0", n, "eve.json", alert_said(n, at_ms=at_ms).payload, at_ms + 60))
     return found
 
 
-def raw(input: str, offset: int, channel: str, said: dict[str, Any], received_ms: int) -> RawMessage:
-    message = Message(channel, json.dumps(said).encode(), received_ms, origin=f"{channel}:{offset}")
-    return RawMessage(input, offset, "house", message)
+def raw(input: str, offset: int, channel: str, payload: bytes, received_ms: int) -> RawMessage:
+    return RawMessage(input, offset, "house", Message(channel, payload, received_ms, origin=f"{channel}:{offset}"))
 
 
 def test_a_device_clock_one_hour_ahead_changes_only_its_own_events(tmp_path):

@@ -33,22 +33,15 @@ class House(System):
     def door(self, sensor: str, *, open: bool, at_ms: int = 0, received_ms: int = 0) -> None:
         """A contact of a door says how it stands, by the device's clock at `at_ms`."""
         at_ms = at_ms or now_ms()
-        said = {"contact": not open, "linkquality": 90 + self.sent % 9, "last_seen": iso(at_ms)}
-        self._send("raw.mqtt", f"zigbee2mqtt/{sensor}", said, received_ms or at_ms)
+        message = door_said(open=open, at_ms=at_ms, quality=90 + self.sent % 9)
+        self._send("raw.mqtt", f"zigbee2mqtt/{sensor}", message.payload, received_ms or at_ms)
 
     def alert(self, number: int, *, at_ms: int = 0, received_ms: int = 0, **more: Any) -> None:
         """The network sensor raises an alert; `more` goes into it."""
         at_ms = at_ms or now_ms()
-        said = {
-            "timestamp": iso(at_ms), "flow_id": number, "event_type": "alert", "src_ip": "198.51.100.7",
-            "dest_ip": "192.0.2.20", "proto": "TCP", "src_port": 40_000, "dest_port": 445,
-            "alert": {"signature_id": 9_000_001, "rev": 1, "signature": f"TEST number {number}", "severity": 2,
-                      "action": "allowed", "gid": 1, "category": "test"}, **more,
-        }  # fmt: skip
-        self._send("raw.suricata", "eve.json", said, received_ms or at_ms)
+        self._send("raw.suricata", "eve.json", alert_said(number, at_ms=at_ms, **more).payload, received_ms or at_ms)
 
-    def _send(self, topic: str, channel: str, said: dict[str, Any], received_ms: int) -> None:
-        payload = json.dumps(said).encode()
+    def _send(self, topic: str, channel: str, payload: bytes, received_ms: int) -> None:
         message = Message(channel, payload, received_ms, origin=f"{topic}:{self.sent}")
         headers: Any = to_headers(message, site="house", receiver="test")
         self.sender.produce(self.prefix + topic, payload, b"house", headers=headers)
@@ -74,6 +67,23 @@ class House(System):
 
     def serial(self) -> int:
         return in_force(self.kafka)[0]["house"].configuration.serial
+
+
+def door_said(*, open: bool, at_ms: int, quality: int = 90) -> Message:
+    """What a contact of a door says."""
+    said = {"contact": not open, "linkquality": quality, "last_seen": iso(at_ms)}
+    return Message("", json.dumps(said).encode(), at_ms)
+
+
+def alert_said(number: int, *, at_ms: int, **more: Any) -> Message:
+    """What the network sensor says of an alert; `more` goes into it."""
+    said = {
+        "timestamp": iso(at_ms), "flow_id": number, "event_type": "alert", "src_ip": "198.51.100.7",
+        "dest_ip": "192.0.2.20", "proto": "TCP", "src_port": 40_000, "dest_port": 445,
+        "alert": {"signature_id": 9_000_001, "rev": 1, "signature": f"TEST number {number}", "severity": 2,
+                  "action": "allowed", "gid": 1, "category": "test"}, **more,
+    }  # fmt: skip
+    return Message("eve.json", json.dumps(said).encode(), at_ms)
 
 
 def iso(at_ms: int) -> str:

@@ -8,14 +8,19 @@ from typing import Any
 
 import msgspec
 
-from correlator.clock import HOUR_MS
+from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.embedded import EmbeddedLog
 from correlator.ingest.raw import RawMessage
+from correlator.linking.settings import LinkingSettings
+from correlator.matching import EngineSettings
+from correlator.run.bodies import Bundle, bundle
+from correlator.run.deciding import Deciding
 from correlator.run.scenario import Scenario, load_scenario
 from correlator.sources.dialect import Message
-from tests.ingest.carried import last_promises
+from tests.ingest.carried import last_promises, raw_messages, scenario
 from tests.stream.house import HOUSE, alert_said, door_said
 
+from . import feeding
 from .feeding import Running
 
 T = 1_772_438_400_000  # 2026-03-02T08:00:00Z
@@ -35,6 +40,13 @@ def told(one: Scenario, file: Path, messages: list[RawMessage], topic: str) -> l
         after = rows[-1][0]
     log.close()
     return found
+
+
+def of_a_site_that_has_learned(one: Scenario) -> Bundle:
+    """Linking over the graph speaks from the first finding on."""
+    rules = ["pack" if rule == "pack" else Path(rule) for rule in one.rules]
+    deciding = Deciding(EngineSettings(lateness_ms=one.lateness_ms), LinkingSettings(warm_up_ms=0))
+    return bundle(one.site_file, rules, one.overlay, deciding)
 
 
 def house_messages(ahead_ms: int) -> list[RawMessage]:
@@ -67,3 +79,34 @@ def test_a_device_clock_one_hour_ahead_changes_only_its_own_events(tmp_path):
     assert len(mine) == len(right) - len(others(right))
     assert {one["time_quality"] for one in mine} != {"device"}
     assert not any(one.get("late_ms") for one in mine)
+
+
+def test_a_bridge_cut_off_in_the_break_in_that_delivers_40_minutes_later_still_brings_the_door(tmp_path, monkeypatch):
+    monkeypatch.setattr(feeding, "scenario_bundle", of_a_site_that_has_learned)
+    one = scenario("vaccine-theft")
+    forced = "inputs/access.ndjson:67"
+    messages = list(raw_messages(one))
+    cut_ms = next(each.message.received_ms for each in messages if each.message.origin == forced) - MINUTE_MS
+    late, kept = [], []
+    for each in messages:
+        at_ms = each.message.received_ms
+        if each.input != "raw.mqtt/0" or not cut_ms <= at_ms < cut_ms + 40 * MINUTE_MS:
+            kept.append(each)
+            continue
+        queued = msgspec.structs.replace(
+            each.message, received_ms=cut_ms + 40 * MINUTE_MS + len(late), queued_since_ms=cut_ms
+        )
+        late.append(msgspec.structs.replace(each, message=queued))
+    behind = next(
+        (n for n, each in enumerate(kept) if each.message.received_ms > late[0].message.received_ms), len(kept)
+    )
+    offsets: dict[str, int] = {}
+    ordered = []
+    for each in [*kept[:behind], *late, *kept[behind:]]:
+        offsets[each.input] = offsets.get(each.input, -1) + 1
+        ordered.append(msgspec.structs.replace(each, offset=offsets[each.input]))
+    threats = {threat["id"]: threat for threat in told(one, tmp_path / "log.sqlite3", ordered, "threats")}
+    members = {member["origin"]: member for threat in threats.values() for member in threat["members"]}
+    assert members[forced]["late_ms"] > 30 * MINUTE_MS
+    largest = max(threats.values(), key=lambda threat: len(threat["members"]))
+    assert forced in {member["origin"] for member in largest["members"]}

@@ -10,6 +10,7 @@ import msgspec
 
 from correlator.clock import HOUR_MS
 from correlator.events.event import Reject
+from correlator.events.kinds import KINDS
 from correlator.events.threat import Threat
 from correlator.ingest.intake import Intake
 from correlator.ingest.raw import RawMessage
@@ -159,7 +160,10 @@ def acts_on(one: Scenario) -> list[Act]:
     """People at work while a scenario plays: one of each kind that decides, one refused and one denied."""
     threats = [msgspec.json.decode(threat) for threat in replayed(one)]
     threat = next(one for one in threats if one["phase"] == "threat" and one["revision"] == 2)
-    at_ms, rule = threat["decided_ms"] + 1_000, next(step["rule"] for step in threat["steps"] if step["rule"])
+    at_ms, rule = (
+        threat["decided_ms"] + 1_000,
+        next(step["rule"] for step in threat["steps"] if step["rule"] not in KINDS),
+    )
     asset = next(asset for asset in threat["assets"] if not asset.startswith("unknown:"))
     asked: list[tuple[Any, str, dict[str, Any]]] = [
         ("exception", "p-1", {"rule": rule, "until_ms": at_ms + HOUR_MS, "reason": "a test of the reader"}),

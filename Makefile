@@ -95,6 +95,12 @@ chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; print
 	@$(BIN)/python -m tests.stream.chaos
 	@$(BIN)/python -m tests.embedded.chaos
 
+.PHONY: soak
+soak: $(VENV)/dev.done programs ## a million messages, one in twenty broken; ten weeks; a flood of fresh keys (about two hours)
+	@$(BIN)/python -m tests.soak.messages
+	@$(BIN)/python -m tests.soak.weeks
+	@$(BIN)/python -m tests.soak.flood
+
 .PHONY: linking-eval
 linking-eval: $(VENV)/dev.done ## judge linking on generated hospitals (seeds kept aside); prints the table of docs/linking.md
 	@$(BIN)/python -m correlator.lab.linking_eval --seeds aside

@@ -1,8 +1,11 @@
-"""The stream on a real broker on loopback: `python -m benchmarks.stream [--quick] [--groups N]`.
+"""The stream on real brokers on loopback: `python -m benchmarks.stream [--quick] [--part NAME ...]`.
 
+    latency    a message's way from Mosquitto to the topic threats, beyond lateness and tick, at 1,000 and 2,000/s,
+               with a further input that is silent
     ingest     raw messages of a hospital day to records of the log, one process
     carriage   events from the log through Faust and the engine with no rules and nothing enriched, one worker
     worker     the same with the rule pack and the site, to threats; and the same records folded without Kafka
+    two        two workers on two partitions beside one worker on both, by the clock
     recovery   a killed worker's time to be ready again, by live groups
 
 Seconds are processor time of the process, all its threads, so that a shared machine disturbs little; the
@@ -12,9 +15,11 @@ broker's own is told beside it.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,12 +27,13 @@ from typing import Any
 
 import msgspec
 import yaml
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.measure import machine, table, thousands
 from correlator.config.load import load, site_bundle
 from correlator.events import Event
-from correlator.lab.brokers import KafkaBroker
+from correlator.lab.brokers import KafkaBroker, MosquittoBroker
+from correlator.lab.simulate import TICK_MS_REAL, MqttPath
 from correlator.run.bodies import Bundle
 from correlator.run.log import LogRecord, encode
 from correlator.run.site_engine import SiteEngine
@@ -35,10 +41,12 @@ from correlator.sources import Message
 from correlator.stream.applied import in_force
 from correlator.stream.ingest import IngestProcess
 from tests.ingest.carried import ordinary, raw_messages, scenario, scenario_table
+from tests.stream.house import House, door_said
 from tests.stream.system import Process, System
 
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 RECORD_EVENTS = 500
+PARTS = ("latency", "ingest", "carriage", "worker", "two", "recovery")
 
 
 def cpu_s(pid: int) -> float:
@@ -73,6 +81,119 @@ def ingest(kafka: KafkaBroker, folder: Path, count: int) -> list[str]:
     done = sent - before
     return ["ingest, messages", thousands(done), f"{spent:.1f}", thousands(done / spent),
             f"{cpu_s(kafka.process.pid) - broker:.1f}"]  # type: ignore[union-attr]  # fmt: skip
+
+
+RULES = """\
+title: The main door opens
+name: main_opened
+level: critical
+logsource: {product: correlator}
+detection: {s: {kind: door.opened, door: d-main}, condition: s}
+"""
+
+
+def latency(kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Path, rate: int, seconds: int) -> list[str]:
+    """Two doors move over MQTT; each tenth message opens the main door, which is a threat each time."""
+    made = folder / f"latency{rate}"
+    made.mkdir()
+    bridge = {"id": f"bench{rate}", "mqtt": {"host": mosquitto.host, "port": mosquitto.port},
+              "alive_file": str(made / "alive"), "routes": [{"topics": ["zigbee2mqtt/#"], "site": "house"}]}  # fmt: skip
+    house = House(kafka.bootstrap, f"latency{rate}", made, bridge=bridge)
+    rules = made / "rules.yml"
+    rules.write_text(RULES)
+    said = yaml.safe_load(house.file.read_text())
+    said["sites"][0]["rules"] = [str(rules)]
+    house.file.write_text(yaml.safe_dump(said))
+    house.prepare()
+    for what in ("bridge run", "ingest", "worker"):
+        house.start(what, name=what.partition(" ")[0])
+    heard: dict[int, float] = {}
+    stop = threading.Event()
+    listening = threading.Thread(target=_listen, args=(house, heard, stop))
+    listening.start()
+    path = MqttPath(mosquitto.host, mosquitto.port)
+    sent: dict[int, float] = {}
+    began, used = time.monotonic(), [cpu_s(one.popen.pid) for one in house.processes]
+    for number in range(rate * seconds):
+        at_ms = time.time_ns() // 1_000_000
+        main = number % 10 == 0
+        one = door_said(open=number % 20 == 0 if main else number % 2 == 0, at_ms=at_ms, quality=number % 200)
+        message = msgspec.structs.replace(one, channel=f"zigbee2mqtt/c-{'main' if main else 'store'}")
+        path.send("doors", message)
+        if number % 20 == 0:
+            sent.setdefault(at_ms, time.time())
+        ahead_s = (number + 1) / rate - (time.monotonic() - began)
+        if ahead_s > 0.001:
+            time.sleep(ahead_s)
+    path.flush()
+    spent = [cpu_s(one.popen.pid) - before for one, before in zip(house.processes, used, strict=True)]
+    elapsed = time.monotonic() - began
+    until = time.monotonic() + 15
+    while heard.keys() < sent.keys() and time.monotonic() < until:
+        time.sleep(0.1)
+    stop.set()
+    listening.join()
+    path.close()
+    house.stop()
+    warm_ms = min(sent) + seconds * 200  # the first fifth warms up
+    allowed_s = (house.scenario.lateness_ms + TICK_MS_REAL) / 1000
+    late = sorted(heard[at_ms] - sent[at_ms] - allowed_s for at_ms in sent if at_ms in heard and at_ms > warm_ms)
+    lost = sum(at_ms not in heard for at_ms in sent)
+    p50, p99 = (late[int(len(late) * q)] * 1000 for q in (0.5, 0.99))
+    cores = " / ".join(f"{one / elapsed:.2f}" for one in spent)
+    return [f"{rate:,}", f"{number / elapsed:,.0f}", f"{len(late):,}", f"{p50:.0f}", f"{p99:.0f}", str(lost), cores]
+
+
+def _listen(house: House, heard: dict[int, float], stop: threading.Event) -> None:
+    consumer = Consumer({"bootstrap.servers": house.bootstrap, "group.id": "bench", "fetch.wait.max.ms": 10})
+    topic = f"{house.prefix}threats"
+    consumer.assign(
+        [TopicPartition(topic, n, 0) for n in consumer.list_topics(topic, timeout=15).topics[topic].partitions]
+    )
+    while not stop.is_set():
+        message = consumer.poll(0.1)
+        if message is not None and message.error() is None:
+            at = time.time()
+            threat = json.loads(message.value() or b"{}")
+            heard.setdefault(threat["first_ms"], at)
+    consumer.close()
+
+
+def two(kafka: KafkaBroker, folder: Path, count: int) -> list[list[str]]:
+    """The same log in two partitions, folded by one worker and by two."""
+    rows = []
+    rates = []
+    for workers in (1, 2):
+        one = system(kafka, folder, f"two{workers}", partitions=2).prepare()
+        applied = in_force(one.kafka)[0][one.scenario.site_id].configuration
+        log = [encode(LogRecord(one.scenario.site_id, configuration=applied))]
+        log += [encode(record) for record in records(one.scenario.site_id, events_of_a_day(one.scenario), count)]
+        processes = [one.start("worker", name=f"worker{n}", wait=False) for n in range(workers)]
+        until = time.monotonic() + 60
+        while sum(len(process.said("partition_open")) for process in processes) < 2 or any(
+            not process.said("assigned") for process in processes
+        ):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        time.sleep(4)  # whoever came first has given one up
+        broker, used = cpu_s(kafka.process.pid), [cpu_s(one.popen.pid) for one in processes]  # type: ignore[union-attr]
+        producer = Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 4 << 20, "log_level": 2,
+                             "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 2_000_000})  # fmt: skip
+        began = time.monotonic()
+        for value in log:
+            for partition in (0, 1):
+                producer.produce(f"{one.prefix}events", value, one.scenario.site_id.encode(), partition=partition)
+        producer.flush(60)
+        one.wait_done_worker()
+        elapsed = time.monotonic() - began
+        spent = [cpu_s(process.popen.pid) - before for process, before in zip(processes, used, strict=True)]
+        share = cpu_s(kafka.process.pid) - broker  # type: ignore[union-attr]
+        one.stop()
+        rates.append(2 * count / elapsed)
+        rows.append([f"{workers} worker{'s' * (workers - 1)}, two partitions", thousands(2 * count), f"{elapsed:.1f}",
+                     thousands(rates[-1]), " + ".join(f"{value:.1f}" for value in spent), f"{share:.1f}"])  # fmt: skip
+    rows.append(["  ratio", "", "", f"{rates[1] / rates[0]:.2f}", "", ""])
+    return rows
 
 
 def events_of_a_day(one: Any) -> list[Event]:
@@ -224,17 +345,28 @@ def alert(site: str, number: int, at_ms: int) -> Event:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this; may be repeated")
     parser.add_argument("--groups", type=int, default=1_000_000, help="live groups of the recovery")
     given = parser.parse_args()
     scale = 20 if given.quick else 1
+    parts = given.part or PARTS
     print(" ".join(f"{name} {value}" for name, value in machine().items()))
-    with tempfile.TemporaryDirectory() as where, KafkaBroker(Path(where) / "kafka") as kafka:
+    with tempfile.TemporaryDirectory() as where:
         folder = Path(where)
-        rows = [ingest(kafka, folder, 200_000 // scale)]
-        rows += worker(kafka, folder, 500_000 // scale, bare=True)
-        rows += worker(kafka, folder, 100_000 // scale, bare=False)
-        print(table(["what", "count", "processor s", "a second and core", "broker's s"], rows))
-        print("  ".join(recovery(kafka, folder, given.groups // (50 if given.quick else 1))))
+        with KafkaBroker(folder / "kafka") as kafka, MosquittoBroker(folder / "mosquitto") as mosquitto:
+            if "latency" in parts:
+                head = ["asked/s", "sent/s", "threats", "p50 ms", "p99 ms", "lost", "cores: bridge / ingest / worker"]
+                print(table(head, [latency(kafka, mosquitto, folder, n, 40 // min(scale, 8)) for n in (1_000, 2_000)]))
+            rows = [ingest(kafka, folder, 200_000 // scale)] if "ingest" in parts else []
+            rows += worker(kafka, folder, 500_000 // scale, bare=True) if "carriage" in parts else []
+            rows += worker(kafka, folder, 100_000 // scale, bare=False) if "worker" in parts else []
+            if rows:
+                print(table(["what", "count", "processor s", "a second and core", "broker's s"], rows))
+            if "two" in parts:
+                head = ["what", "events", "s", "events/s", "workers' processor s", "broker's"]
+                print(table(head, two(kafka, folder, 60_000 // scale)))
+            if "recovery" in parts:
+                print("  ".join(recovery(kafka, folder, given.groups // (50 if given.quick else 1))))
     return 0
 
 

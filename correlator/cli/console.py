@@ -63,6 +63,7 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
     """
 
     def work() -> int:
+        from correlator.config.load import private_of
         from correlator.console.app import Console
         from correlator.console.board import Board
         from correlator.console.facts import Facts
@@ -75,6 +76,8 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         from correlator.ingest.sources import SourceTable, source_rows
         from correlator.journal.view import View
         from correlator.premises import load_site
+        from correlator.privacy.evidence import Locker
+        from correlator.privacy.vault import Vault
         from correlator.rulepack import PACK
         from correlator.rules.load import load_rules
 
@@ -86,9 +89,13 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         state.mkdir(parents=True, exist_ok=True)
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
         feed, journal = sources(loaded.settings.kafka, embedded, view)
+        privacy, private = loaded.settings.privacy, private_of(loaded)
+        locker = Locker(Vault(privacy.vault, write=False)) if privacy.tokens else None
         places, rules = {}, {}
         for one in loaded.settings.sites:
-            site = load_site(loaded.folder / one.site)
+            path = loaded.folder / one.site
+            # With tokens the engine's people are tokens, and so those of the pages.
+            site = private.premises(path.read_bytes(), str(path), contacts=True) if private else load_site(path)
             places[site.site.id] = site
             paths = [PACK if name == "pack" else loaded.folder / name for name in one.rules]
             rules[site.site.id] = load_rules(paths, overlay=loaded.folder / one.overlay if one.overlay else None)
@@ -96,8 +103,10 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         table = SourceTable(source_rows(loaded.settings.ingest.sources, str(file)), zones)
         facts = Facts(places, state / "facts.db")
         kafka = loaded.settings.kafka
-        around = (
-            LogFacts(embedded, table) if embedded is not None else KafkaFacts(kafka.client(), kafka.topic, facts, table)
+        around: Any = (
+            KafkaFacts(kafka.client(), kafka.topic, facts, table, locker)
+            if embedded is None
+            else LogFacts(embedded, table, locker)
         )
         hub = Hub(feed, view, Board(view, places), facts, around)
         app = Console(

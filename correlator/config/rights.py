@@ -79,7 +79,7 @@ def _kafka_rights(settings: Settings) -> Iterator[Right]:
     yield from group(OUTPUTS, "outputs-", prefixed=True)  # a group keeps the position of each output
     yield from on(NOTIFIER, "READ", THREATS, ACTIONS, ENRICHED)
     yield from on(NOTIFIER, "WRITE", ACTIONS)
-    yield from on(CONSOLE, "READ", *TOLD, EVIDENCE, ACTIONS, REJECTS)
+    yield from on(CONSOLE, "READ", *TOLD, EVIDENCE, ACTIONS, REJECTS, STATE)  # STATE: how doors and devices stand
     yield from on(CONSOLE, "WRITE", ACTIONS)
     yield from group(NOTIFIER, "correlator-notifier")  # whoever is in it and has the partition sends
     for user in (NOTIFIER, CONSOLE):

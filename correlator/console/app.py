@@ -42,6 +42,7 @@ from correlator.console.users import ROLES, Role, Session, Sessions, User, Users
 from correlator.errors import FaultyFile, UsageError
 from correlator.events.event import LEVELS
 from correlator.events.ids import digest
+from correlator.events.kinds import KINDS
 from correlator.events.threat import Evidence
 from correlator.ingest import metrics
 from correlator.journal.action import MAX_TEXT, Act
@@ -467,7 +468,8 @@ class Console:
                 "fields": "\n".join(f"{name}={value}" for name, value in step.group.items()),
             })} for rule, step in rules.items()
         ]  # fmt: skip
-        return {**told, "colleagues": colleagues, "exceptions": exceptions, "position": self.hub.number}
+        return {**told, "colleagues": colleagues, "exceptions": exceptions, "known_rules": self._titles(),
+                "position": self.hub.number}  # fmt: skip
 
     async def threat(self, request: Request, session: Session | None) -> Response:
         """One threat: story, what to do, evidence, impact, journal."""
@@ -629,9 +631,11 @@ class Console:
             args |= {"zones": zones, "from_ms": now_ms, "to_ms": until_ms}
         else:
             told = _exception(asked)
-            if not told["rule"] or (not told["asset"] and not told["fields"]):
+            loaded = self.rules.get(site)
+            known = told["rule"] in KINDS or loaded is None or told["rule"] in pages.rules_of(loaded)
+            if not told["rule"] or not known or (not told["asset"] and not told["fields"]):
                 raise Problem(400, "no_such_exception")
-            args |= {"rule": told["rule"], "from_ms": now_ms, "until_ms": until_ms}
+            args |= {pages.named(told["rule"]): told["rule"], "from_ms": now_ms, "until_ms": until_ms}
             args |= {name: told[name] for name in ("fields", "asset") if told[name]}
         act = Act(id=digest("declare", asked.get("id", "")), site=site, who=session.user.name, verb=verb, at_ms=now_ms,
                   args=args)  # fmt: skip

@@ -3,8 +3,9 @@
 Like the view it is not the truth: everything here is read from what the engine tells (its state, `matches`,
 `events.enriched`, `rejects`) and can be read again. Times are ms UTC.
 
+    placed    where events were that hit a rule
     matched   matches of the last 30 days        heard     sources: newest event, how many were taken here
-    refused   rejects by source and reason
+    refused   rejects by source and reason       kept      where on the topic a message kept as evidence is
 """
 
 from __future__ import annotations
@@ -33,16 +34,22 @@ SCHEMA_VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS matched (
   site TEXT NOT NULL, id TEXT NOT NULL, rule TEXT NOT NULL, title TEXT NOT NULL, level TEXT NOT NULL,
-  asset TEXT NOT NULL, state TEXT NOT NULL, opened_ms INTEGER NOT NULL, revision INTEGER NOT NULL,
+  decided_by TEXT NOT NULL, state TEXT NOT NULL, opened_ms INTEGER NOT NULL, revision INTEGER NOT NULL,
   grouped BLOB NOT NULL, PRIMARY KEY (site, id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS matched_by_rule ON matched (site, rule, opened_ms, state);
 CREATE INDEX IF NOT EXISTS matched_by_time ON matched (opened_ms);
+CREATE TABLE IF NOT EXISTS placed (
+  site TEXT NOT NULL, event TEXT NOT NULL, place TEXT NOT NULL, time_ms INTEGER NOT NULL,
+  PRIMARY KEY (site, event)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS placed_by_time ON placed (time_ms);
 CREATE TABLE IF NOT EXISTS heard (
   site TEXT NOT NULL, source TEXT NOT NULL, dialect TEXT NOT NULL, last_ms INTEGER NOT NULL, events INTEGER NOT NULL,
   PRIMARY KEY (site, source)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (
   site TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, last_ms INTEGER NOT NULL,
   detail TEXT NOT NULL, PRIMARY KEY (site, source, reason)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kept (
+  event TEXT PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -70,7 +77,7 @@ class Heard(Struct, frozen=True):
 
 
 class MatchRow(Struct, frozen=True):
-    """A match as kept here."""
+    """A match as kept here; asset: where the event was that decided it, "" if nobody said."""
 
     id: str
     rule: str
@@ -135,8 +142,8 @@ class Facts:
         self._db.execute(
             "INSERT INTO matched VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET state = excluded.state,"
             " level = excluded.level, revision = excluded.revision WHERE excluded.revision >= revision",
-            (match.site, match.id, match.rule, match.title, match.level, match.asset, match.state, match.opened_ms,
-             match.revision, msgspec.json.encode(match.group)),
+            (match.site, match.id, match.rule, match.title, match.level, match.decided_by, match.state,
+             match.opened_ms, match.revision, msgspec.json.encode(match.group)),
         )  # fmt: skip
 
     def add_event(self, event: Event) -> None:
@@ -146,6 +153,19 @@ class Facts:
             " last_ms = max(last_ms, excluded.last_ms), events = events + 1",
             (event.site, event.source, event.dialect, event.received_ms),
         )
+
+    def add_place(self, site: str, event: str, place: str, time_ms: int) -> None:
+        """Notes on which asset an event was that hit a rule."""
+        self._db.execute("INSERT OR IGNORE INTO placed VALUES (?,?,?,?)", (site, event, place, time_ms))
+
+    def add_kept(self, event: str, partition: int, offset: int) -> None:
+        """Notes where the raw message of an event is kept as evidence."""
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?,?,?)", (event, partition, offset))
+
+    def kept(self, event: str) -> tuple[int, int] | None:
+        """(partition, offset) of the raw message of an event, None if none is kept."""
+        row = self._db.execute("SELECT partition, offset FROM kept WHERE event = ?", (event,)).fetchone()
+        return None if row is None else (int(row[0]), int(row[1]))
 
     def add_reject(self, reject: Reject) -> None:
         """Counts a message that was not taken."""
@@ -166,7 +186,9 @@ class Facts:
 
     def trim(self) -> None:
         """Lets go of matches older than 30 days and beyond the bound."""
-        self._db.execute("DELETE FROM matched WHERE opened_ms < ?", (self.now_ms() - KEPT_DAYS * DAY_MS,))
+        oldest_ms = self.now_ms() - KEPT_DAYS * DAY_MS
+        self._db.execute("DELETE FROM matched WHERE opened_ms < ?", (oldest_ms,))
+        self._db.execute("DELETE FROM placed WHERE time_ms < ?", (oldest_ms,))
         (count,) = self._db.execute("SELECT COUNT(*) FROM matched").fetchone()
         if count > MOST_MATCHES:
             self._db.execute(
@@ -190,8 +212,9 @@ class Facts:
     def matches(self, site: str, rule: str, limit: int = 50) -> list[MatchRow]:
         """The newest matches of a rule."""
         rows = self._db.execute(
-            "SELECT id, rule, title, asset, opened_ms, grouped FROM matched WHERE site = ? AND rule = ?"
-            " AND opened_ms >= ? ORDER BY opened_ms DESC, id LIMIT ?",
+            "SELECT id, rule, title, COALESCE(place, ''), opened_ms, grouped FROM matched m LEFT JOIN placed p"
+            " ON p.site = m.site AND p.event = m.decided_by WHERE m.site = ? AND rule = ? AND opened_ms >= ?"
+            " ORDER BY opened_ms DESC, id LIMIT ?",
             (site, rule, self.now_ms() - KEPT_DAYS * DAY_MS, limit),
         )
         return [

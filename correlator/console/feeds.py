@@ -14,12 +14,14 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from correlator.console.facts import Facts
 from correlator.console.raw import Raw, raw_of
 from correlator.errors import CorrelatorError, UsageError
-from correlator.events.event import Event, Reject
+from correlator.events.event import Event, KeptMessage, Reject
 from correlator.events.threat import Evidence, Match
 from correlator.ingest.raw import from_headers
 from correlator.ingest.sources import SourceTable, input_name
+from correlator.journal.kafka import GROUP
 from correlator.journal.store import JournalAway
 from correlator.premises import Premises
+from correlator.privacy.evidence import Locker
 from correlator.rules.load import LoadedRules
 from correlator.run.partition import SITE_MARK
 from correlator.run.rule_commands import find_rule
@@ -38,17 +40,32 @@ T = TypeVar("T")
 
 class _Enriched(msgspec.Struct):
     event: Event
+    place: str = ""
+    rules: list[str] = []
 
 
 _match: Final = msgspec.json.Decoder(Match).decode
 _enriched: Final = msgspec.json.Decoder(_Enriched).decode
 _event: Final = msgspec.json.Decoder(Event).decode
 _reject: Final = msgspec.json.Decoder(Reject).decode
+_kept: Final = msgspec.json.Decoder(KeptMessage).decode
 _list: Final = msgspec.msgpack.Decoder(list[Any]).decode
+
+
+def _add_place(facts: Facts, told: _Enriched) -> None:
+    if told.place and told.rules:
+        facts.add_place(told.event.site, told.event.id, told.place, told.event.time_ms)
+
+
+def _add_enriched(facts: Facts, value: bytes) -> None:
+    told = _enriched(value)
+    facts.add_event(told.event)
+    _add_place(facts, told)
+
 
 _TAKEN: Final[dict[str, Callable[[Facts, bytes], None]]] = {
     "matches": lambda facts, value: facts.add_match(_match(value)),
-    "events.enriched": lambda facts, value: facts.add_event(_enriched(value).event),
+    "events.enriched": _add_enriched,
     "rejects": lambda facts, value: facts.add_reject(_reject(value)),
 }
 
@@ -68,6 +85,8 @@ class ReplayFacts:
         with facts.batch():
             for match in _lines(self._out / "matches.ndjson", _match):
                 facts.add_match(match)
+            for told in _lines(self._out / "events.ndjson", _enriched):
+                _add_place(facts, told)
             for reject in _lines(self._out / "rejects.ndjson", _reject):
                 facts.add_reject(reject)
             for event in sorted(self._decoded(), key=lambda one: (one.time_ms, one.received_ms)):
@@ -124,10 +143,13 @@ def _line(path: Path, number: int) -> bytes | None:
 
 
 class LogFacts:
-    """An embedded log (SQLite), which another process writes. sources: who reads a message, for blacking out."""
+    """An embedded log (SQLite), which another process writes.
 
-    def __init__(self, log: Path, sources: SourceTable) -> None:
-        self._sources = sources
+    sources: who reads a message, for blacking out; locker: opens messages that are kept under lock.
+    """
+
+    def __init__(self, log: Path, sources: SourceTable, locker: Locker | None = None) -> None:
+        self._sources, self._locker = sources, locker
         self._checkpoint: bytes | None = None
         self._db = sqlite3.connect(
             f"{log.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
@@ -182,8 +204,12 @@ class LogFacts:
             "SELECT channel, payload, received_ms, size, sha256 FROM evidence WHERE event = ?", (evidence.id,)
         ).fetchone()
         if row is not None:
-            message = Message(row[0], row[1], row[2])
-            return Raw(message, row[3], row[4], *_reader(self._sources, evidence.source, site, row[0]))
+            channel, kept, received_ms, size, sha256 = row
+            payload = _opened(self._locker, evidence.id, kept)
+            if payload is None:
+                return None
+            reader = _reader(self._sources, evidence.source, site, channel)
+            return Raw(Message(channel, payload, received_ms), size, sha256, *reader)
         number = evidence.raw.removeprefix("log:")
         if not number.isdigit():
             return None
@@ -205,22 +231,26 @@ class LogFacts:
 
 
 class KafkaFacts:
-    """The topics `matches`, `events.enriched`, `rejects` from where the facts stand, and `state` from its start.
+    """The topics `matches`, `events.enriched`, `rejects`, `evidence` from where the facts stand, and `state` from
+    its start.
 
-    client: settings of librdkafka; topic: name of ours -> as the cluster calls it. A raw message is looked for
-    where it was received, so it is found as long as the raw topic keeps it.
+    client: settings of librdkafka; topic: name of ours -> as the cluster calls it. sources: who reads a message,
+    for blacking out; locker: opens messages that are kept under lock. A message that is not kept as evidence is
+    looked for where it was received.
     """
 
     def __init__(
-        self, client: Mapping[str, Any], topic: Callable[[str], str], facts: Facts, sources: SourceTable
-    ) -> None:
-        self._client, self._topic, self._sources = dict(client), topic, sources
+        self, client: Mapping[str, Any], topic: Callable[[str], str], facts: Facts, sources: SourceTable,
+        locker: Locker | None = None,
+    ) -> None:  # fmt: skip
+        self._client, self._topic, self._sources, self._locker = dict(client), topic, sources, locker
+        self._facts = facts
         self._entries: dict[str, dict[str, bytes]] = {site: {} for site in facts.places}
         self._changed: set[str] = set()
         self._stood = 0.0
         self.unreadable = 0
-        self._names = {topic(one): one for one in (*_TAKEN, "state")}
-        self._consumer = Consumer({**client, "group.id": "correlator-facts", "enable.auto.commit": False,
+        self._names = {topic(one): one for one in (*_TAKEN, "evidence", "state")}
+        self._consumer = Consumer({**client, "group.id": GROUP, "enable.auto.commit": False,
                                    "isolation.level": "read_committed"})  # fmt: skip
         parts = []
         try:
@@ -247,7 +277,9 @@ class KafkaFacts:
                     self._entry(facts, (message.key() or b"").decode("utf-8", "replace"), value)
                     continue
                 took = True
-                if value is not None:
+                if name == "evidence":
+                    facts.add_kept((message.key() or b"").decode("utf-8", "replace"), message.partition() or 0, offset)
+                elif value is not None:
                     try:
                         _take(facts, name, value)
                     except msgspec.DecodeError:
@@ -277,27 +309,43 @@ class KafkaFacts:
         self._changed.add(site)
 
     def raw(self, site: str, evidence: Evidence) -> Raw | None:
-        """The record at the position that the event names."""
+        """The message kept as evidence, else the one where it was received if it is still there."""
+        at = self._facts.kept(evidence.id)
+        if at is not None:
+            message = self._fetch("evidence", *at)
+            value = message.value() if message is not None else None
+            if value is not None:
+                kept = _kept(value)
+                payload = _opened(self._locker, evidence.id, kept.payload)
+                if payload is None:
+                    return None
+                reader = _reader(self._sources, evidence.source, site, kept.channel)
+                return Raw(Message(kept.channel, payload, kept.received_ms), kept.size, kept.sha256, *reader)
         input, _, number = evidence.raw.rpartition(":")
         _, slash, partition = input.rpartition("/")
         if not slash or not partition.isdigit() or not number.isdigit():
             return None
-        consumer = Consumer({**self._client, "group.id": "correlator-raw", "enable.auto.commit": False,
-                             "auto.offset.reset": "latest"})  # fmt: skip
-        try:
-            consumer.assign([TopicPartition(self._topic(input_name(input)), int(partition), int(number))])
-            message = next(iter(consumer.consume(1, timeout=_TIMEOUT_S)), None)
-        except KafkaException as error:
-            raise JournalAway(str(error)) from error
-        finally:
-            consumer.close()
-        if message is None or message.error() is not None or message.offset() != int(number):
+        message = self._fetch(input_name(input), int(partition), int(number))
+        if message is None:
             return None
         headers = cast("list[tuple[str, bytes | None]]", message.headers() or [])
         told = from_headers([(name, value or b"") for name, value in headers], message.value() or b"", input=input,
                             offset=int(number), channel=input_name(input), received_ms=message.timestamp()[1],
                             raw=evidence.raw).message  # fmt: skip
         return raw_of(told, *_reader(self._sources, evidence.source, site, told.channel))
+
+    def _fetch(self, topic: str, partition: int, offset: int) -> Any:
+        """The record at a position, None if it is gone. Raises JournalAway."""
+        consumer = Consumer({**self._client, "group.id": GROUP, "enable.auto.commit": False,
+                             "auto.offset.reset": "latest", "isolation.level": "read_committed"})  # fmt: skip
+        try:
+            consumer.assign([TopicPartition(self._topic(topic), partition, offset)])
+            message = next(iter(consumer.consume(1, timeout=_TIMEOUT_S)), None)
+        except KafkaException as error:
+            raise JournalAway(str(error)) from error
+        finally:
+            consumer.close()
+        return message if message is not None and message.error() is None and message.offset() == offset else None
 
     def silence(self, rule: str) -> list[str] | None:
         """A replay can be asked (`correlator explain`), not here."""
@@ -306,6 +354,14 @@ class KafkaFacts:
     def close(self) -> None:
         """Leaves the broker."""
         self._consumer.close()
+
+
+def _opened(locker: Locker | None, event: str, kept: bytes) -> bytes | None:
+    """A message as it was; None where it is locked and its key is gone."""
+    try:
+        return kept if locker is None else locker.open(event, kept)
+    except CorrelatorError:
+        return None
 
 
 def _take(facts: Facts, topic: str, value: bytes) -> None:

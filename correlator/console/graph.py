@@ -5,7 +5,7 @@ Both are SVG without script, font or link. A picture helps the eye; everything i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any, Final
 
@@ -108,8 +108,9 @@ def _line(start: tuple[int, int], end: tuple[int, int], common: int) -> str:
     return f'<path class="tie" stroke-width="{thick:.1f}" d="{shape}"/>'
 
 
-def impact_svg(threat: Threat, language: Language, title: str) -> str:
-    """The gravest paths as a row each, "" where nothing is in danger."""
+def impact_svg(threat: Threat, language: Language, title: str, called: Callable[[str, str], str]) -> str:
+    """The gravest paths as a row each, "" where nothing is in danger. called: (asset, its name) -> what it is
+    called here."""
     hits: list[dict[str, Any]] = [msgspec.to_builtins(one) for one in threat.impact[:MOST_PATHS] if one.path]
     if not hits:
         return ""
@@ -117,7 +118,7 @@ def impact_svg(threat: Threat, language: Language, title: str) -> str:
         for path in (hit["path"], *hit.get("together", ())):
             for step in path:
                 step["threat_type"] = type_words(step["threat_type"], language)[:_NAME]
-                step["place_name"] = one_line(step["place_name"] or step["asset"])
+                step["place_name"] = called(step["asset"], step["place_name"])
     return paths_picture(title, impact_rows(hits))
 
 

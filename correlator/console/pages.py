@@ -15,6 +15,7 @@ from correlator.console.board import Board, Line, ListRow, line_of, row_of, time
 from correlator.console.facts import KEPT_DAYS, LEARNS_MS, Facts, MatchRow
 from correlator.events.event import LEVELS
 from correlator.events.identity import IDENTIFYING_KINDS
+from correlator.events.kinds import KINDS
 from correlator.events.threat import Advice, Evidence, Impact, Step, Threat
 from correlator.journal.action import Act
 from correlator.journal.fold import Outcome
@@ -214,9 +215,11 @@ def threat(
         "links_picture": graph.links_svg(found, texts["links"]),
         "told": [_told_row(act, outcome, places) for _, act, outcome in view.acts(one.site, threat=one.id)],
         "impact": [_impact_row(hit, places, said, now_ms) for hit in one.impact],
-        "impact_picture": graph.impact_svg(one, said, texts["danger"]),
+        "impact_picture": graph.impact_svg(
+            one, said, texts["danger"], lambda asset, name: _called(asset, name, places)
+        ),
         "loss": (f"{one.expected_loss:.1f}", f"{one.expected_loss_advised:.1f}") if one.expected_loss else None,
-        "advice": [_advice_row(item) for item in one.advice],
+        "advice": [_advice_row(item, places) for item in one.advice],
         "notes": [(note.who, time_text(note.at_ms, places), note.text) for note in handling.notes],
         "windows": list(one.windows),
         "printed": time_text(now_ms, places, "%d.%m.%Y %H:%M"),
@@ -243,7 +246,8 @@ def _step_row(step: Step, places: Premises | None) -> dict[str, Any]:
         "when": time_text(step.t_ms, places, "%d.%m. %H:%M:%S"),
         "rule": step.rule,
         "title": one_line(step.title)[:SHOWN_TEXT],
-        "says": one_line(step.says)[:SHOWN_TEXT],
+        # What is said of a single event may name who did it.
+        "says": "" if step.rule in KINDS else one_line(step.says)[:SHOWN_TEXT],
         "place": "" if _is_somebody(step.asset, places) else one_line(step.place_name),
         "level": step.level,
         "expected": [one_line(text) for text in step.expected_absent],
@@ -256,6 +260,14 @@ def _is_somebody(asset: str, places: Premises | None) -> bool:
     if known is not None:
         return known.asset_class in IDENTIFYING_KINDS
     return asset.removeprefix("unknown:").partition(":")[0] in IDENTIFYING_KINDS
+
+
+def _called(asset: str, place_name: str, places: Premises | None) -> str:
+    """What an asset is called where anybody may read: of a person, badge or account only what it is."""
+    if not _is_somebody(asset, places):
+        return one_line(place_name or asset)
+    known = places.assets.get(asset) if places is not None else None
+    return known.asset_class if known is not None else asset.removeprefix("unknown:").partition(":")[0]
 
 
 def _told_row(act: Act, outcome: Outcome, places: Premises | None) -> dict[str, Any]:
@@ -275,7 +287,7 @@ def _impact_row(hit: Impact, places: Premises | None, language: Language, now_ms
     """minutes: until the middle of what is expected, counted from now while that lies ahead; None once it is past."""
     due_ms = hit.from_ms + hit.p50_ms
     return {
-        "place": one_line(hit.place_name or hit.asset),
+        "place": _called(hit.asset, hit.place_name, places),
         "type": type_words(hit.threat_type, language),
         "likelihood": f"{hit.likelihood:.0%}",
         "minutes": (due_ms - now_ms) // MINUTE_MS if due_ms > now_ms else None,
@@ -284,13 +296,16 @@ def _impact_row(hit: Impact, places: Premises | None, language: Language, now_ms
         "latest": duration_text(hit.p90_ms),
         "service": hit.service,
         "criticality": hit.criticality,
-        "path": " → ".join(one_line(part.place_name or part.asset) for part in hit.path),
+        "path": " → ".join(_called(part.asset, part.place_name, places) for part in hit.path),
     }
 
 
-def _advice_row(item: Advice) -> dict[str, Any]:
+def _advice_row(item: Advice, places: Premises | None) -> dict[str, Any]:
+    says = one_line(item.says)
+    if item.place_name and _is_somebody(item.asset, places):  # the words hold the name
+        says = says.replace(one_line(item.place_name), _called(item.asset, "", places))
     return {
-        "title": one_line(f"{item.says} ({item.place_name})" if item.place_name else item.says),
+        "title": says,
         "saves": f"{item.saves:.1f}",
         "harms": f"{item.harms:.1f}" if item.harms else "",
         "minutes": item.takes_ms // MINUTE_MS,
@@ -352,7 +367,7 @@ def handover(board: Board, view: View, sites: tuple[str, ...], language: str, no
             continue
         for one in view.fold(site).declared.values():
             if now_ms <= one.until_ms < now_ms + 12 * HOUR_MS:
-                what = one.args.get("zones") or one.args.get("rule") or one.id
+                what = one.args.get("zones") or one.args.get("rule") or one.args.get("kind") or one.id
                 ending.append((one.kind, ", ".join(what) if isinstance(what, list) else str(what),
                                time_text(one.until_ms, places), one.who))  # fmt: skip
         for _, act, outcome in view.acts(site, newest=JOURNAL_ROWS):
@@ -384,12 +399,13 @@ def declared(view: View, board: Board, sites: tuple[str, ...], language: str, no
             continue
         for one in view.fold(site).declared.values():
             if one.until_ms > now_ms:
-                what = one.args.get("zones") or one.args.get("rule") or ""
+                what = one.args.get("zones") or one.args.get("rule") or one.args.get("kind") or ""
                 fields = dict(one.args.get("fields") or {})
                 rows.append({
                     "site": site, "kind": one.kind, "who": one.who, "until": time_text(one.until_ms, places),
                     "what": ", ".join(map(str, what)) if isinstance(what, list) else str(what),
-                    "fields": ", ".join(f"{name}={value}" for name, value in fields.items()),
+                    "fields": ", ".join([*([str(one.args["asset"])] if one.args.get("asset") else []),
+                                         *(f"{name}={value}" for name, value in fields.items())]),
                     "reason": one_line(str(one.args.get("reason", ""))),
                 })  # fmt: skip
     zones = {
@@ -522,22 +538,22 @@ def _match_row(match: MatchRow, places: Premises | None) -> dict[str, Any]:
 def preview(facts: Facts, view: View, site: str, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What an exception would have hidden in the last 30 days: matches, and threats of which nothing were left.
 
-    asked: rule, asset, fields. true: threats among them that people called true.
+    asked: rule, asset, fields. judged: threats among them that people called true.
     """
     hidden = facts.would_hide(site, asked["rule"], asked["asset"], asked["fields"])
     ids = {one.id for one in hidden}
-    gone, true = [], []
+    gone, judged = [], []
     for one in view.since((site,), facts.now_ms() - KEPT_DAYS * DAY_MS):
         findings = [step for step in one.threat.steps if not step.inner] or list(one.threat.steps)
         fits = [step for step in one.threat.steps if step.rule == asked["rule"] and _step_fits(step, asked)]
         if fits and len(fits) >= len(findings):
             gone.append((one.threat.id, one_line(one.threat.title)))
         if fits and one.handling.verdict == "true":
-            true.append((one.threat.id, one_line(one.threat.title)))
+            judged.append((one.threat.id, one_line(one.threat.title)))
     places = facts.places.get(site)
     return {
         "count": len(ids), "shown": [_match_row(one, places) for one in hidden[:HIDDEN_SHOWN]],
-        "gone": gone[:HIDDEN_SHOWN], "gone_count": len(gone), "true": true[:HIDDEN_SHOWN], "days": KEPT_DAYS,
+        "gone": gone[:HIDDEN_SHOWN], "gone_count": len(gone), "judged": judged[:HIDDEN_SHOWN], "days": KEPT_DAYS,
     }  # fmt: skip
 
 
@@ -547,9 +563,14 @@ def _step_fits(step: Step, asked: Mapping[str, Any]) -> bool:
     return all(str(step.group.get(name)) == value for name, value in asked["fields"].items())
 
 
+def named(rule: str) -> str:
+    """Whether an exception calls this its rule or its kind of event."""
+    return "kind" if rule in KINDS else "rule"
+
+
 def exception_yaml(asked: Mapping[str, Any], until: str) -> str:
     """The same exception for the site's overlay (docs/rules.md, section 10)."""
-    entry = {"rule": asked["rule"]}
+    entry = {named(asked["rule"]): asked["rule"]}
     entry |= {name: asked[name] for name in ("fields", "asset") if asked[name]}
     entry |= {"until": until, "reason": asked["reason"]}
     return yaml.safe_dump({"exceptions": [entry]}, sort_keys=False, allow_unicode=True, width=100)

@@ -8,7 +8,6 @@ dialect cannot read again is not shown at all; the whole text is for who has the
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from hashlib import sha256
 from typing import Final
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from correlator.events.event import Reject
 from correlator.events.identity import IDENTIFYING_KINDS, Identity
+from correlator.privacy.evidence import without
 from correlator.sources import Context, Dialect, Message
 from correlator.sources.logparts import account_name
 
@@ -88,8 +88,10 @@ def shown(raw: Raw, *, whole: bool) -> Shown:
     values = identifying(raw)
     if values is None:
         return msgspec.structs.replace(told, text="", hidden=True, cut=False)
-    text, count = _blacked(told.text, values)
-    return msgspec.structs.replace(told, channel=_blacked(message.channel, values)[0], text=text, redacted=count)
+    marks = dict.fromkeys(values, MARK)
+    text, channel = (without(one.encode(), marks).decode() for one in (told.text, message.channel))
+    count = text.count(MARK) - told.text.count(MARK)
+    return msgspec.structs.replace(told, channel=channel, text=text, redacted=count)
 
 
 def identifying(raw: Raw) -> set[str] | None:
@@ -102,15 +104,6 @@ def identifying(raw: Raw) -> set[str] | None:
     except Exception:  # noqa: BLE001 - whatever it is, nobody can say what stands in the message
         return None
     return None if any(isinstance(one, Reject) for one in found) else noting.values
-
-
-def _blacked(text: str, values: set[str]) -> tuple[str, int]:
-    """The text with each value gone, in any case, as it stands and as JSON writes it."""
-    forms = {form for value in values for form in (value, msgspec.json.encode(value)[1:-1].decode())}
-    if not forms:
-        return text, 0
-    either = "|".join(re.escape(one) for one in sorted(forms, key=lambda one: (-len(one), one)))
-    return re.subn(rf"(?<![^\W_])(?:{either})(?![^\W_])", MARK, text, flags=re.IGNORECASE)
 
 
 def _text(payload: bytes) -> str:

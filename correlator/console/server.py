@@ -13,6 +13,9 @@ from granian.server.embed import Server
 
 from correlator.console.hub import Hub
 from correlator.errors import UsageError
+from correlator.ingest.logs import Log
+
+_log = Log("console")
 
 
 def serve(app: Any, hub: Hub, host: str, port: int, certificate: Path | None = None, key: Path | None = None) -> None:
@@ -37,6 +40,7 @@ async def _serve(app: Any, hub: Hub, host: str, port: int, certificate: Path | N
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(server.serve())
     await asyncio.sleep(0)
+    _log.info("ready", host=host, port=port)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, end)
     with contextlib.suppress(asyncio.CancelledError):

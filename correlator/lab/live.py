@@ -8,6 +8,7 @@ again, as a container would be, and given up after a few times. Everything ends 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -26,9 +27,10 @@ import yaml
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from correlator.clock import local
+from correlator.console.users import User, Users
 from correlator.errors import UsageError
 from correlator.ingest.kafka import KafkaSettings
-from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, missing_programs
+from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port, missing_programs
 from correlator.lab.simulate import MQTT_TOPIC, KafkaPath, MqttPath, Played, Player, paths_of
 from correlator.run.account import account
 from correlator.run.expect import check, load_expect
@@ -45,6 +47,9 @@ SERVICES: Final[dict[str, tuple[str, ...]]] = {
     "ingest": ("ingest",),
     "worker": ("worker",),
 }
+# Beside them: pages to look at it all, on this machine only.
+CONSOLE: Final = ("console", "run", "--state", "console-state")
+PERSON: Final = "analyst"
 PLAY_S: Final = 60.0  # how long a scenario takes to play, unless a speed is given
 _READY_S: Final = 180.0
 _STOP_S: Final = 20.0
@@ -190,12 +195,16 @@ class Live:
             mosquitto = stack.enter_context(MosquittoBroker(folder / "mosquitto", port=self.options.mqtt_port))
             self.write(f"Mosquitto     {mosquitto.address}\n")
             settings = live_settings(self.scenario, kafka.bootstrap, (mosquitto.host, mosquitto.port), folder)
+            port, password = free_port(), secrets.token_urlsafe(12)
+            settings["console"] = {"port": port, "users": "users.yaml"}
+            Users(folder / "users.yaml").put(User(PERSON, "analyst"), password)
             file = folder / "correlator.yaml"
             file.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
             for arguments in (("topics", "create"), ("config", "apply")):
                 self._command(arguments, file)
             stack.callback(self._stop_services)
             self._start_services(folder)
+            self.write(f"console       http://localhost:{port} (name {PERSON}, password {password})\n")
             return self._watch(KafkaSettings(bootstrap=kafka.bootstrap), (mosquitto.host, mosquitto.port), stack)
 
     def _folder(self, stack: ExitStack) -> Path:
@@ -215,7 +224,7 @@ class Live:
     # ---- services --------------------------------------------------------------------------------
 
     def _start_services(self, folder: Path) -> None:
-        for name, arguments in SERVICES.items():
+        for name, arguments in {**SERVICES, "console": CONSOLE}.items():
             service = Service(name, arguments, folder, {"CORRELATOR_WORKER__DATA_DIR": str(folder / "worker")})
             self.services.append(service)
             service.start()
@@ -227,7 +236,7 @@ class Live:
                 if time.monotonic() > until:
                     raise UsageError(f"{service.name} was not ready within {_READY_S:.0f} s\n{service.tail()}")
                 time.sleep(0.05)
-        self.write(f"running       {', '.join(SERVICES)}\n")
+        self.write(f"running       {', '.join(one.name for one in self.services)}\n")
 
     def _stop_services(self) -> None:
         for service in self.services:

@@ -2,102 +2,44 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 
-import axe_playwright_python
 import msgspec
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.console.client import Browser
+from tests.console.conftest import faults_of
 from tests.notifier.cases import THREATS
 
 pytestmark = pytest.mark.xdist_group("console")
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-         "--disable-background-networking", "--disable-component-update", "--disable-sync"]  # fmt: skip
 THREAT = THREATS["combined"]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program is not None, "a browser is missing: apt-get install --yes chromium fonts-dejavu-core"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
-        yield browser
-        browser.close()
-
-
-_PEOPLE: dict[tuple[int, str], Browser] = {}
-
-
-def logged_in(port: int, role: str) -> Browser:
-    """A person of a role; logs in once a console, as people do."""
-    if (port, role) not in _PEOPLE:
-        person = Browser(port)
-        assert person.login(f"p-{role}").status == 303
-        _PEOPLE[port, role] = person
-    return _PEOPLE[port, role]
-
-
-@pytest.fixture
-def page(chromium, open_house):
-    """Makes pages of a logged-in person; afterwards no message of the console and no foreign host is left."""
-    port = open_house.processes[""][1]
-    contexts, said, hosts = [], [], set()
-
-    def make(role: str = "operator", path: str = "/", *, at: int = port, script=True, **options):
-        person = logged_in(at, role)
-        context = chromium.new_context(java_script_enabled=script, bypass_csp=False, **options)
-        contexts.append(context)
-        cookie = {"name": "__Host-session", "value": person.cookie, "url": f"https://localhost:{at}", "secure": True}
-        context.add_cookies([cookie])
-        made = context.new_page()
-        made.on("console", lambda message: said.append(message.text))
-        made.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
-        made.goto(f"http://localhost:{at}{path}")
-        return made
-
-    yield make
-    for context in contexts:
-        context.close()
-    assert hosts <= {"localhost"}
-    away = (
-        "ERR_CONNECTION_REFUSED",
-        "ERR_INCOMPLETE",
-        "htmx:sse:error",
-        "Failed to fetch",
-    )  # where a test ended the console
-    assert [text for text in said if not any(word in text for word in away)] == []
-
 
 PAGES = [
     "/",
     f"/threats/{THREAT.id}",
     f"/threats/{THREATS['hostile'].id}",
+    f"/threats/{THREAT.id}/evidence/{THREAT.members[0].id}",
     "/handover",
     "/declared",
+    "/exception?site=h-test&rule=r1&asset=d-store&reason=known",
+    "/sources",
+    "/rules",
     "/load",
     "/journal",
+    "/users",
 ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_no_page_breaks_a_rule_of_wcag_that_a_program_can_check(page, path, scheme):
-    shown = page("analyst", path, color_scheme=scheme)
-    shown.evaluate(AXE)
-    result = shown.evaluate("tags => axe.run(document, {runOnly: {type: 'tag', values: tags}})", TAGS)
-    assert [(one["id"], [node["html"][:120] for node in one["nodes"]]) for one in result["violations"]] == []
+    shown = page("admin", path, color_scheme=scheme)
+    assert faults_of(shown) == []
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_at_320_pixels_nothing_scrolls_sideways(page, path):
-    shown = page("analyst", path, viewport={"width": 320, "height": 640})
+    shown = page("admin", path, viewport={"width": 320, "height": 640})
     assert shown.evaluate("document.documentElement.scrollWidth") <= 320
 
 
@@ -172,9 +114,35 @@ def test_without_script_pages_are_complete(page):
 
 
 def test_whoever_logs_out_sees_nothing_more(page):
-    shown = page("admin")
+    shown = page("viewer", "/declared", person="leaving")
+    shown.click("header summary")
     shown.click("text=Log out")
     shown.wait_for_selector("#password")
+
+
+def test_what_somebody_is_writing_is_not_lost_when_somebody_else_acts(house, page):
+    house.tell(THREAT)
+    port = house.start()
+    mine = page("operator", f"/threats/{THREAT.id}", at=port)
+    mine.click("#details summary")
+    mine.fill("#note", "half a sent")
+    other = page("analyst", f"/threats/{THREAT.id}", at=port)
+    other.click("text=Take over")
+    mine.wait_for_selector("text=taken (p-analyst)", timeout=5_000)
+    assert mine.input_value("#note") == "half a sent"
+    assert mine.locator("#details").get_attribute("open") is not None
+    mine.focus("#note")
+    mine.keyboard.press("End")
+    mine.keyboard.type("ence")
+    assert mine.input_value("#note") == "half a sentence"
+
+
+def test_a_threat_given_to_somebody_is_theirs(house, page):
+    house.tell(THREAT)
+    shown = page("operator", f"/threats/{THREAT.id}", at=house.start())
+    shown.select_option("#to", "p-analyst")
+    shown.click("form:has(#to) button")
+    shown.wait_for_selector("text=taken (p-analyst)")
 
 
 def test_the_card_prints_on_two_pages_at_most(page, tmp_path):

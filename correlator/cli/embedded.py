@@ -22,20 +22,21 @@ def _examples(*lines: str) -> str:
 def embedded_parts(file: Path) -> Any:
     """What correlator.yaml says about its one site, read and checked. Raises FaultyFile, UsageError."""
     from correlator.clock import HOUR_MS
-    from correlator.config.load import check, load
+    from correlator.config.load import check, load, private_of
     from correlator.embedded.service import Parts
     from correlator.errors import UsageError
     from correlator.ingest.sources import source_rows
 
     loaded = load(file)
     settings = loaded.settings
-    bundles = check(loaded)
+    private = private_of(loaded)
+    bundles = check(loaded, private)
     if len(bundles) != 1:
         raise UsageError(f"{file}: the embedded carrier is for one site; `sites:` names {len(bundles)}")
     (bundle,) = bundles.values()
-    rows = [
-        replace(row, site=row.site or bundle.site_id) for row in source_rows(settings.ingest.sources, str(loaded.file))
-    ]
+    identity = private.identity if private is not None else None
+    found = source_rows(settings.ingest.sources, str(loaded.file), identity)
+    rows = [replace(row, site=row.site or bundle.site_id) for row in found]
     embedded = settings.embedded.model_copy(update={"file": loaded.folder / settings.embedded.file})
     return Parts(
         bundle,
@@ -45,6 +46,7 @@ def embedded_parts(file: Path) -> Any:
         settings.bridge,
         embedded,
         settings.console.max_shelf_h * HOUR_MS,
+        private,
     )
 
 

@@ -85,15 +85,19 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
         from correlator.delivery.process import run as deliver_all
         from correlator.ingest.health import Health
         from correlator.ingest.logs import log_to
+        from correlator.privacy.evidence import Locker
+        from correlator.privacy.vault import Vault
 
         loaded = _load(file)
         log_to(sys.stderr, log_level)
+        privacy = loaded.settings.privacy
+        locker = Locker(Vault(privacy.vault)) if privacy.tokens else None
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         health = Health(health_host, health_port, lambda: not stop.is_set(), lambda: not stop.is_set())
         try:
-            deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop)
+            deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop, locker)
         finally:
             health.stop()
         return 0

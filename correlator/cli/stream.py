@@ -80,6 +80,7 @@ def ingest(file: Path, log_level: str) -> int:
 
     def work() -> int:
         from correlator.clock import HOUR_MS
+        from correlator.config.load import private_of
         from correlator.config.preflight import refuse_early
         from correlator.ingest.logs import log_to
         from correlator.stream.ingest import IngestProcess
@@ -90,7 +91,12 @@ def ingest(file: Path, log_level: str) -> int:
         settings = loaded.settings
         max_shelf_ms = settings.console.max_shelf_h * HOUR_MS
         return IngestProcess(
-            settings.kafka, settings.ingest.process, settings.ingest, str(loaded.file), max_shelf_ms
+            settings.kafka,
+            settings.ingest.process,
+            settings.ingest,
+            str(loaded.file),
+            max_shelf_ms,
+            private_of(loaded),
         ).run()
 
     return _unreachable(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TextIO
 import yaml
 from pydantic import BaseModel
 
-from correlator.config.load import check, load, missing_files, shown
+from correlator.config.load import check, load, missing_files, private_of, shown
 from correlator.errors import BodyMissing, FaultyFile
 from correlator.impact.measures import Measure
 from correlator.impact.rules import Rule
@@ -66,7 +67,10 @@ def show(file: Path, out: TextIO) -> int:
 def apply_file(file: Path, out: TextIO, *, dry_run: bool) -> int:
     """Says what will change for each site, then writes it. All or nothing: a fault anywhere refuses it."""
     loaded = load(file)
-    bundles = check(loaded)
+    private = private_of(loaded)
+    bundles = check(loaded, private)
+    if private is not None and not dry_run:
+        private.flush(time.time_ns() // 1_000_000)
     kafka = loaded.settings.kafka
     before, there = in_force(kafka)
     zones = {name: site_from(made.bodies, made.configuration.site).site.timezone_name for name, made in bundles.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ from correlator.config.settings import ENVIRONMENT, Settings, SiteSettings
 from correlator.errors import CorrelatorError, Fault, FaultyFile, UsageError
 from correlator.ingest.sources import source_rows
 from correlator.marked import MarkedDict, MarkedList, load_file
+from correlator.premises import Premises, load_site
+from correlator.privacy.private import Private
 from correlator.run.bodies import Bundle, bundle
+from correlator.sources import MapSpec
 from correlator.sources.settings import nearest
 
 DEFAULT_FILE: Final = "correlator.yaml"
@@ -53,15 +57,29 @@ def load(file: Path) -> Loaded:
     except SettingsError as error:
         raise UsageError(f"an environment variable {ENVIRONMENT}... cannot be read: {error}") from error
     said = tuple(sorted(name for name in os.environ if name.startswith(ENVIRONMENT)))
-    return Loaded(file, _beside(settings, file.parent), said)
+    return Loaded(file, _bare_rejects(_beside(settings, file.parent)), said)
 
 
-def check(loaded: Loaded) -> dict[str, Bundle]:
-    """Everything that the file names, read: site -> its bodies. Raises FaultyFile with all that is wrong."""
+def private_of(loaded: Loaded) -> Private | None:
+    """Tokenising as the file sets it, None where people stay as they are. Raises FaultyFile, UsageError."""
+    if not loaded.settings.privacy.tokens:
+        return None
+    rows = source_rows(loaded.settings.ingest.sources, str(loaded.file))
+    specs = [row.context.settings for row in rows]
+    maps = [field for spec in specs if isinstance(spec, MapSpec) for field in spec.identity]
+    return Private(loaded.settings.privacy, maps, time.time_ns() // 1_000_000)
+
+
+def check(loaded: Loaded, private: Private | None = None) -> dict[str, Bundle]:
+    """Everything that the file names, read: site -> its bodies. Raises FaultyFile with all that is wrong.
+
+    private: that of `private_of`, for who needs what it learns.
+    """
+    private = private or private_of(loaded)
     faults: list[Fault] = []
     bundles: dict[str, Bundle] = {}
     for number, site in enumerate(loaded.settings.sites):
-        made = _attempt(lambda site=site: site_bundle(loaded, site), faults, str(loaded.file))  # type: ignore[misc]
+        made = _attempt(lambda site=site: site_bundle(loaded, site, private), faults, str(loaded.file))  # type: ignore[misc]
         if made is None:
             continue
         if made.site_id in bundles:
@@ -74,11 +92,20 @@ def check(loaded: Loaded) -> dict[str, Bundle]:
     return bundles
 
 
-def site_bundle(loaded: Loaded, site: SiteSettings) -> Bundle:
+def site_bundle(loaded: Loaded, site: SiteSettings, private: Private | None = None) -> Bundle:
     """A site's bodies. Raises FaultyFile, UsageError."""
     rules: list[Path | str] = [one if one == "pack" else loaded.folder / one for one in site.rules]
     overlay = loaded.folder / site.overlay if site.overlay is not None else None
-    return bundle(loaded.folder / site.site, rules, overlay, site.deciding(), site.table_files(loaded.folder))
+    return bundle(loaded.folder / site.site, rules, overlay, site.deciding(), site.table_files(loaded.folder), private)
+
+
+def site_models(loaded: Loaded) -> list[Premises]:
+    """The site models for people: with tokens where people are tokens, but with the names of whom to call."""
+    private = private_of(loaded)
+    files = [loaded.folder / one.site for one in loaded.settings.sites]
+    if private is None:
+        return [load_site(one) for one in files]
+    return [private.premises(one.read_bytes(), str(one), contacts=True) for one in files]
 
 
 def shown(loaded: Loaded) -> Any:
@@ -89,11 +116,21 @@ def shown(loaded: Loaded) -> Any:
 # ---- paths -------------------------------------------------------------------------------------
 
 # Sections whose paths start from the file's folder once they are read; paths of sites are joined where they are used.
-_BESIDE: Final = ("kafka", "outputs", "console", "notifier")
+_BESIDE: Final = ("kafka", "outputs", "console", "notifier", "privacy")
 
 
 def _beside(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={name: _joined(getattr(settings, name), folder) for name in _BESIDE})
+
+
+def _bare_rejects(settings: Settings) -> Settings:
+    """Where people are tokens, no reject holds the message that named them."""
+    if not settings.privacy.tokens:
+        return settings
+    return settings.model_copy(update={
+        "bridge": settings.bridge.model_copy(update={"reject_bytes": False}),
+        "ingest": settings.ingest.model_copy(update={"reject_bytes": False}),
+    })  # fmt: skip
 
 
 def _joined(value: Any, folder: Path) -> Any:

@@ -24,6 +24,7 @@ from correlator.inputs.settings import InputsSettings
 from correlator.linking.settings import LinkingSettings
 from correlator.matching import EngineSettings
 from correlator.notifier.settings import NotifierSettings
+from correlator.privacy.settings import PrivacySettings
 from correlator.run.bodies import TableFiles
 from correlator.run.deciding import Deciding
 from correlator.stream.settings import IngestProcessSettings, TopicSettings, WorkerSettings
@@ -138,6 +139,7 @@ class Settings(BaseSettings):
     ingest: IngestSection = Field(default_factory=IngestSection, description="messages to records of the log")
     embedded: EmbeddedSettings = Field(default_factory=EmbeddedSettings, description="one site without Kafka")
     worker: WorkerSettings = Field(default_factory=WorkerSettings, description="the engine on Kafka")
+    privacy: PrivacySettings = Field(default_factory=PrivacySettings, description="people as tokens")
     outputs: tuple[OutputSettings, ...] = Field(default=(), description="threats to other systems")
     console: ConsoleSettings = Field(default_factory=ConsoleSettings, description="the pages")
     notifier: NotifierSettings | None = Field(default=None, description="alerts for people")
@@ -157,6 +159,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"{trusting[0]}.trust_sender_time is for simulations: whoever sends sets the time; not with sasl_ssl"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_outlive_the_log(self) -> Settings:
+        log_days = max(self.embedded.keep_events_days, self.topics.events_retention_h / 24)
+        if self.privacy.tokens and len(self.privacy.keys) > 1 and self.privacy.old_keys_days < log_days:
+            raise ValueError(f"privacy.old_keys_days: the log is kept {log_days:g} days, and old keys as long")
         return self
 
     @classmethod

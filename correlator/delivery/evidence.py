@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
@@ -20,11 +21,14 @@ from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.ingest.raw import from_headers
-from correlator.run.evidence import EVIDENCE_BYTES, Wanted, wanted
+from correlator.privacy.evidence import Locker
+from correlator.run.evidence import EVIDENCE_BYTES, Wanted, members_of, wanted
 from correlator.run.rendering import Rendered
 
 ENRICHED: Final = "events.enriched"
+THREATS: Final = "threats"
 EVIDENCE: Final = "evidence"
+CLAIMS_REMEMBERED: Final = 100_000  # pieces of evidence known to be some threat's; an older one is looked at again
 GROUP: Final = "outputs-evidence"
 BATCH: Final = 500
 READ_ON: Final = 1_000  # messages between two wanted ones that are read over; behind more it jumps
@@ -35,14 +39,15 @@ _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Keeper(threading.Thread):
-    """Keeps evidence until `stop` is set. failure: what ended it before."""
+    """Keeps evidence until `stop` is set. failure: what ended it before. locker: locks the messages."""
 
-    def __init__(self, kafka: KafkaSettings, stop: threading.Event) -> None:
+    def __init__(self, kafka: KafkaSettings, stop: threading.Event, locker: Locker | None = None) -> None:
         super().__init__(name="evidence", daemon=True)
         self.failure: BaseException | None = None
         self.kept = self.gone = 0
         self._refused: KafkaError | None = None
-        self._kafka, self._ending = kafka, stop
+        self._kafka, self._ending, self._locker = kafka, stop, locker
+        self._claimed: dict[str, None] = {}  # evidence that threats have, the newest
         self._producer = Producer(
             kafka.client(enable__idempotence=True, acks="all", partitioner="murmur2_random", compression__type="lz4")
         )
@@ -51,10 +56,15 @@ class Keeper(threading.Thread):
         """Reads, fetches, writes."""
         told, raw = self._reader(), self._reader()
         try:
-            told.subscribe([self._kafka.topic(ENRICHED)])
+            threats = self._kafka.topic(THREATS)
+            told.subscribe([self._kafka.topic(ENRICHED), *([threats] if self._locker is not None else [])])
             while not self._ending.is_set():
                 messages = [one for one in told.consume(BATCH, timeout=0.2) if _usable(one)]
                 if messages:
+                    for one in messages:
+                        if one.topic() == threats:
+                            self._claim(one.value() or b"")
+                    messages = [one for one in messages if one.topic() != threats]
                     self._keep(raw, [found for one in messages if (found := _wanted(one)) is not None])
                     told.commit(asynchronous=False)
         except BaseException as error:  # noqa: BLE001 - told by the main thread
@@ -114,15 +124,28 @@ class Keeper(threading.Thread):
                     yield offset, message
         reader.unassign()
 
+    def _claim(self, threat: bytes) -> None:
+        """Puts the keys of a threat's evidence under its own."""
+        assert self._locker is not None
+        name, events = members_of(threat) if threat else ("", [])
+        if new := [event for event in events if event not in self._claimed]:
+            self._locker.claim(name, new, time.time_ns() // 1_000_000)
+            self._claimed.update(dict.fromkeys(new))
+            while len(self._claimed) > CLAIMS_REMEMBERED:
+                del self._claimed[next(iter(self._claimed))]
+
     def _write(self, one: Wanted, message: Message, channel: str) -> None:
         payload = message.value() or b""
         headers: Any = message.headers() or []
         raw = from_headers(
             headers, payload, input=channel, offset=0, channel=channel, received_ms=message.timestamp()[1], raw=one.raw
         )
+        told = payload[:EVIDENCE_BYTES]
+        if self._locker is not None:
+            told = self._locker.seal(one.event, told, time.time_ns() // 1_000_000)
         kept = KeptMessage(
             event=one.event, site=one.site, channel=raw.message.channel, received_ms=raw.message.received_ms,
-            payload=payload[:EVIDENCE_BYTES], size=len(payload), sha256=hashlib.sha256(payload).hexdigest(),
+            payload=told, size=len(payload), sha256=hashlib.sha256(payload).hexdigest(),
             raw=one.raw,
         )  # fmt: skip
         metrics.evidence_kept.labels(one.site).inc()

@@ -26,6 +26,7 @@ from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
 from correlator.outputs.format import About
 from correlator.outputs.formats import FORMATS
+from correlator.privacy.evidence import Locker
 
 THREATS: Final = "threats"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
@@ -157,9 +158,14 @@ def _group(kafka: KafkaSettings, name: str) -> dict[str, Any]:
     }
 
 
-def run(outputs: Iterable[OutputSettings], kafka: KafkaSettings, stop: threading.Event) -> None:
-    """Keeps evidence and runs all outputs until `stop` is set. Raises what ended one of them."""
-    threads: list[Delivery | Keeper] = [Keeper(kafka, stop), *(Delivery(output, kafka, stop) for output in outputs)]
+def run(
+    outputs: Iterable[OutputSettings], kafka: KafkaSettings, stop: threading.Event, locker: Locker | None = None
+) -> None:
+    """Keeps evidence, locked by a locker, and runs all outputs until `stop` is set. Raises what ended one of them."""
+    threads: list[Delivery | Keeper] = [
+        Keeper(kafka, stop, locker),
+        *(Delivery(output, kafka, stop) for output in outputs),
+    ]
     for thread in threads:
         thread.start()
     stop.wait()

@@ -28,6 +28,7 @@ from correlator.linking.tables import FOLDER, table_files, tables_of
 from correlator.matching import EngineSettings
 from correlator.premises.load import read_site
 from correlator.premises.premises import Premises
+from correlator.privacy.private import Private
 from correlator.rulepack import PACK as PACK_FOLDER
 from correlator.rules.load import LoadedRules, rule_texts, rules_of
 from correlator.run.deciding import Deciding, Entries, Tables, tables_that_come_along
@@ -108,8 +109,10 @@ def bundle(
     overlay: Path | None,
     deciding: Deciding,
     tables: TableFiles = TableFiles(),
+    private: Private | None = None,
 ) -> Bundle:
-    """The bodies of a site from its files. rules: folders and files; "pack" is the rule pack.
+    """The bodies of a site from its files. rules: folders and files; "pack" is the rule pack. private: people,
+    badges and accounts stand in them as tokens.
 
     Raises FaultyFile with every fault of rules, site and tables, UsageError for a missing path.
     """
@@ -127,10 +130,14 @@ def bundle(
     faults = [replace(fault, file=shown.get(fault.file, str(overlay))) for fault in found.errors]
     site, site_faults = read_site(site_text.decode("utf-8-sig", "replace"), str(site_file))
     faults += [fault for fault in site_faults if fault.severity == "error"]
+    if private is not None:
+        faults += [replace(fault, file=shown.get(fault.file, fault.file)) for fault in private.refused(texts)]
     tables_said, table_faults = _tables(tables)
     faults += table_faults
     if faults or site is None:
         raise FaultyFile(faults)
+    if private is not None:
+        texts, overlay_text, site_text = private.texts(texts, overlay_text, site_text, str(site_file))
     made = [rules_body(texts, overlay_text), site_body(site_text), settings_body(deciding), tables_said]
     if tables.baseline is not None:
         made.append(baseline_body(load_baseline(tables.baseline)))

@@ -19,7 +19,6 @@ from correlator.linking.linker import GraphLinker
 from correlator.linking.settings import LinkingSettings
 from correlator.linking.state import rates_of
 from correlator.matching import EngineSettings, Record
-from correlator.premises import load_site
 from correlator.rules.load import LoadedRules
 from correlator.rules.syntax import RuleSet
 from correlator.run.deciding import Entries
@@ -41,7 +40,7 @@ def learned(scenario: Scenario, loaded: LoadedRules, history: History, backgroun
     """Rates from the ordinary days of a history, which end where the scenario's own day begins."""
     days = history.days
     wished = scenario.wish.events if scenario.wish is not None else HISTORY_EVENTS
-    premises = load_site(scenario.site_file)
+    premises = scenario.premises()
     linker = GraphLinker(premises, LinkingSettings(warm_up_ms=(days + 1) * DAY_MS))
     pipeline = Pipeline(
         scenario.site_id,

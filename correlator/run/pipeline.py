@@ -18,6 +18,7 @@ from datetime import UTC, tzinfo
 from operator import itemgetter
 from typing import Any
 
+from correlator.events.identity import renamed
 from correlator.impact.live import LiveImpact
 from correlator.linking.api import Linker
 from correlator.linking.shared import SharedEvidenceLinker
@@ -48,12 +49,15 @@ class Pipeline:
         impact: LiveImpact | None = None,
     ) -> None:
         self.places = places
+        self._tokens: dict[str, str] = places.site.tokens if places is not None else {}
         told = rules if retired is None else _with_retired(rules, retired)
         self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places, impact)
         self.engine = Engine(site, rules, places, settings, zone, sink=self.book)
 
     def receive(self, record: Record) -> Outputs:
         """Folds one record, then everything that its promises allow to be decided."""
+        if self._tokens:
+            record = replace(record, events=[renamed(event, self._tokens) for event in record.events])
         outputs = self.engine.receive(record)
         outputs.matches = self.book.as_written(outputs.matches)
         outputs.threats = self.book.drain()

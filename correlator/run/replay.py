@@ -26,9 +26,10 @@ from correlator.clock import local
 from correlator.errors import FaultyFile, UsageError
 from correlator.events.event import SCHEMA_VERSION, Event, Reject
 from correlator.matching import EngineSettings, Outputs, Record
-from correlator.premises import Premises, load_site
+from correlator.premises import Premises
+from correlator.privacy.private import Private
 from correlator.rulepack import PACK as PACK_FOLDER
-from correlator.rules.load import LoadedRules, load_rules
+from correlator.rules.load import LoadedRules, load_rules, rule_texts, rules_of
 from correlator.run.account import account
 from correlator.run.collector import settle_collector
 from correlator.run.deciding import Deciding, Entries, pipeline_of
@@ -58,11 +59,25 @@ class Counts:
 def scenario_rules(scenario: Scenario) -> LoadedRules:
     """The rules a scenario names. Raises FaultyFile if one of them is faulty."""
     paths = [PACK_FOLDER if one == PACK else Path(one) for one in scenario.rules]
+    if scenario.private is not None:
+        return _private_rules(scenario.private, paths, scenario)
     # The folder `rules/` may be empty; the loader takes it as it is.
     loaded = load_rules(paths, overlay=scenario.overlay)
     if loaded.errors:
         raise FaultyFile(loaded.errors)
     return loaded
+
+
+def _private_rules(private: Private, paths: list[Path], scenario: Scenario) -> LoadedRules:
+    """As `scenario_rules`, with tokens. Raises FaultyFile."""
+    texts = [(str(path / name), data) for path in paths for name, data in rule_texts(path, [path])]
+    overlay = scenario.overlay.read_bytes() if scenario.overlay is not None else None
+    clear = rules_of(texts, (str(scenario.overlay), overlay) if overlay is not None else None)
+    if faults := [*clear.errors, *private.refused(texts)]:
+        raise FaultyFile(faults)
+    site = scenario.site_file
+    made, changes, _ = private.texts(texts, overlay, site.read_bytes(), str(site))
+    return rules_of(made, (str(scenario.overlay), changes) if changes is not None else None)
 
 
 def make_pipeline(
@@ -73,7 +88,7 @@ def make_pipeline(
     linking: "graph" links over the site graph too, "only" without any correlation rule or shared evidence,
     both with the rates of `baseline`; "off" by shared evidence alone.
     """
-    premises = load_site(scenario.site_file)
+    premises = scenario.premises()
     deciding = Deciding(EngineSettings(lateness_ms=scenario.lateness_ms))
     if linking == "off":
         deciding = replace(deciding, linking=None)
@@ -93,8 +108,11 @@ def replay(
     background: Background | None = None,
     linking: Linking = "graph",
     baseline: Path | None = None,
+    private: Private | None = None,
 ) -> int:
     """Replays a scenario folder; 0 when its expectations hold, 1 when not.
+
+    private: people, badges and accounts are tokens in all that is told and written.
 
     linking: see `make_pipeline`; what is usual comes from `baseline`, else from the scenario's history.
 
@@ -102,6 +120,8 @@ def replay(
     Raises UsageError and FaultyFile for unusable input.
     """
     loaded_scenario = load_scenario(scenario)
+    if private is not None:
+        loaded_scenario = loaded_scenario.tokenised(private)
     loaded = scenario_rules(loaded_scenario)
     entries = load_baseline(baseline) if baseline is not None else ()
     if linking != "off" and baseline is None and background is not None:
@@ -115,7 +135,7 @@ def replay(
     counts = Counts()
     threats: dict[str, dict[str, Any]] = {}
     with ExitStack() as stack:
-        files = _Files(stack, out)
+        files = _Files(stack, out, bare=private is not None)
         shown = stack.enter_context(_progress(progress, stderr))
         started = time.monotonic()
         batches = _paced(loaded_scenario.events(ordinary), speed)
@@ -233,8 +253,9 @@ def _summary(
 class _Files:
     """What --out receives; nothing without it."""
 
-    def __init__(self, stack: ExitStack, out: Path | None) -> None:
+    def __init__(self, stack: ExitStack, out: Path | None, *, bare: bool) -> None:
         self.out = out
+        self.bare = bare  # rejects without their messages
         self._open: dict[str, IO[bytes]] = {}
         if out is None:
             return
@@ -250,7 +271,7 @@ class _Files:
             file.write(_json.encode(message) + b"\n")
 
     def reject(self, reject: Reject) -> None:
-        self.write("rejects", reject)
+        self.write("rejects", msgspec.structs.replace(reject, payload=b"") if self.bare else reject)
 
     def decoded(self, events: list[Event]) -> None:
         if self.out is not None:
@@ -272,6 +293,7 @@ class _Files:
             "zone": str(scenario.zone),
             "counts": msgspec.to_builtins(counts),
             "counters": pipeline.counters(),
+            "tokens": scenario.private is not None,
         }
         (self.out / "replay.json").write_bytes(msgspec.json.format(_json.encode(about)) + b"\n")
 

@@ -37,6 +37,7 @@ from correlator.ingest.sources import SourceTable, source_rows
 from correlator.journal.action import from_bytes
 from correlator.journal.fold import DEFAULT_MAX_SHELF_MS
 from correlator.journal.relay import Relay
+from correlator.privacy.private import Private
 from correlator.run.collector import settle_collector
 from correlator.run.log import encode
 from correlator.run.rendering import reject_message
@@ -66,11 +67,13 @@ class IngestProcess:
         ingest: IngestSettings,
         file: str = "correlator.yaml",
         max_shelf_ms: int = DEFAULT_MAX_SHELF_MS,
+        private: Private | None = None,
     ) -> None:
         self.kafka = kafka
         self.settings = settings
         self.ingest = ingest
-        self.rows = source_rows(ingest.sources, file)
+        self.rows = source_rows(ingest.sources, file, private.identity if private is not None else None)
+        self._private = private
         self.raw = sorted({row.input for row in self.rows})
         self.produced = 0
         self._admin = AdminClient(kafka.client())
@@ -244,6 +247,8 @@ class IngestProcess:
     def _write(self) -> None:
         events, rejects = self.kafka.topic(EVENTS), self.kafka.topic(REJECTS)
         partitions = self._partitions[EVENTS]
+        if self._private is not None:
+            self._private.flush(_now_ms())  # no token leaves before the vault knows it
         for site, record in self.intake.drain():
             if record.events:
                 decoded(site, record.events)

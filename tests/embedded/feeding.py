@@ -14,6 +14,7 @@ from correlator.events.threat import Threat
 from correlator.ingest.intake import Intake
 from correlator.ingest.raw import RawMessage
 from correlator.ingest.settings import IngestSettings
+from correlator.privacy.evidence import Locker
 from correlator.run.rendering import Rendered
 from correlator.run.scenario import Scenario
 from tests.ingest.carried import last_promises, raw_messages, scenario_bundle, scenario_table, told
@@ -26,7 +27,7 @@ class Running:
 
     def __init__(self, one: Scenario, file: Path, *, trust: bool = True, **settings: Any) -> None:
         self.one = one
-        self.log = EmbeddedLog(file, write=True)
+        self.log = EmbeddedLog(file, write=True, locker=Locker(one.private.vault) if one.private is not None else None)
         self.told: list[Rendered] = []
         self.error: BaseException | None = None
         ingest = IngestSettings(trust_sender_time=trust)
@@ -38,6 +39,7 @@ class Running:
             scenario_bundle(one),
             inputs,
             self.told.extend,
+            private=one.private,
         )
         self.thread = threading.Thread(target=self._run)
         self.thread.start()

@@ -46,7 +46,8 @@ def scenario_table(one: Scenario) -> SourceTable:
 
 def scenario_bundle(one: Scenario) -> Bundle:
     rules = ["pack" if rule == "pack" else Path(rule) for rule in one.rules]
-    return bundle(one.site_file, rules, one.overlay, Deciding(EngineSettings(lateness_ms=one.lateness_ms)))
+    deciding = Deciding(EngineSettings(lateness_ms=one.lateness_ms))
+    return bundle(one.site_file, rules, one.overlay, deciding, private=one.private)
 
 
 def ordinary(one: Scenario, messages: int) -> Iterator[BackgroundMessage]:

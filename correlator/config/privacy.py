@@ -1,0 +1,261 @@
+"""`correlator privacy ...`: who is behind a token, what is kept of somebody, and how it goes.
+
+Whoever looks behind a token or takes somebody out is a user of the console with the role for it, gives a
+reason, and stands in the journal before anything is shown or changed; a refused try stands there too.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from correlator.config.load import Loaded, private_of
+from correlator.console.users import Role, User, Users, allows
+from correlator.embedded.log import EmbeddedLog
+from correlator.errors import UsageError
+from correlator.journal.action import Act, Verb
+from correlator.journal.store import Journal
+from correlator.premises import load_site
+from correlator.privacy.evidence import Locker, without
+from correlator.privacy.locks import Locked
+from correlator.privacy.settings import PrivacySettings
+from correlator.privacy.tokens import TOKEN, expires
+from correlator.privacy.vault import Identified, Vault
+
+REVEALS: Final[Role] = "analyst"
+ERASES: Final[Role] = "admin"
+TOLD: Final = ("events.enriched", "matches", "threats")
+_ROWS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, as the console knows them, for which site, and why."""
+
+    user: User
+    site: str
+    reason: str
+    journal: Journal
+    now_ms: int
+
+    def may(self, verb: Verb, role: Role, **args: Any) -> None:
+        """Writes that it is asked for. Raises UsageError for a missing role or reason, JournalAway."""
+        denied = "" if allows(self.user.role, role) else f"a {self.user.role} may not {verb}"
+        if self.user.sites and self.site not in self.user.sites:
+            denied = f"{self.user.name} is of other sites"
+        if not denied and not self.reason.strip():
+            raise UsageError("give the reason with --why; it stands in the journal")
+        self.journal.append(
+            Act(id=secrets.token_hex(16), site=self.site, who=self.user.name, verb=verb, at_ms=self.now_ms,
+                args={"reason": self.reason.strip(), **args}, denied=denied)
+        )  # fmt: skip
+        if denied:
+            raise UsageError(denied)
+
+
+def asker(loaded: Loaded, name: str, password: Callable[[], str], site: str, reason: str, journal: Journal) -> Asker:
+    """Who asks, once the password is right. site: "" for the only one. Raises UsageError."""
+    file = loaded.settings.console.users
+    if file is None or not file.is_file():
+        raise UsageError(f"{loaded.file}: console.users names no file; who asks must be one of the console's users")
+    sites = [load_site(loaded.folder / one.site).site_id for one in loaded.settings.sites]
+    if not site and len(sites) != 1:
+        raise UsageError(f"{loaded.file} names {len(sites)} sites; choose with --site")
+    if site and site not in sites:
+        raise UsageError(f"{loaded.file} has no site {site!r}; there are: {', '.join(sites)}")
+    user = Users(file).check(name, password())
+    if user is None:
+        raise UsageError(f"no user {name!r} with this password")
+    return Asker(user, site or sites[0], reason, journal, now_ms())
+
+
+def now_ms() -> int:
+    """This machine's time, ms UTC."""
+    return time.time_ns() // 1_000_000
+
+
+# ---- reveal ----------------------------------------------------------------------------------------------
+
+
+def reveal(loaded: Loaded, who: Asker, what: str, log: Path | None, out: TextIO) -> int:
+    """Says who a token stands for, or prints the raw message of an event (its id). Raises UsageError, Locked."""
+    vault = Vault(loaded.settings.privacy.vault, write=False)
+    if TOKEN.fullmatch(what):
+        who.may("reveal", REVEALS, token=what)
+        found = vault.find(what)
+        if found is None:
+            raise UsageError(f"{what} leads nowhere: it was erased, or never made here")
+        out.write(f"{found.kind} {found.value}\n")
+        return 0
+    if log is None:
+        raise UsageError(f"{what!r} is no token; for the message of an event name its log with --embedded")
+    who.may("reveal", REVEALS, event=what)
+    kept = next(iter(_opened(log).raw_of([what])), None)
+    if kept is None:
+        raise UsageError(f"no message is kept for event {what!r}")
+    out.write(Locker(vault).open(what, kept.payload).decode("utf-8", "replace") + "\n")
+    return 0
+
+
+# ---- one person ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Somebody:
+    """What stands for one person. values: as messages may name them; tokens: all that lead there."""
+
+    values: tuple[str, ...]
+    tokens: tuple[Identified, ...]
+    in_site: str  # where the site file has the person, "" if it does not
+
+
+def somebody(loaded: Loaded, vault: Vault, names: Iterable[str]) -> Somebody:
+    """The person of these names, badges or accounts: with everything that the site file and the vault add."""
+    wanted = {one.strip().lower() for one in names}
+    values, in_site = dict.fromkeys(one.strip() for one in names), ""
+    for site in loaded.settings.sites:
+        file = loaded.folder / site.site
+        for person in load_site(file).site.people.values():
+            own = [person.id, *person.aliases, *(one.id for one in (*person.badges, *person.accounts))]
+            if wanted & {one.lower() for one in [*own, person.name]}:
+                in_site = f"{file}: person {person.id}"
+                values.update(dict.fromkeys([*own, *([person.name] if person.name else [])]))
+    tokens = {one.token: one for one in vault.tokens_of(values)}
+    private = private_of(loaded)
+    if private is not None:
+        for value in values:
+            for kind in ("person", "badge", "account"):
+                for token in private.identity.tokens(kind, value):
+                    if TOKEN.fullmatch(token):
+                        tokens.setdefault(token, Identified(token, kind, value, 0))
+    every = dict.fromkeys([*values, *(one.value for one in tokens.values())])
+    return Somebody(tuple(every), tuple(tokens.values()), in_site)
+
+
+def export(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: TextIO) -> int:
+    """Everything kept of one person as JSON lines: who they are, then each record that names them.
+
+    Others in these records stay tokens; of raw messages position, size and hash are told.
+    """
+    vault = Vault(loaded.settings.privacy.vault, write=False)
+    found = somebody(loaded, vault, names)
+    known = [one for one in found.tokens if one.first_ms]
+    who.may("export", ERASES, tokens=sorted(one.token for one in known))
+    for one in sorted(known, key=lambda one: (one.kind, one.value)):
+        _line(out, "identity", msgspec.to_builtins(one))
+    if log is None:
+        return 0
+    clear = {one.token: one.value for one in found.tokens}
+    opened, events = _opened(log), set()
+    for topic in TOLD:
+        for value in _outputs(opened, topic):
+            text = value.decode()
+            if any(hit[0] in clear for hit in TOKEN.finditer(text)):
+                _line(out, topic, msgspec.json.decode(TOKEN.sub(lambda hit: clear.get(hit[0], hit[0]), text)))
+                if topic == "events.enriched":
+                    events.add(msgspec.json.decode(value)["event"]["id"])
+    for kept in opened.raw_of(sorted(events)):
+        _line(out, "evidence", {"event": kept.event, "received_ms": kept.received_ms, "channel": kept.channel,
+                                "size": kept.size, "sha256": kept.sha256})  # fmt: skip
+    return 0
+
+
+def erase(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: TextIO) -> int:
+    """Takes one person out: vault and evidence; what remains are tokens that lead nowhere."""
+    vault = Vault(loaded.settings.privacy.vault, write=False)
+    found = somebody(loaded, vault, names)
+    tokens = sorted(one.token for one in found.tokens)
+    if not any(one.first_ms for one in found.tokens):
+        raise UsageError(f"nothing in the vault leads to {', '.join(names)}")
+    who.may("erase", ERASES, tokens=[one.token for one in found.tokens if one.first_ms])
+    done = _redact(Locker(vault), found, log) if log is not None else 0
+    count = vault.erase(tokens, now_ms())
+    out.write(f"{count} tokens lead nowhere now; {done} raw messages of evidence are redacted\n")
+    if found.in_site:
+        out.write(f"{found.in_site} is still there: take it out, then `correlator config apply` or a restart\n")
+    return 0
+
+
+def _redact(locker: Locker, found: Somebody, log: Path) -> int:
+    instead = {one.value: one.token for one in found.tokens} | {
+        value: found.tokens[0].token for value in found.values if value not in {one.value for one in found.tokens}
+    }
+    opened = _opened(log)
+    changed: dict[str, bytes] = {}
+    for kept in opened.evidence():
+        try:
+            payload = locker.open(kept.event, kept.payload)
+        except Locked:
+            continue  # nobody can read it any more
+        left = without(payload, instead)
+        if left != payload:
+            changed[kept.event] = locker.seal(kept.event, left, now_ms())
+    opened.replace_evidence(changed)
+    return len(changed)
+
+
+def _opened(log: Path) -> EmbeddedLog:
+    return EmbeddedLog(log, write=False)
+
+
+def _outputs(log: EmbeddedLog, topic: str) -> Iterator[bytes]:
+    after = 0
+    while rows := log.outputs(topic, after, _ROWS):
+        for after, value in rows:  # noqa: B007 - the number of the last one
+            yield value
+
+
+def _line(out: TextIO, what: str, said: dict[str, Any]) -> None:
+    out.write(msgspec.json.encode({"what": what, **said}).decode() + "\n")
+
+
+# ---- keys and vault --------------------------------------------------------------------------------------
+
+
+def new_key(file: Path, out: TextIO) -> int:
+    """Writes a fresh key that nobody else can read. Raises UsageError if the file is there."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as opened:
+            opened.write(secrets.token_hex(32) + "\n")
+    except FileExistsError:
+        raise UsageError(f"{file} exists; a key is never overwritten, or what it made leads nowhere") from None
+    out.write(f"{file}: keep a copy where only who may reveal can reach it\n")
+    return 0
+
+
+def show_keys(settings: PrivacySettings, today: Any, out: TextIO) -> int:
+    """Each key and what it does today."""
+    for one in settings.keys:
+        end = expires(one, settings)
+        if end is None:
+            state = "makes tokens" if settings.tokens else "would make tokens (privacy.tokens is off)"
+        elif today < end:
+            state = f"matched until {end}"
+        else:
+            state = f"matched no more since {end}: take it out and destroy {one.file}"
+        out.write(f"{one.id:<14}{state}\n")
+    if not settings.keys:
+        out.write("no keys; people stay as they are\n")
+    return 0
+
+
+def show_vault(settings: PrivacySettings, out: TextIO) -> int:
+    """What the vault holds, in numbers. Raises UsageError."""
+    vault = Vault(settings.vault, write=False)
+    kinds: dict[str, int] = {}
+    for one in vault.everybody():
+        kinds[one.kind] = kinds.get(one.kind, 0) + 1
+    for kind in sorted(kinds):
+        out.write(f"{kind:<14}{kinds[kind]} tokens\n")
+    counts = vault.counts()
+    out.write(f"erased        {counts['erased']} tokens\n")
+    out.write(f"evidence      keys of {counts['evidence']} messages and {counts['threat']} threats\n")
+    return 0

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from html import escape
+from itertools import combinations, pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -25,7 +26,7 @@ from correlator.premises.model import Zone
 BOX, GAP, TALL = 12.0, 1.0, 0.68  # metres: rooms without outline
 MARKS: Final = {"critical": "◆", "high": "▲", "medium": "■", "low": "●", "informational": "●"}
 BELIEVED: Final = 0.3  # from this confidence on somebody counts as still in a room (docs/site.md)
-SHOWN_SIGNS, SHOWN_NAME = 6, 80
+SHOWN_SIGNS, SHOWN_NAME, MOST_CORNERS = 6, 80, 12
 _WATCHED: Final = ("camera", "sensor", "reader", "controller", "device", "medical_device", "building_device")
 _LETTER: Final = 0.56  # mean width of a letter in font sizes
 
@@ -172,9 +173,7 @@ def svg(
 
 def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
     outline = " ".join(f"{x:.2f},{y:.2f}" for x, y in room.outline)
-    left, right = min(x for x, _ in room.outline), max(x for x, _ in room.outline)
-    top, bottom = min(y for _, y in room.outline), max(y for _, y in room.outline)
-    middle = (left + right) / 2
+    left, top, right, bottom = _inside(room.outline)
     if room.severity:
         label = words["room_alert"].format(name=room.name, severity=words[room.severity], count=room.threats)
     else:
@@ -186,12 +185,14 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
     state = f"room {room.severity}" if room.severity else "room"
     high = top + size * (2.4 if room.severity or room.people else 0.4)
     low = bottom - size * (1.7 if room.signs else 0.4)
-    if low - high < size:  # too flat for all of it: the name goes over the rest
-        high, low = top, bottom
+    first = left  # where signs begin
+    if low - high < size:  # too flat for all of it one below the other: the name stands beside the signs
+        high, low, first = top, bottom, left + size * (2.4 if room.severity else 0.0)
     lines, letters = _fitted(room.name, (right - left) * 0.94, low - high, size)
     y = (high + low) / 2 - (len(lines) - 1) * letters * 0.575 + letters * 0.35
     texts = "".join(
-        f'<text x="{middle:.2f}" y="{y + number * letters * 1.15:.2f}" font-size="{letters:.2f}">{escape(line)}</text>'
+        f'<text x="{(left + right) / 2:.2f}" y="{y + number * letters * 1.15:.2f}" font-size="{letters:.2f}">'
+        f"{escape(line)}</text>"
         for number, line in enumerate(lines)
     )
     mark = ""
@@ -204,8 +205,35 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
         people = f'<text class="people" {at}>☺ {room.people}</text>'
     return (
         f'<a href="/?zone={escape(room.zone)}" class="{state}" aria-label="{escape(label)}"><title>{escape(label)}'
-        f'</title><polygon points="{outline}"/>{mark}{people}{texts}{_signs(room, left, bottom, size)}</a>'
+        f'</title><polygon points="{outline}"/>{mark}{people}{texts}{_signs(room, first, right, bottom, size)}</a>'
     )
+
+
+def _inside(outline: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of the largest upright rectangle inside a room, among those whose sides go
+    through its corners; of a round room the box around it."""
+    xs, ys = sorted({x for x, _ in outline}), sorted({y for _, y in outline})
+    whole = xs[0], ys[0], xs[-1], ys[-1]
+    if len(xs) > MOST_CORNERS or len(ys) > MOST_CORNERS or (len(xs), len(ys)) == (2, 2):
+        return whole
+    middles_x = [(a + b) / 2 for a, b in pairwise(xs)]
+    middles_y = [(a + b) / 2 for a, b in pairwise(ys)]
+    filled = [[_holds(outline, x, y) for y in middles_y] for x in middles_x]
+    found = [
+        (xs[x1], ys[y1], xs[x2], ys[y2])
+        for x1, x2 in combinations(range(len(xs)), 2) for y1, y2 in combinations(range(len(ys)), 2)
+        if all(all(column[y1:y2]) for column in filled[x1:x2])
+    ]  # fmt: skip
+    return max(found, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]), default=whole)
+
+
+def _holds(outline: Sequence[tuple[float, float]], x: float, y: float) -> bool:
+    """Whether a point lies inside an outline: an odd number of sides is crossed on the way out."""
+    crossed = 0
+    for (x1, y1), (x2, y2) in pairwise([*outline, outline[0]]):
+        if (y1 > y) != (y2 > y) and x < x1 + (y - y1) * (x2 - x1) / (y2 - y1):
+            crossed += 1
+    return crossed % 2 == 1
 
 
 def _fitted(name: str, width: float, height: float, size: float) -> tuple[list[str], float]:
@@ -242,10 +270,13 @@ def _wrapped(name: str, count: int) -> list[str]:
     return lines
 
 
-def _signs(room: Room, left: float, bottom: float, size: float) -> str:
+def _signs(room: Room, left: float, right: float, bottom: float, size: float) -> str:
     """The devices of a room along its lower edge; what does not fit is counted."""
     made = []
-    for number, sign in enumerate(room.signs[:SHOWN_SIGNS]):
+    most = min(SHOWN_SIGNS, max(1, int((right - left - size) / (size * 1.5))))
+    if len(room.signs) > most:
+        most = max(1, most - 1)
+    for number, sign in enumerate(room.signs[:most]):
         x, y = left + size * (0.9 + number * 1.5), bottom - size * 0.9
         r = size * 0.45
         if sign.kind == "camera":
@@ -260,9 +291,9 @@ def _signs(room: Room, left: float, bottom: float, size: float) -> str:
             shape += f'<path class="cross" d="M{x - d:.2f} {y - d:.2f}l{2 * d:.2f} {2 * d:.2f}'
             shape += f'M{x + d:.2f} {y - d:.2f}l-{2 * d:.2f} {2 * d:.2f}"/>'
         made.append(f'<g class="sign {sign.state}"><title>{escape(sign.title)}</title>{shape}</g>')
-    more = len(room.signs) - SHOWN_SIGNS
+    more = len(room.signs) - most
     if more > 0:
-        x, y = left + size * (1.2 + SHOWN_SIGNS * 1.5), bottom - size * 0.55
+        x, y = left + size * (1.1 + most * 1.5), bottom - size * 0.55
         made.append(f'<text x="{x:.2f}" y="{y:.2f}" font-size="{size:.2f}">+{more}</text>')
     return "".join(made)
 

@@ -24,12 +24,14 @@ from correlator.cli.impact import impact as _impact
 from correlator.cli.impact import site_campus as _site_campus
 from correlator.cli.impact import site_lint as _site_lint
 from correlator.cli.inputs import inputs_run as _inputs_run
+from correlator.cli.journal import journal as _journal
 from correlator.cli.link import baseline as _baseline
 from correlator.cli.link import link as _link
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
 from correlator.cli.notifier import notifier as _notifier
 from correlator.cli.outputs import outputs as _outputs
+from correlator.cli.privacy import privacy as _privacy_commands
 from correlator.cli.secure import secure as _secure
 from correlator.clock import duration_ms
 
@@ -134,6 +136,7 @@ def app() -> None:
     "--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules."
 )
 @click.option("--baseline", type=_PATH, metavar="FILE", help="Link from rates saved by `baseline`, not from a history.")
+@click.option("--tokens", is_flag=True, help="People as tokens, by the keys that --config names.")
 @click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
 @click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
 @click.option("--from", "since", metavar="TIME", help="With --from-log: what was received from then on.")
@@ -141,7 +144,7 @@ def app() -> None:
 @click.option("--rules", multiple=True, metavar="PATH", help="With --from-log: other rules to compare with; or pack.")
 @click.option("--overlay", type=_PATH, metavar="FILE", help="With --rules: an overlay for them.")
 @click.option("-c", "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
-              help="With --from-log kafka, which reads the topic events back: settings.")  # fmt: skip
+              help="Settings: with --tokens, and --from-log kafka, which reads the topic events back.")  # fmt: skip
 def replay(
     scenario: Path | None,
     out: Path | None,
@@ -150,6 +153,7 @@ def replay(
     progress: bool | None,
     linking: Literal["graph", "only", "off"],
     baseline: Path | None,
+    tokens: bool,
     log: Path | None,
     site: str,
     since: str | None,
@@ -204,8 +208,19 @@ def replay(
             background=background,
             linking=linking,
             baseline=baseline,
+            privacy=_privacy(config) if tokens else None,
         )
     )
+
+
+def _privacy(config: Path) -> Any:
+    from correlator.config.load import load
+    from correlator.errors import UsageError
+
+    privacy = load(config).settings.privacy
+    if not privacy.tokens:
+        raise UsageError(f"{config} does not say `privacy: {{tokens: true, ...}}`; docs/privacy.md shows how")
+    return privacy
 
 
 @app.command(
@@ -300,17 +315,33 @@ def _or_pack(paths: tuple[Path, ...]) -> list[Path]:
     return list(paths) or [folder("rulepack")]
 
 
-@rules.command("check", epilog=_examples("correlator rules check my-rules/", "correlator rules check"))
+@rules.command(
+    "check",
+    epilog=_examples(
+        "correlator rules check my-rules/",
+        "correlator rules check",
+        "correlator rules check -c correlator.yaml my-rules/",
+    ),
+)
 @_rule_paths
 @click.option("--overlay", type=_PATH, metavar="FILE", help="A site's overlay: rules switched, thresholds set.")
-def rules_check(paths: tuple[Path, ...], overlay: Path | None) -> int:
+@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Settings; by default correlator.yaml here, if any.")
+def rules_check(paths: tuple[Path, ...], overlay: Path | None, config: Path | None) -> int:
     """Say what is wrong in rule files, with line and column, and which parts are portable.
 
-    PATHs are rule files and folders; without any, the rule pack is checked.
+    PATHs are rule files and folders; without any, the rule pack is checked. Where the settings say that people
+    are tokens, rules that ask for a part of a name are refused.
     """
     from correlator.run.rule_commands import check
 
-    return guarded(lambda: check(_or_pack(paths), overlay, sys.stdout))
+    def work() -> int:
+        from correlator.config.load import identity_fields
+
+        here = Path("correlator.yaml")
+        file = config or (here if here.is_file() else None)
+        return check(_or_pack(paths), overlay, sys.stdout, identity_fields(file) if file is not None else None)
+
+    return guarded(work)
 
 
 @rules.command(
@@ -470,8 +501,10 @@ app.add_command(_baseline)
 app.add_command(_embedded)
 app.add_command(_bridge)
 app.add_command(_console)
+app.add_command(_journal)
 app.add_command(_notifier)
 app.add_command(_outputs)
+app.add_command(_privacy_commands)
 app.add_command(_simulate)
 app.add_command(_live)
 app.add_command(_secure)

@@ -17,6 +17,7 @@ from correlator.errors import CorrelatorError, Fault, FaultyFile, UsageError
 from correlator.ingest.sources import source_rows
 from correlator.marked import MarkedDict, MarkedList, load_file
 from correlator.premises import Premises, load_site
+from correlator.privacy.fields import IdentityFields
 from correlator.privacy.private import Private
 from correlator.run.bodies import Bundle, bundle
 from correlator.sources import MapSpec
@@ -64,10 +65,18 @@ def private_of(loaded: Loaded) -> Private | None:
     """Tokenising as the file sets it, None where people stay as they are. Raises FaultyFile, UsageError."""
     if not loaded.settings.privacy.tokens:
         return None
-    rows = source_rows(loaded.settings.ingest.sources, str(loaded.file))
-    specs = [row.context.settings for row in rows]
-    maps = [field for spec in specs if isinstance(spec, MapSpec) for field in spec.identity]
-    return Private(loaded.settings.privacy, maps, time.time_ns() // 1_000_000)
+    return Private(loaded.settings.privacy, _map_fields(loaded), time.time_ns() // 1_000_000)
+
+
+def identity_fields(file: Path) -> IdentityFields | None:
+    """The fields of rules that hold tokens as a correlator.yaml sets it, None where people stay as they are."""
+    loaded = load(file)
+    return IdentityFields(_map_fields(loaded)) if loaded.settings.privacy.tokens else None
+
+
+def _map_fields(loaded: Loaded) -> list[tuple[str, str]]:
+    specs = [row.context.settings for row in source_rows(loaded.settings.ingest.sources, str(loaded.file))]
+    return [field for spec in specs if isinstance(spec, MapSpec) for field in spec.identity]
 
 
 def check(loaded: Loaded, private: Private | None = None) -> dict[str, Bundle]:

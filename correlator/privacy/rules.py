@@ -65,8 +65,8 @@ class TokenisedRules:
     _lists: dict[str, str] = field(default_factory=dict)  # placeholder on an identity field -> kind
 
     def rules(self, text: str) -> str:
-        """A rule file; its tests stay behind, since they may name people."""
-        nodes = yaml_of.documents(text)
+        """A rule file; its tests and the sites of tests stay behind, since they may name people."""
+        nodes = [one for one in yaml_of.documents(text) if yaml_of.part(one, "site") is None]
         for document in nodes:
             yaml_of.drop(yaml_of.part(document, "x-correlator"), "tests")
             for line in _lines(document, self.fields):

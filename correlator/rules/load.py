@@ -74,7 +74,7 @@ def load_rules(
     Raises UsageError for a path that does not exist.
     """
     texts: list[tuple[str, bytes]] = []
-    for path in _files(paths):
+    for path in rule_files(paths):
         texts.append((shown(path), _bytes(path)))
     changes = (shown(overlay), _bytes(overlay)) if overlay is not None else None
     return _load(texts, changes, regex_backtracking)
@@ -87,7 +87,7 @@ def rule_texts(root: Path, paths: Sequence[Path]) -> list[tuple[str, bytes]]:
     machine. Raises UsageError for a path that does not exist.
     """
     return [(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name, _bytes(path))
-            for path in _files(paths)]  # fmt: skip
+            for path in rule_files(paths)]  # fmt: skip
 
 
 def rules_of(
@@ -105,7 +105,8 @@ def rules_text(
     return _load([(file, text.encode("utf-8", "surrogatepass"))], changes, regex_backtracking)
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
+def rule_files(paths: Sequence[Path]) -> list[Path]:
+    """The rule files under some paths, as `load_rules` reads them. Raises UsageError for a path that is not there."""
     found: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():

@@ -28,6 +28,7 @@ from correlator.events.event import SCHEMA_VERSION, Event, Reject
 from correlator.matching import EngineSettings, Outputs, Record
 from correlator.premises import Premises
 from correlator.privacy.private import Private
+from correlator.privacy.settings import PrivacySettings
 from correlator.rulepack import PACK as PACK_FOLDER
 from correlator.rules.load import LoadedRules, load_rules, rule_texts, rules_of
 from correlator.run.account import account
@@ -108,11 +109,11 @@ def replay(
     background: Background | None = None,
     linking: Linking = "graph",
     baseline: Path | None = None,
-    private: Private | None = None,
+    privacy: PrivacySettings | None = None,
 ) -> int:
     """Replays a scenario folder; 0 when its expectations hold, 1 when not.
 
-    private: people, badges and accounts are tokens in all that is told and written.
+    privacy: where it says so, people, badges and accounts are tokens in all that is told and written.
 
     linking: see `make_pipeline`; what is usual comes from `baseline`, else from the scenario's history.
 
@@ -120,7 +121,9 @@ def replay(
     Raises UsageError and FaultyFile for unusable input.
     """
     loaded_scenario = load_scenario(scenario)
-    if private is not None:
+    private = None
+    if privacy is not None and privacy.tokens:
+        private = Private(privacy, loaded_scenario.maps, time.time_ns() // 1_000_000)
         loaded_scenario = loaded_scenario.tokenised(private)
     loaded = scenario_rules(loaded_scenario)
     entries = load_baseline(baseline) if baseline is not None else ()
@@ -145,6 +148,8 @@ def replay(
         elapsed_s = time.monotonic() - started
         shown.update(0, description="done")
         files.ending(loaded_scenario, scenario, pipeline, premises, counts)
+    if private is not None:
+        private.flush(time.time_ns() // 1_000_000)
     told = [threat for threat in threats.values() if threat["phase"] != "merged"]
     told.sort(key=lambda threat: (threat["first_ms"], threat["id"]))
     if as_json:

@@ -13,10 +13,12 @@ from correlator.events.event import Event
 from correlator.events.threat import Match
 from correlator.matching import Engine, EngineSettings, Record
 from correlator.premises import Premises, load_site, site_of
+from correlator.privacy.fields import IdentityFields
+from correlator.privacy.rules import check as check_identities
 from correlator.rulepack import PACK
 from correlator.rules.check import check as check_rules
 from correlator.rules.check import explain_rule
-from correlator.rules.load import LoadedRules, load_rules
+from correlator.rules.load import LoadedRules, load_rules, rule_files
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet, RuleTest
 from correlator.rules.testing import DEFAULT_START_MS, BadEvent, event_of
 
@@ -25,13 +27,20 @@ def _loaded(paths: Sequence[Path], overlay: Path | None = None) -> LoadedRules:
     return load_rules(list(paths) or [PACK], overlay=overlay)
 
 
-def check(paths: Sequence[Path], overlay: Path | None, stdout: TextIO) -> int:
-    """Prints every fault and what is portable; 2 if a file is refused, else 0. Without paths: the rule pack."""
+def check(paths: Sequence[Path], overlay: Path | None, stdout: TextIO, tokens: IdentityFields | None = None) -> int:
+    """Prints every fault and what is portable; 2 if a file is refused, else 0. Without paths: the rule pack.
+
+    tokens: the fields that hold identities, where these are tokens.
+    """
     loaded = _loaded(paths, overlay)
-    for fault in check_rules(loaded):
+    faults = check_rules(loaded)
+    if tokens is not None:
+        files = rule_files(list(paths) or [PACK])
+        faults += check_identities([(str(one), one.read_text("utf-8-sig", "replace")) for one in files], tokens)
+    for fault in sorted(faults):
         stdout.write(f"{fault}\n")
     rules = loaded.rules
-    errors = len(loaded.errors)
+    errors = sum(fault.severity == "error" for fault in faults)
     stdout.write(
         f"{len(rules.detections)} detections, {len(rules.correlations)} correlations; "
         + ("no errors\n" if not errors else f"{errors} error{'s' if errors > 1 else ''}\n")

@@ -1,0 +1,148 @@
+"""People as tokens in whole runs: the same threats, no name anywhere but in the three places, keys that change."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+
+import msgspec
+import pytest
+
+from correlator.privacy.evidence import Locker
+from correlator.privacy.tokens import TOKEN
+from correlator.run.replay import replay
+from tests.embedded.feeding import Running, messages_of
+from tests.ingest.carried import last_promises, raw_messages, replayed, scenario
+
+from .keeping import back, ids_by_order, named_in, tokenised
+
+STORY = "vaccine-theft"
+
+
+def values_of(private) -> list[str]:
+    return sorted({one.value for one in private.vault.everybody()})
+
+
+@pytest.fixture(scope="module")
+def clear() -> list[str]:
+    """The threats of the scenario as they are without tokens."""
+    return [one.decode() for one in replayed(scenario(STORY))]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    """An embedded run of the scenario with tokens: its folder and the scenario."""
+    folder = tmp_path_factory.mktemp("embedded")
+    one = tokenised(folder, "k1")
+    running = Running(one, folder / "log.sqlite3", keep_raw_days=36_500)
+    running.feed(messages_of(one))
+    running.close()
+    return folder, one
+
+
+def same_story(told: list[str], clear: list[str]) -> None:
+    """Gain and times are compared too; ids of groups that are tokens are others."""
+    found, wanted = ids_by_order(told), ids_by_order(clear)
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert sorted_story(one) == sorted_story(other)
+
+
+def sorted_story(text: str):
+    """A threat whose lists that are ordered by id or name have an order of their own."""
+
+    def ordered(value):
+        if isinstance(value, dict):
+            return {name: ordered(one) for name, one in value.items()}
+        if isinstance(value, list):
+            inner = [ordered(one) for one in value]
+            return sorted(inner, key=lambda one: msgspec.json.encode(one, order="sorted"))
+        return value
+
+    return ordered(msgspec.json.decode(text))
+
+
+def test_a_replay_with_tokens_tells_the_same_threats(tmp_path, clear):
+    one = tokenised(tmp_path, "k1")
+    told = [threat.decode() for threat in replayed(one)]
+    assert TOKEN.search("".join(told))
+    one.private.flush(0)
+    same_story(list(back(told, one.private)), clear)
+
+
+def test_no_file_of_a_replay_names_anybody(tmp_path):
+    out, stdout = tmp_path / "out", io.StringIO()
+    one = tokenised(tmp_path, "k1")
+    assert replay(
+        one.folder, out=out, speed=None, as_json=False, progress=False, stdout=stdout, stderr=io.StringIO(),
+        linking="off", privacy=one.private.settings,
+    ) == 0  # fmt: skip
+    values = values_of(one.private)
+    assert {"b-1030", "u030", "VALMORA\\u030"} <= set(values)
+    written = {file.name: named_in(file.read_bytes(), values) for file in out.iterdir()}
+    assert not any(written.values()) and len(written) == 7
+    assert named_in(stdout.getvalue().encode(), values) == []
+
+
+def test_an_embedded_log_tells_the_same_threats_and_names_people_in_raw_messages_only(embedded, clear):
+    folder, one = embedded
+    db = sqlite3.connect(folder / "log.sqlite3")
+    told = [str(value, "utf-8") for (value,) in db.execute("SELECT value FROM output WHERE topic = 'threats'")]
+    told = [msgspec.json.encode(without_raw(msgspec.json.decode(text))).decode() for text in told]
+    same_story(list(back(told, one.private)), clear)
+    values = values_of(one.private)
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    naming = {}
+    for table in tables:
+        rows = db.execute(f"SELECT * FROM {table}").fetchall()
+        every = b"\n".join(cell if isinstance(cell, bytes) else str(cell).encode() for row in rows for cell in row)
+        naming[table] = named_in(every, values)
+    assert naming.pop("raw")
+    assert not any(naming.values()), naming
+    db.close()
+
+
+def without_raw(threat: dict) -> dict:
+    for member in threat.get("members", ()):
+        member.pop("raw", None)
+    return threat
+
+
+def test_evidence_opens_with_the_key_of_its_threat_and_with_it_gone_no_more(embedded):
+    folder, one = embedded
+    vault = one.private.vault
+    db = sqlite3.connect(folder / "log.sqlite3")
+    kept = dict(db.execute("SELECT event, payload FROM evidence"))
+    event, threat = sqlite3.connect(vault.file).execute(
+        "SELECT event, threat FROM evidence WHERE threat != '' ORDER BY event LIMIT 1"
+    ).fetchone()  # fmt: skip
+    locker = Locker(vault)
+    opened = locker.open(event, kept[event])
+    assert opened in {payload for (payload,) in db.execute("SELECT payload FROM raw")}
+    assert opened not in kept[event]
+    other = next(name for name in kept if name != event)
+    with pytest.raises(Exception, match="damaged"):
+        locker.open(other, kept[event])
+    vault.forget_threat(threat)
+    with pytest.raises(Exception, match="is gone"):
+        locker.open(event, kept[event])
+    db.close()
+
+
+def test_keys_that_change_in_mid_run_change_no_threat(tmp_path, clear):
+    messages = list(raw_messages(scenario(STORY)))
+    first, second = messages[: len(messages) // 2], messages[len(messages) // 2 :]
+    before = tokenised(tmp_path, "k1")
+    running = Running(before, tmp_path / "log.sqlite3")
+    running.feed(first)
+    running.close()
+    after = tokenised(tmp_path, "k2", "k1")
+    running = Running(after, tmp_path / "log.sqlite3")
+    running.feed(second + last_promises(before, messages))
+    told = [threat.decode() for threat in running.threats()]
+    running.close()
+    records = sqlite3.connect(tmp_path / "log.sqlite3").execute("SELECT record FROM events").fetchall()
+    assert {hit[1] for (record,) in records for hit in TOKEN.finditer(record.decode("latin-1"))} == {"k1", "k2"}
+    # While both keys are matched, whom the site knows goes on under the older one.
+    assert {hit[1] for hit in TOKEN.finditer("".join(told))} == {"k1"}
+    same_story(list(back(told, after.private)), clear)

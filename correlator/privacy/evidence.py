@@ -1,30 +1,23 @@
-"""Raw messages of evidence under lock: what is shown of them, and what opens them.
+"""Raw messages of evidence under lock.
 
-A raw message is encrypted (AES-256-GCM, NIST SP 800-38D) with the key of the threat it belongs to, which
-the vault keeps; before any threat has it, with a key of its own event. When somebody is erased, tokens that
-lead nowhere take the place of what named them.
+A raw message is encrypted with a key of its own. The vault keeps that key, under the key of the threat that
+the message is evidence of as soon as there is one: who deletes a threat's key has deleted what it locked,
+on whatever topic or disk it stands. When somebody is erased, tokens that lead nowhere take the place of
+what named them.
 """
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from correlator.errors import CorrelatorError
+from correlator.privacy.locks import unwrapped, wrapped
 from correlator.privacy.vault import Vault
 
 _MAGIC: Final = b"\x00CE1"  # no line or payload of a device begins with it
-_NONCE: Final = 12  # bytes, NIST SP 800-38D section 8.2
-
-
-class Locked(CorrelatorError):
-    """A raw message that cannot be opened: its key is gone, or it is damaged."""
 
 
 class Locker:
@@ -33,41 +26,19 @@ class Locker:
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
 
-    def seal(self, owner: str, event: str, payload: bytes, now_ms: int) -> bytes:
-        """A raw message under the key of its owner; the event's id is authenticated with it."""
-        nonce = os.urandom(_NONCE)
-        secret = self.vault.secret_for(owner, now_ms)
-        return _head(owner) + nonce + AESGCM(secret).encrypt(nonce, payload, event.encode())
+    def seal(self, event: str, payload: bytes, now_ms: int) -> bytes:
+        """A raw message under the key of its event. Raises Locked where the key of its threat was deleted."""
+        return _MAGIC + wrapped(self.vault.secret_for(event, now_ms), payload, event)
 
-    def reseal(self, threat: str, event: str, sealed: bytes, now_ms: int) -> bytes | None:
-        """The message under the key of the threat it now belongs to; None if it is under a threat's already,
-        or can be opened no more. The event's own key is then to be forgotten, once this is written."""
-        try:
-            return self.seal(threat, event, self.open(event, sealed), now_ms) if _owner(sealed) == event else None
-        except Locked:
-            return None
-
-    def replace(self, event: str, kept: bytes, payload: bytes, now_ms: int) -> bytes:
-        """Another payload under the key that a message is under."""
-        return self.seal(_owner(kept) if kept.startswith(_MAGIC) else event, event, payload, now_ms)
-
-    def forget(self, event: str) -> None:
-        """Deletes an event's own key."""
-        self.vault.forget_secret(event)
+    def claim(self, threat: str, events: Iterable[str], now_ms: int) -> None:
+        """Notes that events are evidence of a threat: its key opens theirs. The first threat keeps them."""
+        self.vault.claim(threat, events, now_ms)
 
     def open(self, event: str, kept: bytes) -> bytes:
         """The raw message; what was kept before messages were locked is as it was. Raises Locked."""
         if not kept.startswith(_MAGIC):
             return kept
-        owner = _owner(kept)
-        secret = self.vault.secret_of(owner)
-        if secret is None:
-            raise Locked(f"the key of {owner} is gone: the message can no longer be read")
-        start = len(_head(owner))
-        try:
-            return AESGCM(secret).decrypt(kept[start : start + _NONCE], kept[start + _NONCE :], event.encode())
-        except (InvalidTag, ValueError) as error:
-            raise Locked(f"the message of event {event} is damaged") from error
+        return unwrapped(self.vault.secret_of(event), kept[len(_MAGIC) :], event)
 
 
 def without(payload: bytes, tokens: Mapping[str, str]) -> bytes:
@@ -85,14 +56,3 @@ def without(payload: bytes, tokens: Mapping[str, str]) -> bytes:
     words = re.compile(rf"(?<![^\W_])(?:{either})(?![^\W_])", re.IGNORECASE)
     text = payload.decode("utf-8", "surrogateescape")
     return words.sub(lambda found: forms.get(found[0].lower(), "***"), text).encode("utf-8", "surrogateescape")
-
-
-def _owner(sealed: bytes) -> str:
-    """Whose key a message is under: an event's own, or a threat's."""
-    size = sealed[len(_MAGIC)] if len(sealed) > len(_MAGIC) else 0
-    return sealed[len(_MAGIC) + 1 : len(_MAGIC) + 1 + size].decode("ascii", "replace")
-
-
-def _head(owner: str) -> bytes:
-    name = owner.encode("ascii")
-    return _MAGIC + bytes([len(name)]) + name

@@ -2,7 +2,7 @@
 
     identity   token -> kind and value, since when
     erased     tokens that lead nowhere for good: what is seen again is not written again
-    evidence   owner (a threat, or an event that belongs to none) -> the key its raw messages are locked with
+    threat     id -> its key; evidence  event -> the key of its raw message, under that of its threat
 
 Mode 600, a file of its own on the machine of ingest, outputs and console; they may use it at the same
 time. What is deleted is overwritten (SQLite's secure_delete).
@@ -21,6 +21,7 @@ from typing import Final
 from msgspec import Struct
 
 from correlator.errors import StateRefused, UsageError
+from correlator.privacy.locks import KEY_BYTES, Locked, unwrapped, wrapped
 from correlator.sources.logparts import account_name
 
 FORMAT: Final = 1
@@ -31,7 +32,10 @@ CREATE TABLE identity (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_name ON identity (name);
 CREATE TABLE erased (token TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE evidence (owner TEXT PRIMARY KEY, secret BLOB NOT NULL, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE threat (id TEXT PRIMARY KEY, secret BLOB NOT NULL, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE evidence (
+    event TEXT PRIMARY KEY, secret BLOB NOT NULL, threat TEXT NOT NULL, at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 """
 
 
@@ -151,38 +155,68 @@ class Vault:
 
     # ---- keys of evidence ------------------------------------------------------------------------
 
-    def secret_for(self, owner: str, now_ms: int) -> bytes:
-        """The key of an owner's raw messages, made if there is none; it was used last at this time."""
+    def secret_for(self, event: str, now_ms: int) -> bytes:
+        """The key of an event's raw message, made if there is none. Raises Locked where its threat's is gone."""
+        with self._lock:
+            self._db.execute(
+                "INSERT OR IGNORE INTO evidence VALUES (?, ?, '', ?)", (event, secrets.token_bytes(KEY_BYTES), now_ms)
+            )
+        return self.secret_of(event)
+
+    def secret_of(self, event: str) -> bytes:
+        """The key of an event's raw message. Raises Locked where it, or that of its threat, is gone."""
         with self._lock:
             row = self._db.execute(
-                "INSERT INTO evidence VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)"
-                " RETURNING secret",
-                (owner, secrets.token_bytes(32), now_ms),
+                "SELECT evidence.secret, evidence.threat, threat.secret FROM evidence"
+                " LEFT JOIN threat ON threat.id = evidence.threat WHERE event = ?",
+                (event,),
             ).fetchone()
-        return bytes(row[0])
+        if row is None or (row[1] and row[2] is None):
+            raise Locked(f"the key of event {event} is gone: its message can no longer be read")
+        return bytes(row[0]) if not row[1] else unwrapped(row[2], row[0], event)
 
-    def secret_of(self, owner: str) -> bytes | None:
-        """The key of an owner's raw messages; None if it is gone, and with it what it locked."""
+    def claim(self, threat: str, events: Iterable[str], now_ms: int) -> None:
+        """Puts the keys of events that belong to no threat yet under the key of this one, made if there is none."""
         with self._lock:
-            row = self._db.execute("SELECT secret FROM evidence WHERE owner = ?", (owner,)).fetchone()
-        return None if row is None else bytes(row[0])
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                secret = self._db.execute(
+                    "INSERT INTO threat VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)"
+                    " RETURNING secret",
+                    (threat, secrets.token_bytes(KEY_BYTES), now_ms),
+                ).fetchone()[0]
+                for event in events:
+                    row = self._db.execute("SELECT secret, threat FROM evidence WHERE event = ?", (event,)).fetchone()
+                    if row is None or not row[1]:
+                        own = row[0] if row is not None else secrets.token_bytes(KEY_BYTES)
+                        self._db.execute(
+                            "INSERT INTO evidence VALUES (?, ?, ?, ?)"
+                            " ON CONFLICT DO UPDATE SET secret = excluded.secret, threat = excluded.threat",
+                            (event, wrapped(secret, own, event), threat, now_ms),
+                        )
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
-    def forget_secret(self, owner: str) -> None:
-        """Deletes an owner's key: what it locked cannot be read any more."""
+    def forget_threat(self, threat: str) -> None:
+        """Deletes a threat's key: its raw messages can be read no more, wherever they stand."""
         with self._lock:
-            self._db.execute("DELETE FROM evidence WHERE owner = ?", (owner,))
+            self._db.execute("DELETE FROM threat WHERE id = ?", (threat,))
 
     def trim(self, before_ms: int) -> int:
-        """Deletes keys that were used last before a time, when what they locked is kept no more; gives how many."""
+        """Deletes keys of messages kept before a time, and of threats that got none since; gives how many."""
         with self._lock:
-            return self._db.execute("DELETE FROM evidence WHERE at_ms < ?", (before_ms,)).rowcount
+            count = self._db.execute("DELETE FROM evidence WHERE at_ms < ?", (before_ms,)).rowcount
+            return count + self._db.execute("DELETE FROM threat WHERE at_ms < ?", (before_ms,)).rowcount
 
     def counts(self) -> dict[str, int]:
         """Rows of each table."""
         with self._lock:
             return {
                 one: self._db.execute(f"SELECT count(*) FROM {one}").fetchone()[0]  # noqa: S608 - our own words
-                for one in ("identity", "erased", "evidence")
+                for one in ("identity", "erased", "threat", "evidence")
             }
 
 

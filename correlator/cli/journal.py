@@ -1,15 +1,24 @@
-"""Where console and notifier get threats and actions from: Kafka, or an embedded log with a journal beside it."""
+"""Where console and notifier get threats and actions from: Kafka, or an embedded log with a journal beside it.
+
+And `correlator journal verify`.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from correlator.cli.stream import _examples, _file, _load, _unreachable
 
 if TYPE_CHECKING:
     from correlator.ingest.kafka import KafkaSettings
     from correlator.journal.feeds import Feed
     from correlator.journal.store import Journal
     from correlator.journal.view import View
+
+_PATH: Any = click.Path(path_type=Path)
 
 
 def journal_of(kafka: KafkaSettings, embedded: Path | None) -> Journal:
@@ -33,3 +42,35 @@ def sources(kafka: KafkaSettings, embedded: Path | None, view: View) -> tuple[Fe
         assert isinstance(journal, SqliteJournal)
         return LogFeed(embedded, journal), journal
     return KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC), kafka.topic(ENRICHED)), journal
+
+
+@click.group(epilog=_examples("correlator journal verify"))
+def journal() -> None:
+    """What people did: the journal of their actions."""
+
+
+@journal.command(
+    epilog=_examples("correlator journal verify", "correlator journal verify --embedded correlator.sqlite3")
+)
+@_file
+@click.option("--embedded", type=_PATH, metavar="LOG", help="The journal beside this embedded log instead of Kafka.")
+def verify(file: Path, embedded: Path | None) -> int:
+    """Check that no record was edited, removed or put in between. Exit code 1 if one was."""
+
+    def work() -> int:
+        from correlator.clock import utc_text
+        from correlator.journal.verify import verify as check
+
+        wrong = 0
+        for one in check(journal_of(_load(file).settings.kafka, embedded)):
+            click.echo(f"{one.site}: {one.actions} actions, {one.anchors} anchors, hash {one.chain[:16]}")
+            for position, at_ms in one.broken:
+                click.echo(f"  the anchor of {utc_text(at_ms)} (position {position}) does not fit: something before it"
+                           " was changed")  # fmt: skip
+            rest = one.actions - one.anchored
+            if rest and not one.broken:
+                click.echo(f"  the last {rest} stand behind the last anchor; nobody can say yet")
+            wrong += len(one.broken)
+        return 1 if wrong else 0
+
+    return _unreachable(work)

@@ -47,6 +47,7 @@ from correlator.events.threat import Evidence
 from correlator.ingest import metrics
 from correlator.journal.action import MAX_TEXT, Act
 from correlator.journal.store import Journal, JournalAway
+from correlator.journal.verify import due
 from correlator.journal.view import View
 from correlator.outputs.format import one_line
 from correlator.premises import Premises
@@ -54,6 +55,7 @@ from correlator.rules.load import LoadedRules
 from correlator.words.language import LANGUAGES
 
 WAIT_S: Final = 2.0  # for the view to pass what was just written
+ANCHOR_S: Final = 60.0  # how often it looks whether an anchor of the journal is due
 FRAGMENTS: Final = 256  # lists kept as long as nothing changes; pages that show the same share one
 LOCAL: Final = "local"  # who entered by the one-time link
 _PUBLIC: Final = "public"
@@ -182,12 +184,23 @@ class Console:
 
     @asynccontextmanager
     async def _living(self, _app: Starlette) -> AsyncIterator[None]:
-        reading = asyncio.create_task(self.hub.run())
+        tasks = [asyncio.create_task(self.hub.run()), asyncio.create_task(self._anchoring())]
         try:
             yield
         finally:
             self.hub.end()
-            reading.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def _anchoring(self) -> None:
+        """Writes an anchor into each site's journal once a day, so that a later change of it shows."""
+        written: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(ANCHOR_S)
+            if self.hub.caught_up and not self.hub.away:
+                for act in due({site: self.view.fold(site) for site in self.places}, written, self.now_ms()):
+                    with contextlib.suppress(JournalAway):  # tomorrow there is another one
+                        await asyncio.to_thread(self.journal.append, act)
 
     async def _lost(self, request: Request, _error: Exception) -> Response:
         return self._problem(request, self._session(request), Problem(404, "not_found"))

@@ -24,6 +24,7 @@ State = Literal["new", "acknowledged", "assigned", "closed"]
 DEFAULT_MAX_SHELF_MS: Final = 8 * HOUR_MS
 MAX_WARNINGS: Final = 20  # of a threat
 MAX_WARNING: Final = 64_000  # characters of a warning
+OVERTAKEN: Final = "another action came first"  # why an anchor says nothing
 MAX_NOTES: Final = 500  # of a threat; older ones stay in the journal
 
 
@@ -147,6 +148,9 @@ class Fold:
         if act.denied:
             return _refused(act.denied)
         if act.verb == "anchor":
+            count = act.args.get("count")
+            if type(count) is int and count < self.count - 1:
+                return _refused(OVERTAKEN)  # `journal verify` looks back
             held = act.args.get("chain") == before.hex()
             return DONE if held else _refused("the journal is not what it was when this anchor was written")
         return _FOLDS[act.verb](self, act)

@@ -136,7 +136,7 @@ def count(house) -> int:
     import sqlite3
 
     with sqlite3.connect(house.folder / "journal.db") as db:
-        (rows,) = db.execute("SELECT COUNT(*) FROM actions").fetchone()
+        (rows,) = db.execute("SELECT COUNT(*) FROM actions WHERE instr(body, '\"anchor\"') = 0").fetchone()
     db.close()
     return rows
 

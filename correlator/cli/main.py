@@ -196,7 +196,7 @@ def replay(
     if not scenario.exists():
         scenario = packaged_scenarios().get(str(scenario), scenario)
     shown = sys.stderr.isatty() if progress is None else progress
-    return guarded(
+    code = guarded(
         lambda: work(
             scenario,
             out=out,
@@ -211,6 +211,15 @@ def replay(
             privacy=_privacy(config) if tokens else None,
         )
     )
+    folder = out
+    return code if folder is None or code > 1 else guarded(lambda: _report(folder)) or code
+
+
+def _report(out: Path) -> int:
+    from correlator.lab.report import report
+
+    click.echo(f"report to open in a browser: {report(out)}", err=True)
+    return 0
 
 
 def _privacy(config: Path) -> Any:

@@ -61,6 +61,7 @@ class SiteMeter:
         metrics.poisoned.labels(self.site).inc(grown.get("poisoned", 0))
         for name, bound in _BOUNDS.items():
             metrics.dropped.labels(self.site, bound).inc(grown.get(name, 0))
+        metrics.learning.labels(self.site).set(engine.learning())
         watermark_ms = engine.watermark_ms()
         if watermark_ms >= 0:
             metrics.watermark_delay_ms.labels(self.site).set(max(now_ms - watermark_ms, 0))

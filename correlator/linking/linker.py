@@ -65,7 +65,11 @@ class GraphLinker:
             self.engine.changed_kinds.update(self.engine.rates.kinds)
         self._told: dict[str, str] = {}  # threat of the engine or of shared evidence -> threat as told
         self._finding_at: dict[str, str] = {}  # finding -> threat as told, while it is open
-        self._changed = False
+        self._changed = True  # its entry is not written yet
+
+    def learning(self, now_ms: int) -> bool:
+        """Whether at a time (ms UTC, of events) findings over the graph only teach yet."""
+        return self.engine.from_ms is None or now_ms < self.engine.from_ms
 
     def place(self, finding: Finding) -> Placement:
         """Places a finding, or one that has grown. See `Linker.place`."""
@@ -205,6 +209,7 @@ class GraphLinker:
             elif key == "1/linker/told":
                 told, at = _unpack(value)
                 self._told, self._finding_at = dict(told), dict(at)
+                self._changed = False
             else:
                 state.restore(self.engine, [(key, value)])
 

@@ -24,6 +24,7 @@ from correlator.errors import StateRefused
 from correlator.events.event import Event, Reject
 from correlator.events.ids import digest
 from correlator.events.threat import Step, Threat
+from correlator.linking.linker import GraphLinker
 from correlator.matching import Outputs, Record
 from correlator.rules.syntax import RuleSet
 from correlator.run.bodies import baseline_from, rules_from, settings_from, site_from, tables_from
@@ -122,6 +123,11 @@ class SiteEngine:
     def watermark_ms(self) -> int:
         """Everything of the site before this time is decided; -1 before the first promise."""
         return self.pipeline.engine.watermark_ms() if self.pipeline is not None else -1
+
+    def learning(self) -> bool:
+        """Whether the site is in its learning day: linking over the graph is on and does not speak yet."""
+        linker = self.pipeline.book.linker if self.pipeline is not None else None
+        return isinstance(linker, GraphLinker) and linker.learning(self.watermark_ms())
 
     def counters(self) -> dict[str, int]:
         """Every number of the engine and of this class."""

@@ -25,9 +25,8 @@ from correlator.lab.background import background
 from correlator.lab.brokers import MosquittoBroker
 from correlator.lab.simulate import MqttPath, Player, paths_of
 from correlator.matching import Record
-from correlator.run.replay import make_pipeline, scenario_rules
 from correlator.run.scenario import Scenario
-from tests.ingest.carried import scenario, told
+from tests.ingest.carried import scenario, told, warm_pipeline
 
 from .feeding import threats_of
 from .process import EmbeddedProcess, Tmpfs, WebhookPath, free_port, settings_of, wait
@@ -56,7 +55,7 @@ class Result:
 
 def expected(one: Scenario) -> list[bytes]:
     """Every revision of every threat that an undisturbed replay tells, background included."""
-    pipeline, _ = make_pipeline(one, scenario_rules(one))
+    pipeline = warm_pipeline(one)
     threats = []
     for batch in one.events(background(one)):
         if batch.received_ms <= one.until_ms:

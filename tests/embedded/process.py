@@ -20,6 +20,7 @@ from correlator.ingest.raw import TICK_MS, to_headers
 from correlator.lab.brokers import MosquittoBroker, free_port
 from correlator.run.scenario import Scenario
 from correlator.sources import Message
+from tests.ingest.carried import baseline_of
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123"
@@ -50,8 +51,11 @@ def settings_of(one: Scenario, mosquitto: MosquittoBroker | None, http_port: int
         if lines:
             hooks.append({"name": given["name"], "token": TOKEN, "max_body_bytes": 1_100_000})
     rules = [rule if rule == "pack" else str(one.folder / rule) for rule in said["rules"]]
+    site: dict[str, Any] = {"site": str(one.site_file), "rules": rules, "engine": {"lateness_ms": one.lateness_ms}}
+    if baseline := baseline_of(one):
+        site["linking"] = {"baseline": str(baseline)}
     made: dict[str, Any] = {
-        "sites": [{"site": str(one.site_file), "rules": rules, "engine": {"lateness_ms": one.lateness_ms}}],
+        "sites": [site],
         "inputs": {"http_server": {"port": http_port}, "http": hooks, "trust_sender_time": True},
         "ingest": {"sources": sources, "trust_sender_time": True},
         "embedded": {"file": "log.sqlite3", **embedded},

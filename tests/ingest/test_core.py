@@ -30,6 +30,9 @@ def test_a_scenario_through_intake_and_log_tells_the_replays_threats_byte_for_by
     for record in records:
         threats += engine.receive(record).threats
     assert [told(threat) for threat in threats] == replayed(one)
+    if "theft" in name:
+        linked = [step.joined for threat in threats for step in threat.steps if step.gain]
+        assert any(why.startswith("follows") for why in linked), "linking over the graph is on"
     counts = intake.counts
     seen = counts.silent + sum(counts.rejected.values()) + counts.ticks_taken
     assert counts.received - seen <= counts.events, "every message is event, silence, reject or promise"

@@ -28,7 +28,7 @@ from correlator.stream.feeder import Feeder
 from correlator.stream.settings import WorkerSettings
 from correlator.stream.state import read_topic, whole
 from tests.brokers.fixtures import read_all
-from tests.ingest.carried import raw_messages, without_raw
+from tests.ingest.carried import baseline_of, raw_messages, without_raw
 
 ROOT = Path(__file__).parents[2]
 TICK_EVERY_MS = 600_000  # of scenario time
@@ -123,6 +123,7 @@ class System:
             "site": str(one.site_file.resolve()),
             "rules": ["pack" if rule == "pack" else str(Path(rule).resolve()) for rule in one.rules],
             "engine": {"lateness_ms": one.lateness_ms},
+            **({"linking": {"baseline": str(baseline)}} if (baseline := baseline_of(one)) else {}),
             **({"overlay": str(one.overlay.resolve())} if one.overlay else {}),
         }
 

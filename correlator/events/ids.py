@@ -51,6 +51,6 @@ def repeated_id(event_id: str, n: int) -> str:
 
 def match_id(site: str, rule: str, group: Iterable[str], first_evidence: str, opened_ms: int) -> str:
     """Id of a rule's episode: site, rule, group, first evidence and the time it was decided."""
-    parts = [site, rule, *group, first_evidence]
-    text = "".join([f"{len(part)}\x1f{part}" for part in parts]) + str(opened_ms)
+    named = "".join([f"{len(part)}\x1f{part}" for part in group])
+    text = f"{len(site)}\x1f{site}{len(rule)}\x1f{rule}{named}{len(first_evidence)}\x1f{first_evidence}{opened_ms}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

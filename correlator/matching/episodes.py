@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any, Final, final
 
+from msgspec.structs import replace
+
 from correlator.events.event import Event
 from correlator.events.ids import match_id
 from correlator.events.threat import Match
@@ -21,6 +23,7 @@ from correlator.matching.records import EngineSettings
 from correlator.matching.shapes import Chosen
 from correlator.matching.state import NO_EPISODES, SHIFT, TIME, Anchor, Cell, Episode, Tumble, Window
 from correlator.rules.fields import MISSING, keys_of
+from correlator.rules.syntax import RuleHead
 
 JOIN: Final = "\x1f"
 FOREVER: Final = 1 << 63  # a position after all others
@@ -45,17 +48,18 @@ class Episodes:
         self.max_members = settings.max_members
         self.max_window_events = settings.max_window_events
         self.tell_open = settings.tell_open
+        # What all matches of a rule, and of a detection that stands alone, have in common.
+        self.rule_heads = [head_of(site, rule.key, rule.rule.head) for rule in plan.rules]
+        self.single_heads = [head_of(site, one.head.key, one.head) for one in plan.detections]
 
     # ---- shapes decided inline -----------------------------------------------------------------
 
     def holds(
         self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, floor: int
     ) -> None:  # fmt: skip
-        """The condition of a rule decided inline holds at this event, up to the expiry of what stands at `floor`."""
+        """The condition of a rule decided inline holds at this event and did not before, up to the expiry of
+        what stands at `floor`."""
         place = rule.place
-        if cell.dues[place] >= 0:
-            cell.dues[place] = floor + rule.span
-            return
         episode = None if cell.eps is None else cell.eps.get(rule.index)
         if episode is not None:
             # It holds again, and all that came since is in the window: it came after the condition had ceased to
@@ -73,9 +77,11 @@ class Episodes:
         episode = self._new(rule, key, position, event_id, source)
         episode.floor = floor
         episode.last_pos = position
-        episode.value = value_of(rule, cell, position, FOREVER)
+        episode.value = rule.members or value_of(rule, cell, position, FOREVER)
         episode.from_pos = (position & TIME) - rule.span
-        self.begin(episode, rule, cell)
+        if cell.eps is None:
+            cell.eps = {}
+        self._enlist(episode, rule, cell, (floor >> SHIFT) + rule.span_ms)
 
     def lapses(self, rule: Rule, cell: Cell, position: int) -> None:
         """An event found that a rule decided inline does not hold any more: a gap, from before this event."""
@@ -114,12 +120,14 @@ class Episodes:
                 continue
             entries = window.pos
             begin = bisect_left(entries, first if taken is None else taken.get(index, first))
-            end = len(entries) if window.last <= last else bisect_left(entries, last + 1)
-            pairs += zip(entries[begin:end], window.ids[begin:end], strict=True)
+            if window.last > last:
+                pairs += window.pairs[begin : bisect_left(entries, last + 1)]
+            else:
+                pairs += window.pairs[begin:]
         if len(slots) > 1 or rule.form == "distinct":
             # Several windows, or one that holds an event once per value.
             pairs.sort()
-            if len({at for at, _ in pairs}) < len(pairs):
+            if cell.doubled or len(slots) == 1:
                 pairs = list(dict.fromkeys(pairs))
         return pairs
 
@@ -159,7 +167,12 @@ class Episodes:
         for index, episode in cell.eps.items():
             if index not in slot.inline or episode.from_pos > edge:
                 continue
-            upto = min(edge, episode.last_pos) if episode.gap else edge
+            upto = edge
+            if episode.gap:
+                upto = min(edge, episode.last_pos)
+            elif self.plan.rules[index].form == "ordered":
+                episode.floor = max(episode.floor, floor_of(self.plan.rules[index], cell, FOREVER))
+                upto = min(edge, held_upto(episode, self.plan.rules[index]))
             if episode.taken is None:
                 episode.taken = {}
             start = episode.taken.get(slot.index, episode.from_pos)
@@ -173,7 +186,7 @@ class Episodes:
                 episode.span_last_ms = max(episode.span_last_ms, window.pos[end - 1] >> SHIFT)
                 end = begin + room
             episode.pos += window.pos[begin:end]
-            episode.ids += window.ids[begin:end]
+            episode.ids += [one for _, one in window.pairs[begin:end]]
             if self.dirty is not None:
                 self.dirty.add(episode)
 
@@ -224,7 +237,7 @@ class Episodes:
                 continue
             for place in range(bisect_left(window.pos, oldest), len(window.pos)):
                 inner = window.vals[place][1] if rule.chained and window.vals is not None else None
-                found.append((window.pos[place], window.ids[place], inner))
+                found.append((*window.pairs[place], inner))
         found.sort(key=by_place)
         for at, one, inner in found:
             if inner is None:
@@ -279,7 +292,7 @@ class Episodes:
         return episode
 
     def begin(self, episode: Episode, rule: Rule, cell: Cell, holds_ms: int = -1) -> None:
-        """A new episode: its place in the group, its first report, the rules above it.
+        """A new episode off the fast path: its place in the group, its first report, the rules above it.
 
         holds_ms: up to when it is known to hold, where that does not follow from the episode.
         """
@@ -291,30 +304,40 @@ class Episodes:
         else:
             if cell.eps is None:
                 cell.eps = {}
-            cell.eps[rule.index] = episode
-            if self.dirty is not None:
-                self.dirty.add(episode)
-            if holds_ms < 0:
-                holds_ms = held_ms(episode, rule)
-            self.deadlines.arm_end(holds_ms + rule.span_ms, episode)
-            if rule.producer is not None and rule.place >= 0:
-                self.list_members(episode, rule, cell)
-            if self.tell_open and not rule.quiet:
-                self.identify(episode, rule, cell)
-                episode.told = True
-                self.out.append(self.told(episode, rule, cell, "open"))
+            self._enlist(episode, rule, cell, episode.hold_ms if holds_ms < 0 else holds_ms)
+            return
         if rule.producer is not None:
             self.identify(episode, rule, cell)
             self.inner.append((rule, episode))
 
-    def identify(self, episode: Episode, rule: Rule, cell: Cell) -> None:
+    def _enlist(self, episode: Episode, rule: Rule, cell: Cell, holds_ms: int) -> None:
+        """A new episode of a group, known to hold up to a time."""
+        assert cell.eps is not None
+        cell.eps[rule.index] = episode
+        if self.dirty is not None:
+            self.dirty.add(episode)
+        self.deadlines.arm_end(holds_ms + rule.span_ms, episode)
+        producer = rule.producer
+        if producer is not None and rule.place >= 0:
+            self.list_members(episode, rule, cell)
+        if self.tell_open and not rule.quiet:
+            episode.told = True
+            self.out.append(self.told(episode, rule, cell, "open"))
+        if producer is not None:
+            self.identify(episode, rule, cell)
+            self.inner.append((rule, episode))
+
+    def identify(self, episode: Episode, rule: Rule, cell: Cell, evidence: str = "") -> None:
         """Gives an episode its id, which derives from site, rule, group, first evidence and opening time.
 
         Match by match (`each`) several share their first evidence: there the deciding event tells them apart.
+        evidence: the first evidence where it is known.
         """
         if episode.id:
             return
-        if rule.each and episode.decided_by:
+        if evidence:
+            pass
+        elif rule.each and episode.decided_by:
             evidence = episode.decided_by
         elif episode.ids:
             evidence = episode.ids[episode.pos.index(min(episode.pos))]
@@ -335,15 +358,17 @@ class Episodes:
         return held_ms(episode, rule) + rule.span_ms
 
     def close(self, episode: Episode, rule: Rule, cell: Cell) -> None:
-        """Ends an episode; it is reported once every inner match has its final form."""
+        """Ends an episode that has just been looked at (`last_chance_ms`, where it is decided inline); it is
+        reported once every inner match has its final form."""
         assert cell.eps is not None
         if rule.place >= 0:
             if cell.dues[rule.place] >= 0:
-                catch_up(episode, rule, cell, FOREVER)
+                settle(episode, rule, cell, FOREVER)
                 cell.dues[rule.place] = -1
             if rule.producer is not None:
                 self.list_members(episode, rule, cell)
-        self.identify(episode, rule, cell)
+        if not episode.id:
+            self.identify(episode, rule, cell)
         episode.open = False
         del cell.eps[rule.index]
         if not cell.eps:
@@ -380,6 +405,8 @@ class Episodes:
     def told(self, episode: Episode, rule: Rule, cell: Cell, state: str) -> Match:
         """The match message of an episode as it stands; cell: its group, where the rule is decided inline."""
         pairs = self._members(episode, rule, cell) if rule.place >= 0 else _flat(episode)
+        if not episode.id:
+            self.identify(episode, rule, cell, pairs[0][1] if rule.place >= 0 else "")
         last_ms = pairs[-1][0] >> SHIFT if pairs else episode.span_last_ms
         truncated = episode.truncated
         if truncated:
@@ -387,14 +414,11 @@ class Episodes:
         if len(pairs) > self.max_members:
             truncated += len(pairs) - self.max_members
             del pairs[self.max_members :]
-        head = rule.rule.head
         value = episode.value
-        return Match(
+        # Over a template of the rule: a call with more than 15 named fields costs several times as much.
+        return replace(
+            self.rule_heads[rule.index],
             id=episode.id,
-            site=self.site,
-            rule=rule.key,
-            title=head.title,
-            level=head.level,
             group=episode.group,
             first_ms=pairs[0][0] >> SHIFT if pairs else episode.span_first_ms,
             last_ms=last_ms,
@@ -403,34 +427,26 @@ class Episodes:
             value=round(value, 6) if type(value) is float else value,
             events=tuple([one for _, one in pairs]),
             inner=tuple([inner.id for inner in episode.inner]) if episode.inner else (),
-            state=state,  # type: ignore[arg-type]
+            state=state,
             revision=episode.revision,
             truncated=truncated,
-            threat_type=head.threat_type,
-            asset=head.asset,
-            tags=head.tags,
         )
 
     def single(self, number: int, event: Event, early: bool = False) -> Match:
         """The match of a detection that stands alone: one episode an event."""
-        head = self.plan.detections[number].head
-        return Match(
-            id=match_id(self.site, head.key, (), event.id, event.time_ms),
-            site=self.site,
-            rule=head.key,
-            title=head.title,
-            level=head.level,
-            first_ms=event.time_ms,
-            last_ms=event.time_ms,
-            opened_ms=event.time_ms,
+        time_ms = event.time_ms
+        head = self.single_heads[number]
+        return replace(
+            head,
+            id=match_id(self.site, head.rule, (), event.id, time_ms),
+            first_ms=time_ms,
+            last_ms=time_ms,
+            opened_ms=time_ms,
             decided_by=event.id,
             events=(event.id,),
             state="final",
             early=early,
             late=event.late_ms > 0,
-            threat_type=head.threat_type,
-            asset=head.asset,
-            tags=head.tags,
         )
 
     def open_matches(self) -> list[Match]:
@@ -467,30 +483,42 @@ class Episodes:
 
 def catch_up(episode: Episode, rule: Rule, cell: Cell, before: int) -> None:
     """Brings floor, last_pos and value of an episode that held up to its last event before a position."""
-    last = -1
-    for index in rule.slot_set:
-        window = cell.wins[index]
-        assert window is not None
-        last = max(last, _last_before(window, before))
     # It only moves on; where a flood pushed its event out of the window, it stays.
     episode.floor = max(episode.floor, floor_of(rule, cell, before))
+    settle(episode, rule, cell, before)
+
+
+def settle(episode: Episode, rule: Rule, cell: Cell, before: int) -> None:
+    """As `catch_up`, where floor is known."""
+    if rule.form == "ordered":
+        # Events of earlier steps are looked at only here: those after its expiry are no members.
+        before = min(before, held_upto(episode, rule) + 1)
+    last = -1
+    for index in rule.slot_set:
+        at = cell.lasts[index]
+        if at >= before:
+            at = _last_before(cell.wins[index], before)
+        if at > last:
+            last = at
     episode.last_pos = last
-    episode.value = value_of(rule, cell, last, before)
+    episode.value = rule.members or value_of(rule, cell, last, before)
 
 
 def floor_of(rule: Rule, cell: Cell, before: int) -> int:
     """The position whose expiry ends the condition of a rule that held at its last event before a position."""
-    form = rule.form
+    form, lasts = rule.form, cell.lasts
     if form == "ordered":
-        final = cell.wins[rule.seq[-1]]
-        assert final is not None
-        return chain_start(rule, cell, _last_before(final, before), 0)
+        step = rule.seq[-1]
+        at = lasts[step]
+        return chain_start(rule, cell, at if at < before else _last_before(cell.wins[step], before), 0)
     if form == "all":
         floor = FOREVER
         for index in rule.slot_set:
-            window = cell.wins[index]
-            assert window is not None
-            floor = min(floor, _last_before(window, before))
+            at = lasts[index]
+            if at >= before:
+                at = _last_before(cell.wins[index], before)
+            if at < floor:
+                floor = at
         return floor
     window = cell.wins[rule.slot_set[0]]
     assert window is not None
@@ -506,17 +534,12 @@ def floor_of(rule: Rule, cell: Cell, before: int) -> int:
 
 
 def value_of(rule: Rule, cell: Cell, last: int, before: int) -> int:
-    """The aggregate at the last event before a position, which stands at `last`."""
-    form = rule.form
-    if form == "ordered":
-        return len(rule.rule.rules)
-    if form == "all":
-        return rule.k
+    """The count or distinct count at the last event before a position, which stands at `last`."""
     window = cell.wins[rule.slot_set[0]]
     assert window is not None
     end = bisect_left(window.pos, before)
     first = bisect_left(window.pos, (last & TIME) - rule.span)
-    if form == "count":
+    if rule.form == "count":
         return end - first
     assert window.vals is not None
     return len(set(window.vals[first:end]))
@@ -542,16 +565,32 @@ def chain_start(rule: Rule, cell: Cell, at: int, oldest: int) -> int:
     return at
 
 
+def held_upto(episode: Episode, rule: Rule) -> int:
+    """The last position at which the condition of a rule decided inline holds without further events."""
+    return episode.floor + rule.span | ~TIME
+
+
+def head_of(site: str, rule: str, head: RuleHead) -> Match:
+    """What all matches of a rule have in common."""
+    return Match(
+        id="", site=site, rule=rule, title=head.title, level=head.level, first_ms=0, last_ms=0, opened_ms=0,
+        threat_type=head.threat_type, asset=head.asset, tags=head.tags,
+    )  # fmt: skip
+
+
 def held_ms(episode: Episode, rule: Rule) -> int:
     """Last instant at which the condition holds without further events."""
     return (episode.floor >> SHIFT) + rule.span_ms if rule.place >= 0 else episode.hold_ms
 
 
-def _last_before(window: Window, before: int) -> int:
-    if window.last < before:
-        return window.last
-    place = bisect_left(window.pos, before)
-    return window.pos[place - 1] if place else -1
+def _last_before(window: Window | None, before: int) -> int:
+    """The last position of a window whose last is not before a position."""
+    assert window is not None
+    entries = window.pos
+    place = len(entries) - 2  # mostly it is the last but one
+    if place < 0 or entries[place] >= before:
+        place = bisect_left(entries, before) - 1
+    return entries[place] if place >= 0 else -1
 
 
 def _first_evidence(rule: Rule, cell: Cell, from_pos: int) -> str:
@@ -562,7 +601,7 @@ def _first_evidence(rule: Rule, cell: Cell, from_pos: int) -> str:
         if window is not None and window.last >= from_pos:
             place = bisect_left(window.pos, from_pos)
             if window.pos[place] < first:
-                first, evidence = window.pos[place], window.ids[place]
+                first, evidence = window.pairs[place]
     return evidence
 
 

@@ -66,7 +66,7 @@ class General:
             self.episodes.prune(cell, window, slot, position)
         assert window.vals is not None
         window.pos.append(position)
-        window.ids.append(event_id)
+        window.pairs.append((position, event_id))
         window.vals.append((captured, inner, taken))
         window.last = cell.lasts[slot.index] = position
         self.entered(rule, slot, cell, key, t_ms, position, event_id, source)
@@ -196,7 +196,7 @@ class General:
         assert window.vals is not None
         assert rule.threshold is not None
         window.pos.append(position)
-        window.ids.append(event_id)
+        window.pairs.append((position, event_id))
         window.vals.append((number, inner, None))
         window.last = cell.lasts[slot.index] = position
         metric.add(number)
@@ -305,7 +305,7 @@ class General:
                 if window.pos[place] > position:
                     break
                 inner = window.vals[place][1] if window.vals is not None else None
-                found.append((window.pos[place], window.ids[place], inner))
+                found.append((*window.pairs[place], inner))
         found.sort(key=by_place)
         for at, one, inner in found:
             if inner is None:

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from correlator.events.event import Event
 from correlator.events.threat import Match
-from correlator.matching.deadlines import ANCHOR, CLOSE
+from correlator.matching.deadlines import ANCHOR, BUCKET, CLOSE
 from correlator.matching.episodes import FOREVER, Episodes, chain_start, floor_of, joint_keys
 from correlator.matching.general import General
 from correlator.matching.plan import Feed, Keyspace, Plan, Slot
@@ -68,13 +68,19 @@ class Matcher:
     def _reached(self, far: list[Episode]) -> None:
         """A bucket of ends is near: each gets its place in order, or in the bucket to which it has moved."""
         deadlines = self.deadlines
+        near_ms = (deadlines.reached + 1) << BUCKET
+        rules = self.plan.rules
         for episode in far:
             if not episode.open:
                 continue
-            rule = self.plan.rules[episode.rule]
+            rule = rules[episode.rule]
             due_ms = episode.due_ms
             if rule.place >= 0:
-                due_ms = self.episodes.last_chance_ms(episode, rule, rule.keyspace.cells[episode.key])
+                cell = rule.keyspace.cells[episode.key]
+                # At least this long, by what is known already; exactly, only where that is near.
+                due_ms = (cell.dues[rule.place] >> SHIFT) + rule.span_ms
+                if due_ms < near_ms:
+                    due_ms = self.episodes.last_chance_ms(episode, rule, cell)
             deadlines.put_end(due_ms, episode)
 
     def _end_due(self, episode: Episode, due_ms: int) -> None:
@@ -124,7 +130,8 @@ class Matcher:
             for feed in plan.producers[number].feeds:
                 accessors = feed.accessors
                 if len(accessors) == 1:
-                    value = accessors[0].get(event)
+                    field = feed.attribute
+                    value = event.attributes.get(field, MISSING) if field else accessors[0].get(event)
                     if type(value) is str:
                         if value:
                             self._enter(feed, value, t_ms, position, event.id, event, None)
@@ -192,11 +199,14 @@ class Matcher:
             cell = self._cell(keyspace, key, position)
             if cell is None:
                 return
+        elif cell.touched == position:
+            cell.doubled = True
         cell.touched = position
+        pair = (position, event_id)
         for slot in feed.slots:
             if slot.capture:
                 if not slot.general:
-                    self._distinct(slot, cell, key, position, event_id, source)
+                    self._distinct(slot, cell, key, position, pair, source)
                 elif slot.general[0].shape == "metric":
                     self.general.metric(
                         slot.general[0], slot, cell, key, t_ms, position, event_id, source, inner, feed.key
@@ -213,7 +223,7 @@ class Matcher:
             elif window.last == position:
                 continue  # one event that two pooled rules match counts once
             window.pos.append(position)
-            window.ids.append(event_id)
+            window.pairs.append(pair)
             window.last = cell.lasts[slot.index] = position
             if slot.inline:
                 self._decide(slot, window, cell, key, position, event_id, source)
@@ -236,58 +246,67 @@ class Matcher:
             if dues[place] < now:
                 entries = window.pos
                 if len(entries) >= k and entries[-k] + span >= now:
-                    episodes.holds(rule, cell, key, position, event_id, source, entries[-k])
-                    dues = cell.dues
+                    if dues[place] >= 0:
+                        dues[place] = entries[-k] + span
+                    else:
+                        episodes.holds(rule, cell, key, position, event_id, source, entries[-k])
+                        dues = cell.dues
                 elif dues[place] >= 0:
                     episodes.lapses(rule, cell, position)
         for place, span, other, rule in slot.pairs:
             if dues[place] < now:
                 floor = lasts[other]
                 if floor + span >= now:
-                    episodes.holds(rule, cell, key, position, event_id, source, floor)
-                    dues = cell.dues
+                    if dues[place] >= 0:
+                        dues[place] = floor + span
+                    else:
+                        episodes.holds(rule, cell, key, position, event_id, source, floor)
+                        dues = cell.dues
                 elif dues[place] >= 0:
                     episodes.lapses(rule, cell, position)
         for place, span, pick, rule in slot.alls:
             if dues[place] < now:
                 floor = min(pick(lasts))
                 if floor + span >= now:
-                    episodes.holds(rule, cell, key, position, event_id, source, floor)
-                    dues = cell.dues
+                    if dues[place] >= 0:
+                        dues[place] = floor + span
+                    else:
+                        episodes.holds(rule, cell, key, position, event_id, source, floor)
+                        dues = cell.dues
                 elif dues[place] >= 0:
                     episodes.lapses(rule, cell, position)
         for place, span, first, rule in slot.ordered_last:
             if dues[place] < now:
                 floor = chain_start(rule, cell, position, now - span) if lasts[first] + span >= now else -1
                 if floor >= 0:
-                    episodes.holds(rule, cell, key, position, event_id, source, floor)
-                    dues = cell.dues
+                    if dues[place] >= 0:
+                        dues[place] = floor + span
+                    else:
+                        episodes.holds(rule, cell, key, position, event_id, source, floor)
+                        dues = cell.dues
                 elif dues[place] >= 0:
                     episodes.lapses(rule, cell, position)
-        for place, span, _, rule in slot.ordered_rest:
-            if 0 <= dues[place] < now:
-                # An earlier step completes nothing; it is a member while the chain that stands holds.
-                floor = floor_of(rule, cell, FOREVER)
-                if floor + span >= now:
-                    dues[place] = floor + span
-                else:
-                    episodes.lapses(rule, cell, position)
 
-    def _distinct(self, slot: Slot, cell: Cell, key: str, position: int, event_id: str, source: Event) -> None:
+    def _distinct(
+        self, slot: Slot, cell: Cell, key: str, position: int, pair: tuple[int, str], source: Event
+    ) -> None:  # fmt: skip
         """value_count on the shared window: constant work an event and rule.
 
         An entry counts while no later one has its value, so adding and expiring touch one number each. What
         has expired is taken out only when the number left would make a condition true.
         """
         rules = slot.distincts
-        accessors = rules[0][3].value_accessors
-        one = accessors[0].get(source)
-        if len(accessors) == 1 and type(one) is str and one:
-            values: Sequence[str] = (one,)
+        if slot.value_field:
+            one = source.attributes.get(slot.value_field, MISSING)
         else:
-            values = joint_keys([accessor.get(source) for accessor in accessors])
-        if not values:
-            return
+            one = MISSING
+        values: Sequence[str]
+        if type(one) is str and one:
+            values = (one,)
+        else:
+            values = joint_keys([accessor.get(source) for accessor in rules[0][3].value_accessors])
+            if not values:
+                return
         window = cell.wins[slot.index]
         if window is None:
             window = Window()
@@ -304,40 +323,45 @@ class Matcher:
         assert heads is not None
         assert vals is not None
         base = window.base
-        befores: list[int] = []  # of each value, its newest entry until now
-        for value in values:
-            before = newest.get(value, -1)
+        size = base + len(entries)
+        last = len(values) - 1
+        now = position & TIME
+        window.last = cell.lasts[slot.index] = position
+        for which, value in enumerate(values):
+            before = newest.get(value, -1)  # of this value, its newest entry until now
             if before >= 0:
                 again[before - base] = 1
-            befores.append(before)
-            newest[value] = base + len(entries)
+            newest[value] = size
+            size += 1
             entries.append(position)
-            window.ids.append(event_id)
+            window.pairs.append(pair)
             vals.append(value)
             again.append(0)
-        window.last = cell.lasts[slot.index] = position
-        now = position & TIME
-        at = 0
-        for place, span, k, rule in rules:
-            head, distinct = heads[at], heads[at + 1]
-            for before in befores:
-                if before < head:
+            at = 0
+            for place, span, k, rule in rules:
+                distinct = heads[at + 1]
+                if before < heads[at]:
                     distinct += 1
-            due = cell.dues[place]
-            if distinct >= k and due < now:
-                while entries[head - base] + span < now:
-                    if not again[head - base]:
-                        distinct -= 1
-                    head += 1
-                heads[at] = head
-                if distinct >= k:
-                    # It goes on holding until the k-th newest value's newest entry expires.
-                    floor = floor_of(rule, cell, FOREVER)
-                    self.episodes.holds(rule, cell, key, position, event_id, source, floor)
-            heads[at + 1] = distinct
-            if distinct < k and due >= 0:
-                self.episodes.lapses(rule, cell, position)
-            at += 2
+                    heads[at + 1] = distinct
+                if which == last:
+                    due = cell.dues[place]
+                    if distinct >= k and due < now:
+                        head = heads[at]
+                        while entries[head - base] + span < now:
+                            if not again[head - base]:
+                                distinct -= 1
+                            head += 1
+                        heads[at], heads[at + 1] = head, distinct
+                        if distinct >= k:
+                            # It goes on holding until the k-th newest value's newest entry expires.
+                            floor = floor_of(rule, cell, FOREVER)
+                            if due >= 0:
+                                cell.dues[place] = floor + span
+                            else:
+                                self.episodes.holds(rule, cell, key, position, pair[1], source, floor)
+                    if distinct < k and due >= 0:
+                        self.episodes.lapses(rule, cell, position)
+                at += 2
         if len(entries) >= window.prune_at:
             self.episodes.prune(cell, window, slot, position)
 
@@ -356,11 +380,12 @@ class Matcher:
             slot, first, event_id = cell
             window = Window()
             window.pos.append(first)
-            window.ids.append(event_id)
+            window.pairs.append((first, event_id))
             window.last = first
             cell = Cell(len(keyspace.slots), keyspace.no_dues, first)
             cell.wins[slot] = window
             cell.lasts[slot] = first
+            cell.doubled = first == position
             cells[key] = cell
         return cell
 

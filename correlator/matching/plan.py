@@ -19,7 +19,7 @@ from correlator.events.ids import digest
 from correlator.matching.conditions import Conditions
 from correlator.matching.select import DetectionIndex
 from correlator.matching.state import SHIFT
-from correlator.rules.fields import Accessor, accessor_of
+from correlator.rules.fields import Accessor, accessor_of, is_attribute
 from correlator.rules.predicates import compile_condition
 from correlator.rules.syntax import (
     TEMPORAL_TYPES,
@@ -53,7 +53,7 @@ class Slot:
         self.pairs: list[tuple[int, int, int, Rule]] = []  # the other slot
         self.alls: list[tuple[int, int, Callable[[list[int]], tuple[int, ...]], Rule]] = []  # picks the other slots
         self.ordered_last: list[tuple[int, int, int, Rule]] = []  # slot of the first step
-        self.ordered_rest: list[tuple[int, int, int, Rule]] = []  # slot of the first step
+        self.value_field = ""  # what distinct counts count, where it can only be an attribute of that very name
         self.inline: set[int] = set()  # indexes of the rules above
         self.general: list[Rule] = []
         self.lean = True  # a first entry alone can decide nothing
@@ -88,6 +88,8 @@ class Feed:
         self.keyspace = keyspace
         self.fields = fields
         self.accessors = accessors
+        # The one field, where it can only be an attribute of that very name.
+        self.attribute = fields[0] if len(fields) == 1 and is_attribute(fields[0]) else ""
         self.slots: list[Slot] = []
         self.lean = False
 
@@ -131,6 +133,7 @@ class Rule:
         self.form = "general"
         self.shape = "presence"
         self.k = 1
+        self.members = 0  # the value of a match of form "all" or "ordered": how many rules it lists
         self.threshold: Threshold | None = None
         self.tree: Any = None
         self.positive: list[int] = []  # indexes into rule.rules
@@ -329,9 +332,10 @@ class _Compiler:
         if plain and everything:
             if compiled.shape == "presence":
                 compiled.form = "all"
-                compiled.k = len(rule.rules)
+                compiled.k = compiled.members = len(rule.rules)
             elif not compiled.max_gap_ms:
                 compiled.form = "ordered"
+                compiled.members = len(rule.rules)
 
     def _connect(self) -> None:
         """Feeds: which slots of which keyspaces each producer appends to."""
@@ -414,6 +418,8 @@ def _register(compiled: Rule) -> None:
         alone_decides = compiled.k < 2
     elif compiled.form == "distinct":
         slots[0].distincts.append((place, span, compiled.k, compiled))
+        fields = compiled.rule.fields
+        slots[0].value_field = fields[0] if len(fields) == 1 and is_attribute(fields[0]) else ""
     elif compiled.form == "all":
         for slot in slots:
             others = [other.index for other in slots if other is not slot]
@@ -425,9 +431,8 @@ def _register(compiled: Rule) -> None:
     else:
         first = compiled.seq[0]
         compiled.back = tuple(reversed(compiled.seq[:-1]))
-        for slot in slots:
-            into = slot.ordered_last if slot.index == compiled.seq[-1] else slot.ordered_rest
-            into.append((place, span, first, compiled))
+        # An earlier step completes nothing: whether its events are members is looked at when somebody asks.
+        compiled.keyspace.slots[compiled.seq[-1]].ordered_last.append((place, span, first, compiled))
     if alone_decides:
         slots[0].lean = False
 

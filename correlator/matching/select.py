@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
 from correlator.events.event import Event
-from correlator.rules.fields import MISSING, OUR_NAMES, Accessor, accessor_of
+from correlator.rules.fields import MISSING, Accessor, accessor_of, is_attribute
 from correlator.rules.places import Places
 from correlator.rules.predicates import Known, Predicate, anchor_rank
 
@@ -84,10 +84,10 @@ class Selection:
             for field, text in sorted(set(chosen)):
                 tables.setdefault(field, {}).setdefault(text, []).append(candidate)
         for field in sorted(tables):
-            if "." in field or field.startswith("@") or field in OUR_NAMES:
-                self.fields.append((accessor_of(field, places), tables[field]))
-            else:
+            if is_attribute(field):
                 self.plain.append((field, tables[field]))
+            else:
+                self.fields.append((accessor_of(field, places), tables[field]))
 
 
 @final

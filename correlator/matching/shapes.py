@@ -122,7 +122,7 @@ def _presence_where(rule: Rule, cell: Cell, position: int) -> Chosen | None:
         elif conditions.holds_with(step, captured, taken):
             newest[step] = position
             taken[step] = captured
-            entries.append((position, window.ids[-1], window.vals[-1][1]))
+            entries.append((*window.pairs[-1], window.vals[-1][1]))
         else:
             return None
     for step in others:
@@ -138,7 +138,7 @@ def _presence_where(rule: Rule, cell: Cell, position: int) -> Chosen | None:
             if captured is not None and conditions.holds_with(step, captured, taken):
                 newest[step] = at
                 taken[step] = captured
-                entries.append((at, window.ids[place], inner))
+                entries.append((*window.pairs[place], inner))
                 break
     chosen = _presence(rule, newest, position)
     if chosen is None:
@@ -212,7 +212,7 @@ def holds_chain(rule: Rule, cell: Cell, position: int) -> Chosen | None:
         entries = []
         for window, place in zip(windows, places, strict=True):
             inner = window.vals[place][1] if window.vals is not None else None
-            entries.append((window.pos[place], window.ids[place], inner))
+            entries.append((*window.pairs[place], inner))
     chosen = Chosen(first, value, entries)
     chosen.first = first
     chosen.taken = taken

@@ -238,7 +238,7 @@ def _cell_entry(cell: Any) -> bytes:
         return _pack([cell[1], list(cell)])
     windows = [
         None if window is None else [
-            window.pos, window.ids, _vals(window), window.base, window.last, window.prune_at,
+            window.pos, [one for _, one in window.pairs], _vals(window), window.base, window.last, window.prune_at,
             list(window.newest.items()) if window.newest is not None else None,
             bytes(window.again) if window.again is not None else None, window.heads,
         ]
@@ -276,11 +276,13 @@ def _read_cell(engine: Engine, keyspace: Keyspace, key: str, raw: list[Any], epi
     born, _, touched, windows, open_ids, extras = raw
     cell = Cell(len(keyspace.slots), keyspace.no_dues, born)
     cell.touched = touched
+    cell.doubled = True  # not written: to look once more costs little
     for index, one in enumerate(windows):
         if one is None:
             continue
         window = Window()
-        window.pos, window.ids, vals, window.base, window.last, window.prune_at, newest, again, window.heads = one
+        window.pos, ids, vals, window.base, window.last, window.prune_at, newest, again, window.heads = one
+        window.pairs = list(zip(window.pos, ids, strict=True))
         window.newest = None if newest is None else dict(newest)
         window.again = None if again is None else bytearray(again)
         if vals and type(vals[0]) is list:

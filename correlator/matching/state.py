@@ -15,8 +15,9 @@ TIME: Final = -1 << SHIFT  # position & TIME: the start of its millisecond, wher
 
 @final
 class Window:
-    """Entries of one slot of one group, oldest first: parallel lists of position, id and value.
+    """Entries of one slot of one group, oldest first, in parallel lists.
 
+    pos      positions, to look for one; pairs: (position, id), one pair an event, shared by all its windows
     base     absolute index of the first entry kept (entries before it were pruned)
     last     position of the newest entry, -1 if there never was one
     vals     captured values, or the inner episodes of a chained slot; None where nothing is captured
@@ -26,11 +27,11 @@ class Window:
              window, and the number of distinct values from there
     """
 
-    __slots__ = ("again", "base", "heads", "ids", "last", "newest", "pos", "prune_at", "vals")
+    __slots__ = ("again", "base", "heads", "last", "newest", "pairs", "pos", "prune_at", "vals")
 
     def __init__(self) -> None:
         self.pos: list[int] = []
-        self.ids: list[str] = []
+        self.pairs: list[tuple[int, str]] = []
         self.vals: list[Any] | None = None
         self.base = 0
         self.last = -1
@@ -53,7 +54,7 @@ class Window:
                     del self.newest[self.vals[place]]
             del again[:cut]
         del self.pos[:cut]
-        del self.ids[:cut]
+        del self.pairs[:cut]
         if self.vals is not None:
             del self.vals[:cut]
         self.base += cut
@@ -68,11 +69,12 @@ class Cell:
              position up to which it is known to hold; looked up anew only once that has passed
     born     position of its first event
     touched  position of its last event
+    doubled  one event may stand in several of its windows
     eps      rule index -> open episode
     extras   rule index -> running metric, pending anchors or consecutive window
     """
 
-    __slots__ = ("born", "dues", "eps", "extras", "lasts", "touched", "wins")
+    __slots__ = ("born", "doubled", "dues", "eps", "extras", "lasts", "touched", "wins")
 
     def __init__(self, slots: int, dues: list[int], born: int) -> None:
         self.wins: list[Window | None] = [None] * slots
@@ -82,6 +84,7 @@ class Cell:
         self.extras: dict[int, Any] | None = None
         self.born = born
         self.touched = born
+        self.doubled = False
 
 
 @final

@@ -47,6 +47,11 @@ def entity_kind_of(field: str) -> tuple[str, str]:
     return "", ""
 
 
+def is_attribute(field: str) -> bool:
+    """Whether a field can only be an attribute of that very name."""
+    return "." not in field and not field.startswith("@") and field not in OUR_NAMES
+
+
 class Accessor(ABC):
     """Reads one field of events."""
 

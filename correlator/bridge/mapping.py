@@ -93,7 +93,7 @@ class Mapping:
         if len(message.payload) > settings.max_payload_bytes:
             what = f"{len(message.payload)} bytes; at most {settings.max_payload_bytes} are taken"
             return [self._reject(taken, site, "too_large", what)]
-        headers = to_headers(taken, site=site, receiver=settings.id, qos=message.qos)
+        headers = to_headers(taken, site=site, receiver=settings.id)
         return [KafkaRecord(route.to, site.encode(), message.payload, headers, message=taken)]
 
     @staticmethod
@@ -108,6 +108,7 @@ class Mapping:
             dup=message.dup or said.get(DUP) == "1",
             line=_number(said.get(LINE, ""), 0),
             origin=said.get(ORIGIN, ""),
+            qos=message.qos,
         )
 
     def refused(self, record: KafkaRecord, detail: str) -> KafkaRecord:
@@ -196,6 +197,7 @@ def _taken(message: MqttMessage) -> Message:
         retained=message.retained,
         dup=message.dup,
         queued_since_ms=message.queued_since_ms,
+        qos=message.qos,
     )
 
 

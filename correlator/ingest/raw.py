@@ -49,13 +49,13 @@ _DIGITS = 20  # a number of more does not fit 64 bits
 Headers = Iterable[tuple[str, bytes]]
 
 
-def to_headers(message: Message, *, site: str, receiver: str, qos: int = 0) -> list[tuple[str, bytes]]:
+def to_headers(message: Message, *, site: str, receiver: str) -> list[tuple[str, bytes]]:
     """The headers that carry what the payload does not say; what has its default is left out."""
     headers = [(RECEIVED_MS, str(message.received_ms).encode()), (CHANNEL, message.channel.encode())]
     texts = (
         (SITE, site),
         (RECEIVER, receiver),
-        (QOS, str(qos) if qos else ""),
+        (QOS, str(message.qos) if message.qos else ""),
         (RETAINED, "1" if message.retained else ""),
         (DUP, "1" if message.dup else ""),
         (QUEUED_SINCE_MS, str(message.queued_since_ms) if message.queued_since_ms else ""),
@@ -90,6 +90,7 @@ def from_headers(
         _number(said, LINE, 0) if LINE in said else 0,
         origin.decode("utf-8", "replace") if origin else "",
         raw,
+        _number(said, QOS, 0) if QOS in said else 0,
     )
     return RawMessage(input, offset, site.decode("utf-8", "replace") if site else "", message, tick_ms)
 

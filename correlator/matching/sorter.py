@@ -105,7 +105,14 @@ class Sorter:
         seen = self.seen
         if order >= self.forget_at_ms:
             self._forget(order)
-        remembered: list[str] = []
+        block = order // BLOCK_MS
+        if block in self.seen_at:
+            remembered = self.seen_at[block]
+        else:
+            remembered = self.seen_at[block] = []
+            heappush(self.seen_blocks, block)
+        if self.dirty is not None:
+            self.dirty[1].add(block)
         oldest = order - self.dup_window_ms
         kept = bucket
         for place, event in enumerate(bucket):
@@ -127,23 +134,16 @@ class Sorter:
                     continue
             # Without the flag an equal event is a repetition only for a while.
             count = 1 if last is None or (last[0] < oldest and not event.mqtt_dup) else last[1] + 1
-            seen[event.id] = (order, count)
+            repeats = count > 1 and (event.dedupe or event.mqtt_dup)
+            seen[event.id] = (order, count - repeats)  # what is dropped takes no number from the next one
             remembered.append(event.id)
+            if repeats:
+                self.duplicates += 1
+                continue
             if count > 1:
-                if event.dedupe or event.mqtt_dup:
-                    self.duplicates += 1
-                    continue
                 self.numbered += 1
                 event = msgspec.structs.replace(event, id=repeated_id(event.id, count))
             kept.append(event)
-        block = order // BLOCK_MS
-        if block in self.seen_at:
-            self.seen_at[block] += remembered
-        else:
-            self.seen_at[block] = remembered
-            heappush(self.seen_blocks, block)
-        if self.dirty is not None:
-            self.dirty[1].add(block)
         return kept
 
     def _forget(self, order: int) -> None:

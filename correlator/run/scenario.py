@@ -336,7 +336,9 @@ def _read_background(scenario: Scenario, background: Iterable[BackgroundMessage]
     inputs = {one.name: one for one in scenario.inputs}
     for number, (name, channel, payload, received_ms) in enumerate(background, start=1):
         origin = f"background:{number}"
-        message = Message(channel, payload, received_ms, origin=origin, raw=origin)
+        # The simulator publishes at QoS 1.
+        qos = 1 if inputs[name].carrier == "mqtt" else 0
+        message = Message(channel, payload, received_ms, origin=origin, raw=origin, qos=qos)
         source = inputs[name].source_of(channel)
         if source is None:
             raise UsageError(f"the background sends {channel!r} to input {name!r}, which has no route for it")
@@ -413,6 +415,7 @@ def capture_message(line: bytes, number: int, origin: str) -> Message:
         line=number,
         origin=origin,
         raw=origin,
+        qos=found.qos,
     )
 
 

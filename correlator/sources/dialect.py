@@ -62,6 +62,7 @@ class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     received_ms  receive time UTC, stamped once; -1 for a replayed line that never had one (its device
                  time then counts, and the reader of the file fills in the rest)
     retained     MQTT: replay on subscribe; a state seed, never an event
+    qos          MQTT: 1 and 2 may be delivered again, then with `dup`
     queued_since_ms  when the broker began to queue because we were away; 0 if live
     line         line number in the file, from 1; 0 if not from a file
     origin, raw  copied into the events
@@ -76,6 +77,7 @@ class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     line: int = 0
     origin: str = ""
     raw: str = ""
+    qos: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +170,9 @@ class Context:
 
         index tells the events of one message apart (0, 1, ...). native_id: what the source calls this
         very message; its repetitions are then dropped. dedupe_content: the source re-sends equal
-        messages (same channel, payload, device time); those are dropped too; without a device time
-        only a delivery with the MQTT DUP flag is.
+        messages (same channel, payload, device time); those are dropped too. What the broker delivers
+        again (the MQTT DUP flag) is dropped whatever the source declares: by its id, or by `dup_key`
+        where the id holds the receive time.
         """
         received_ms = message.received_ms
         time_ms, quality = self.clock.time_of(device_ms, received_ms, message.queued_since_ms)
@@ -185,7 +188,7 @@ class Context:
             payload = message.payload
             event_id = content_event_id(head, payload, message.received_ms if device_ms is None else device_ms, index)
             dedupe = dedupe_content and device_ms is not None
-            if dedupe_content and device_ms is None:
+            if device_ms is None and (dedupe_content or message.qos or message.dup):
                 dup_key = content_event_id(head, payload, 0, index)
         # In the order in which Event declares them: by name they would cost as much as all the rest here.
         return Event(

@@ -19,9 +19,10 @@ what the text says (user, src_ip, src_port, method, ...). The text is the event'
 rules search. A log line is attacker's text: names may hold " from 10.0.0.1", so lines are read from the
 right. "message repeated 5 times: [ ... ]" is five events, at most 100, each with `repeated`.
 
-A name may stand anywhere in the text of a program that no reader knows. Where tokens are not the values
-themselves, a line that gives no fact and in which nothing is recognised as a name keeps its text to itself
-(`text_withheld`); the setting `nameless` lists programs whose lines name nobody.
+A name may stand anywhere in the text of a program that no reader knows, also beside one that is recognised.
+Where tokens are not the values themselves, a line that no reader understands keeps its text to itself
+(`text_withheld`). The setting `nameless` lists programs whose lines name nobody, `named` those whose lines
+name somebody only in forms that are recognised; cron is one of these.
 
 What one logon says several times counts once: sshd's own "Failed"/"Accepted" lines count, the lines of
 PAM and "Invalid user" about the same attempt are notes.
@@ -310,6 +311,7 @@ _NAMED: Final = (
     re.compile(r"([\w.+-]+@[\w-]+(?:\.[\w-]+)*)"),
 )
 _NAMING_KEY: Final = re.compile(r"(?i)(?:.*[._-])?(?:[rsd]?user(?:name)?|acct|account|login|logname|owner)")
+_NAMED_PROGRAMS: Final = frozenset({"CRON", "CROND", "cron", "crond", "anacron"})  # "(who) CMD (what)"
 _NAMELESS_DATA: Final = frozenset({"meta", "origin", "timeQuality"})  # RFC 5424 section 7
 
 
@@ -326,34 +328,44 @@ def _read(program: str, text: str) -> _Said:
 def _hidden(said: _Said, line: _Line, context: Context) -> str:
     """The text of a line without names; tokens take their places in the attributes too.
 
-    A name can stand anywhere in a line that no reader understands. What such lines name somebody with is
-    replaced, and where nothing is found the text and its structured data stay behind, unless the settings
-    say that the program names nobody (`nameless`).
+    A name can stand anywhere in a line that no reader understands: its text and its structured data stay
+    behind, unless its program is known to name nobody, or only in forms that are found here.
     """
     attributes = line.attributes
     hidden = Hidden(context.identity)
-    if said.kind == "host.note":
-        found = bool(said.actor or said.target)
-        if len(line.text) <= _LONGEST_READ:
-            for pattern in _NAMED:
-                for name in pattern.findall(line.text):
-                    hidden.add("account", name)
-                    found = True
-        for element in attributes.get("structured_data", {}).values():
-            for name, value in element.items():
-                if _NAMING_KEY.fullmatch(name) and value:
-                    element[name] = hidden.add("account", value)
-        settings = context.settings
-        nameless = settings.get("nameless", ()) if isinstance(settings, dict) else ()
-        if not found and line.text and line.program not in nameless:
-            attributes["text_withheld"] = True
-            data = attributes.pop("structured_data", {})
-            if kept := {name: element for name, element in data.items() if name in _NAMELESS_DATA}:
-                attributes["structured_data"] = kept
-            hidden.hide(attributes, _IDENTITY_PATHS)
-            return ""
+    settings = context.settings if isinstance(context.settings, dict) else {}
+    nameless = line.program in settings.get("nameless", ())
+    shown = nameless or said.kind != "host.note" or bool(said.actor or said.target)
+    if said.kind == "host.note" and len(line.text) <= _LONGEST_READ:
+        known = line.program in _NAMED_PROGRAMS or line.program in settings.get("named", ())
+        for pattern in _NAMED:
+            for name in pattern.findall(line.text):
+                hidden.add("account", name)
+                shown = shown or known
+    if data := attributes.get("structured_data"):
+        kept = {}
+        for id, element in data.items():
+            if id not in _NAMELESS_DATA:
+                element = _named_values(element, hidden, all_of_it=nameless) if shown else {}
+            if element:
+                kept[id] = element
+        attributes["structured_data"] = kept
+        if not kept:
+            del attributes["structured_data"]
     hidden.hide(attributes, _IDENTITY_PATHS)
+    if line.text and not shown:
+        attributes["text_withheld"] = True
+        return ""
     return hidden.text(line.text)
+
+
+def _named_values(element: dict[str, str], hidden: Hidden, *, all_of_it: bool) -> dict[str, str]:
+    """What a structured data element names somebody with, as tokens; and the rest of it, if asked for."""
+    return {
+        name: hidden.add("account", value) if value and _NAMING_KEY.fullmatch(name) else value
+        for name, value in element.items()
+        if all_of_it or _NAMING_KEY.fullmatch(name)
+    }
 
 
 # ---- the line -----------------------------------------------------------------------------------
@@ -644,21 +656,24 @@ def decode_message(message: Message, context: Context) -> list[Event]:
 
 
 def check_settings(settings: Any, file: str) -> list[Fault]:
-    """Faults of `{host: <name>, year: <year of a replayed file>, nameless: [<program>]}`; all may be left out."""
+    """Faults of `{host: <name>, year: <year of a replayed file>, nameless: [<program>], named: [<program>]}`."""
     if settings is None:
         return []
     if not isinstance(settings, dict):
         return [Fault(file, 0, 0, "settings of syslog must be a mapping")]
-    faults = unknown_words(settings, ("host", "year", "nameless"), file, "settings of syslog")
+    faults = unknown_words(settings, ("host", "year", "nameless", "named"), file, "settings of syslog")
     host, year = settings.get("host", "x"), settings.get("year", 2000)
     if not (isinstance(host, str) and host):
         faults.append(value_fault(settings, "host", file, "host must be a text", "the machine that writes the log"))
     if type(year) is not int or not 1970 <= year <= 2099:
         faults.append(value_fault(settings, "year", file, "year must be a number such as 2026"))
-    nameless = settings.get("nameless", [])
-    if not (isinstance(nameless, list) and all(isinstance(one, str) and one for one in nameless)):
-        hint = "programs whose lines name nobody: [kernel, ntpd]"
-        faults.append(value_fault(settings, "nameless", file, "nameless must be a list of programs", hint))
+    for word, hint in (
+        ("nameless", "programs whose lines name nobody: [kernel, ntpd]"),
+        ("named", "programs whose lines name somebody only in forms that are recognised: [backup]"),
+    ):
+        programs = settings.get(word, [])
+        if not (isinstance(programs, list) and all(isinstance(one, str) and one for one in programs)):
+            faults.append(value_fault(settings, word, file, f"{word} must be a list of programs", hint))
     return faults
 
 

@@ -27,6 +27,7 @@ from correlator.events import ENTITY_KINDS, KINDS, LEVELS, REJECT_REASONS, ROLES
 from correlator.events.event import TimeQuality
 from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.events.kinds import missing_roles
+from correlator.matching.sorter import Sorter
 from correlator.sources import DIALECTS, Context, Dialect, Message, prepared_settings
 from correlator.sources.reading import parse_json
 
@@ -316,6 +317,31 @@ def test_a_repeated_delivery_is_recognised_as_declared(name: str) -> None:
             if dialect.duplicates == "none":
                 assert not one.dedupe and not one.dup_key
     assert bool(recognised) == (dialect.duplicates != "none")
+
+
+@every_dialect
+def test_what_an_mqtt_broker_gives_again_counts_once_whatever_a_dialect_declares(name: str) -> None:
+    for sample in samples(name):
+        sent = msgspec.structs.replace(sample.message, qos=1)
+        again = msgspec.structs.replace(sent, received_ms=sent.received_ms + 40, dup=True)
+        later = msgspec.structs.replace(sent, received_ms=sent.received_ms + 41)
+        undisturbed, told = told_of(sample, sent, later), told_of(sample, sent, again, later)
+        assert told == undisturbed
+        if DIALECTS[name].duplicates == "none":
+            assert len(told) == 2 * len(told_of(sample, sent)), "without the flag an equal message is another one"
+
+
+def told_of(sample: Sample, *messages: Message) -> list[Event]:
+    """The events of messages that leave the sorter."""
+    sorter = Sorter(lateness_ms=3_600_000, max_late_ms=10**13, dup_window_ms=60_000)
+    for message in messages:
+        for one in decode(sample, message):
+            if isinstance(one, Event):
+                sorter.add(one)
+    found: list[Event] = []
+    while sorter.next_ms() >= 0:
+        found += sorter.pop()
+    return found
 
 
 @every_dialect

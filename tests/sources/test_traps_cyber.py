@@ -107,6 +107,7 @@ def test_suricata_ethernet_addresses_become_entities() -> None:
 
 def test_suricata_fields_of_a_later_version_do_not_matter() -> None:
     assert event("suricata", eve(new_in_9={"a": 1})).kind == "ids.alert"
+    assert event("suricata", eve(tx_guessed=True)).kind == "ids.alert"
     assert event("suricata", eve(event_type="new_protocol")).kind == "network.connection"
 
 
@@ -715,7 +716,7 @@ class Marked(Identity):
         ("sysmon", sysmon(1, User="HOSPITAL\\p-017", CommandLine="x.exe /user:HOSPITAL\\p-017", CurrentDirectory="C:\\Users\\P-017\\")),
         ("syslog", "Mar  1 02:00:00 ws-lab-2 sudo:  p-017 : TTY=pts/4 ; PWD=/home/p-017 ; USER=root ; COMMAND=/bin/ls /home/p-017"),
         ("syslog", f"Mar  1 02:00:00 ws-lab-2 sshd[812]: {FAILED}"),
-        ("syslog", "Mar  1 02:00:00 ws-lab-2 app[9]: user=p-017 opened /home/p-017"),
+        ("syslog", "Mar  1 02:00:00 ws-lab-2 CRON[9]: (p-017) CMD (/home/p-017/x)"),
         ("wazuh", wazuh(data={"srcuser": "p-017"}, full_log="login of P-017 failed", rule={"description": "login of p-017"})),
         ("zeek", zeek(_path="ftp", user="p-017", arg="ftp://192.0.2.54/home/p-017/x")),
         ("suricata", eve(event_type="krb5", krb5={"cname": "p-017", "sname": "host/p-017"})),
@@ -730,7 +731,8 @@ def test_an_account_stands_in_no_field_text_or_summary_but_as_its_token(name: st
 
 
 def test_a_short_name_is_not_replaced_inside_other_words() -> None:
-    made = event("syslog", "Mar  1 02:00:00 ws-lab-2 app[9]: user=in opened inside of in", identity=Marked())
+    line = "Mar  1 02:00:00 ws-lab-2 app[9]: user=in opened inside of in"
+    made = event("syslog", line, identity=Marked(), settings={"named": ["app"]})
     assert made.text == "user=account#2 opened inside of account#2"
 
 
@@ -739,13 +741,23 @@ UNKNOWN = "<13>1 2026-03-01T02:00:00.250Z ws-lab-2 app 9 - "
 
 @pytest.mark.parametrize(
     "text",
-    ["session of P-017 took 4 s", "p-017: lunch", "Grüße von P-017", "p-017", "x" * 8_200 + " user=p-017", "P-017=1"],
+    [
+        "session of P-017 took 4 s",
+        "p-017: lunch",
+        "report by nobody, seen by P-017 and P-018",
+        "user=p-018 met P-017",
+        "Grüße von P-017",
+        "p-017",
+        "x" * 8_200 + " user=p-017",
+        "P-017=1",
+    ],
 )
-def test_the_text_of_an_unknown_program_in_which_no_name_is_recognised_is_withheld(text: str) -> None:
+def test_the_text_of_an_unknown_program_is_withheld_whatever_is_recognised_in_it(text: str) -> None:
     clear = event("syslog", f"{UNKNOWN}- {text}")
     assert (clear.text, "text_withheld" in clear.attributes) == (text, False)
     made = event("syslog", f"{UNKNOWN}- {text}", identity=Marked())
     assert (made.kind, made.text, made.attributes["text_withheld"]) == ("host.note", "", True)
+    assert event("syslog", f"{UNKNOWN}- {text}", identity=Marked(), settings={"nameless": ["app"]}).text
     assert "p-017" not in json.dumps(made.attributes).lower()
 
 
@@ -758,8 +770,14 @@ def test_the_text_of_an_unknown_program_in_which_no_name_is_recognised_is_withhe
         ("no right for 'p-017', P-017 was told", "no right for 'account#5', account#5 was told"),
     ],
 )
-def test_a_name_that_is_recognised_in_an_unknown_text_is_replaced_wherever_it_stands(text: str, shown: str) -> None:
-    assert event("syslog", f"{UNKNOWN}- {text}", identity=Marked()).text == shown
+def test_a_listed_program_keeps_its_text_and_what_it_names_is_replaced_wherever_it_stands(
+    text: str, shown: str
+) -> None:
+    listed = {"named": ["app"]}
+    assert event("syslog", f"{UNKNOWN}- {text}", identity=Marked(), settings=listed).text == shown
+    assert event("syslog", f"{UNKNOWN}- {text}".replace(" app ", " CRON "), identity=Marked()).text == shown
+    made = event("syslog", f"{UNKNOWN}- lunch of P-017", identity=Marked(), settings=listed)
+    assert (made.text, made.attributes["text_withheld"]) == ("", True)
 
 
 def test_structured_data_of_an_unknown_program_keeps_no_name() -> None:
@@ -770,6 +788,14 @@ def test_structured_data_of_an_unknown_program_keeps_no_name() -> None:
     made = event("syslog", line, identity=Marked(), settings={"nameless": ["app"]})
     assert made.attributes["structured_data"]["a@32473"] == {"userName": "account#5", "note": "account#5 left"}
     assert made.text == "account#5 left"
+    made = event("syslog", line, identity=Marked(), settings={"named": ["app"]})
+    assert made.attributes["structured_data"] == {"meta": {"sequenceId": "7"}}
+    made = event(
+        "syslog", line.replace("] p-017 left", "] user=P-017 left"), identity=Marked(), settings={"named": ["app"]}
+    )
+    assert made.attributes["structured_data"]["a@32473"] == {"userName": "account#5"}
+    made = event("syslog", line.replace("] p-017 left", "]"), identity=Marked())
+    assert made.attributes["structured_data"] == {"meta": {"sequenceId": "7"}}
 
 
 def test_a_program_that_names_nobody_keeps_its_text() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from correlator.clock import parse_iso
 from correlator.events import Entity, Event, Identity, Reject, StateValue
@@ -155,6 +156,12 @@ def test_output_attribute_publishes_one_topic_an_attribute() -> None:
     assert kinds(decode("zigbee2mqtt", "zigbee2mqtt/l1/lock_state", "locked")) == ["door.locked"]
 
 
+def test_devices_that_announce_themselves_have_not_joined() -> None:
+    for what, said in (("device_announce", []), ("device_interview", []), ("device_joined", ["device.joined"])):
+        body = {"type": what, "data": {"friendly_name": "hall", "ieee_address": "0x00158d00abcd0001"}}
+        assert kinds(decode("zigbee2mqtt", "zigbee2mqtt/bridge/event", body)) == said
+
+
 def test_a_zero_byte_payload_is_a_deletion() -> None:
     for dialect, topic in (
         ("zigbee2mqtt", "zigbee2mqtt/c1"),
@@ -190,6 +197,13 @@ def tracked(change: str, before: dict[str, Any] | None = None, **after: Any) -> 
         "entered_zones": [], "current_zones": [], "false_positive": False,
     }  # fmt: skip
     return {"type": change, "before": thing | (before or {}), "after": thing | after}
+
+
+def test_an_end_that_never_comes_leaves_nothing_open() -> None:
+    for change in ("new", "update", "end"):
+        for event in decode("frigate", "frigate/events", tracked(change)):
+            assert isinstance(event, Event)
+            assert event.state is None
 
 
 def test_many_updates_of_one_person_give_an_event_only_on_a_zone_change() -> None:
@@ -293,6 +307,28 @@ def test_forced_and_held_are_alarms_of_the_door() -> None:
     assert (held.kind, held.state) == ("door.held", StateValue("door", "d1", "alarm", "held", alarm=True))
 
 
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        ("Locked", "door.locked"), ("DoubleLocked", "door.locked"), ("LockedDown", "door.locked"),
+        ("Blocked", "door.locked"), ("Unlocked", "door.unlocked"), ("Accessed", "door.unlocked"),
+        ("LockedOpen", "door.unlocked"),
+    ],
+)  # fmt: skip
+def test_a_locked_open_door_is_open_and_a_blocked_one_is_not(mode: str, kind: str) -> None:
+    made = one(notice("Door/State/DoorMode/&d1", {"DoorToken": "d1"}, {"State": mode}))
+    assert made.kind == kind
+    assert made.state is not None
+    assert made.state.value.replace("_", "") in mode.lower()
+
+
+def test_a_topic_of_a_vendors_namespace_is_no_error() -> None:
+    assert notice("acme:Lift/State", {"Token": "1"}, {"State": "Stuck"}) == []
+    assert kinds(notice("tns1:Door/State/DoorTamper", {"DoorToken": "d1"}, {"State": "TamperDetected"})) == [
+        "door.tamper"
+    ]
+
+
 def test_granted_is_not_entered() -> None:
     source = {"AccessPointToken": "ap1"}
     said = [
@@ -341,6 +377,9 @@ def test_axis_words_the_same_topics_with_namespaces_and_texts() -> None:
     assert (event.kind, event.time_ms, event.entity("sensor")) == ("motion.detected", T, "axis/00408c000007/0")
     del body["timestamp"]
     assert one(decode("onvif", "axis/00408c000007/event/x", body, T + 100)).time_quality == "received"
+    named = one(decode("onvif", "free/text", body | {"serial": "00408c000008"}, T + 100))
+    assert named.entity("sensor") == "00408c000008/0"
+    assert only_reject(decode("onvif", "free/text", {"connected": True})).reason == "not_this_dialect"
 
 
 # ---- access control and maps ------------------------------------------------------------------------
@@ -373,6 +412,26 @@ def test_a_tag_published_on_two_topics_counts_once() -> None:
 def test_a_controller_before_its_first_time_sync_is_not_believed() -> None:
     event = one(access("esp-rfid", ESP | {"time": 37}))
     assert (event.time_ms, event.time_quality) == (T + 500, "unset")
+
+
+def test_a_controller_that_shifts_its_clock_by_its_zone_is_not_believed() -> None:
+    event = one(access("esp-rfid", ESP | {"time": T // 1000 + 3600}))
+    assert (event.time_ms, event.time_quality, event.device_ms) == (T + 500, "skewed", T + 3_600_000)
+
+
+def test_onguard_ships_utc_or_local_time_under_other_names() -> None:
+    utc = one(
+        access(
+            "onguard",
+            {"event_time_utc": "2026-03-01T02:00:00", "event": "Granted Access", "cardnum": 7, "readerdesc": "R1"},
+        )
+    )
+    body = {"event_time_local": "2026-03-01T03:00:00", "event": "Granted Access", "cardnumber": 7, "device": "R1"}
+    untrusted = one(access("onguard-local", body))
+    local = one(access("onguard-local", body, zone="Europe/Rome"))
+    assert (utc.time_ms, utc.time_quality) == (local.time_ms, local.time_quality) == (T, "device")
+    assert (untrusted.time_ms, untrusted.time_quality) == (T + 500, "received")
+    assert utc.entities == local.entities == untrusted.entities
 
 
 def test_net2_is_read_by_number_not_by_its_localised_text() -> None:

@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from correlator.clock import HOUR_MS, MINUTE_MS
-from correlator.console import graph, pages
+from correlator.console import graph, oidc, pages
 from correlator.console.board import time_text
 from correlator.console.hub import Hub
 from correlator.console.raw import Raw, shown
@@ -76,6 +76,8 @@ class Page:
 ROUTES: Final = (
     Page("/login", "GET", _PUBLIC, "login_page"),
     Page("/login", "POST", _PUBLIC, "login"),
+    Page("/oidc", "GET", _PUBLIC, "oidc_begin"),
+    Page("/oidc/callback", "GET", _PUBLIC, "oidc_end"),
     Page("/enter", "GET", _PUBLIC, "enter_page"),
     Page("/enter", "POST", _PUBLIC, "enter"),
     Page("/health/live", "GET", _PUBLIC, "alive"),
@@ -157,7 +159,8 @@ class Console:
         self.settings, self.view, self.hub, self.journal, self.places = settings, view, hub, journal, places
         self.users, self.sessions, self.now_ms = users, sessions, now_ms
         self.rules: Mapping[str, LoadedRules] = rules or {}
-        self._entry, self._local = entry, bool(entry)
+        self._entry = entry
+        self._provider = oidc.Provider(settings.oidc) if settings.oidc is not None else None
         self._fragments: dict[Any, str] = {}
         self._fragments_of: Any = None
         self._asking = asyncio.Lock()
@@ -245,7 +248,7 @@ class Console:
     def _holds(self, token: str, *, touch: bool) -> Session | None:
         """The session of a token; it ends when its person is removed or gets another role or other sites."""
         session = self.sessions.find(token, self.now_ms(), touch=touch)
-        if session is None or (self._local and session.user.name == LOCAL):
+        if session is None or session.origin:
             return session
         with contextlib.suppress(FaultyFile):  # somebody is writing it: what was known holds
             self.users.fresh()
@@ -345,7 +348,8 @@ class Console:
 
     async def login_page(self, request: Request, session: Session | None) -> Response:
         """The form."""
-        return self.page(request, session, "login.html", to=_local(request.query_params.get("to", "/")), failed=False)
+        return self.page(request, session, "login.html", to=_local(request.query_params.get("to", "/")), failed=False,
+                         provider=self._provider is not None)  # fmt: skip
 
     async def login(self, request: Request, session: Session | None) -> Response:
         """Checks name and password."""
@@ -359,7 +363,9 @@ class Console:
         user = await asyncio.to_thread(self.users.check, name, str(form.get("password", ""))[:1_000])
         await self._note_login(name if user is not None else "", user is not None)
         if user is None:
-            return self.page(request, session, "login.html", 401, to=to, failed=True)
+            return self.page(
+                request, session, "login.html", 401, to=to, failed=True, provider=self._provider is not None
+            )
         return self._let_in(request, user, to)
 
     async def enter_page(self, request: Request, session: Session | None) -> Response:
@@ -372,14 +378,44 @@ class Console:
         if not self._entry or not token_fits(self._entry, str(form.get("key", ""))):
             raise Problem(403, "link_used")
         self._entry = ""
-        return self._let_in(request, User(LOCAL, "analyst", language=self.settings.language), "/")
+        return self._let_in(request, User(LOCAL, "analyst", language=self.settings.language), "/", LOCAL)
 
-    def _let_in(self, request: Request, user: User, to: str) -> Response:
+    async def oidc_begin(self, request: Request, _session: Session | None) -> Response:
+        """Sends the browser to the identity provider."""
+        if self._provider is None:
+            raise Problem(404, "not_found")
+        address = request.client.host if request.client is not None else ""
+        if not self._rate_of_address.allowed(address, self.now_ms()):
+            raise Problem(429, "too_often")
+        try:
+            url, cookie = await asyncio.to_thread(self._provider.begin, _local(request.query_params.get("to", "/")))
+        except oidc.LoginRefused as error:
+            raise Problem(503, "provider_refused", str(error)) from error
+        response = RedirectResponse(url, 303)
+        response.set_cookie(oidc.COOKIE, cookie, oidc.ENDS_S, path="/", secure=True, httponly=True, samesite="lax")
+        return response
+
+    async def oidc_end(self, request: Request, _session: Session | None) -> Response:
+        """What the identity provider says when it sends the browser back."""
+        if self._provider is None:
+            raise Problem(404, "not_found")
+        cookie = request.cookies.get(oidc.COOKIE, "")
+        try:
+            user, to = await asyncio.to_thread(self._provider.end, cookie, dict(request.query_params))
+        except oidc.LoginRefused as error:
+            await self._note_login("", held=False)
+            raise Problem(403, "provider_refused", str(error)) from error
+        await self._note_login(user.name, held=True)
+        response = self._let_in(request, user, _local(to), "oidc")
+        response.delete_cookie(oidc.COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+        return response
+
+    def _let_in(self, request: Request, user: User, to: str, origin: str = "") -> Response:
         old = request.cookies.get(COOKIE)
         if old:
             self.sessions.end(old)  # a session set by somebody else does not become a logged-in one
         response = RedirectResponse(to, 303)
-        token = self.sessions.begin(user, self.now_ms())
+        token = self.sessions.begin(user, self.now_ms(), origin)
         response.set_cookie(COOKIE, token, path="/", secure=True, httponly=True, samesite="lax")
         return response
 

@@ -504,7 +504,8 @@ def rules(loaded: Mapping[str, LoadedRules], facts: Facts, sites: tuple[str, ...
             for key, one in every.items()
             if not plain or plain in f"{one.head.title} {one.head.name} {key} {' '.join(one.head.tags)}".casefold()
         ]  # fmt: skip
-        rows.sort(key=lambda one: (-(one["hits"].month if one["hits"] else 0), one["title"]))
+        many = {key: one.month for key, one in hits.items()}
+        rows.sort(key=lambda one: (-many.get(str(one["key"]), 0), str(one["title"])))
         off = sorted(changed.items()) if not plain else []
         told.append({"site": site, "rows": rows, "off": off, "count": len(every),
                      "exceptions": found.rules.exceptions})  # fmt: skip

@@ -3,11 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from correlator.words.language import Language
+
+
+class OidcSettings(BaseModel):
+    """Login at an identity provider (OpenID Connect, code flow with PKCE). Local users may log in beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    issuer: str = Field(description="the provider as it calls itself, such as https://login.hospital.example/realms/h1")
+    client_id: str = Field(description="what the provider calls this console")
+    client_secret_file: Path | None = Field(default=None, description="its secret; without one PKCE alone protects")
+    url: str = Field(description="this console as browsers reach it; /oidc/callback is added for the provider")
+    scope: str = Field(default="openid profile", description="what is asked for, beside openid")
+    name_claim: str = Field(default="sub", description="the claim that stands in the journal: a pseudonym")
+    groups_claim: str = Field(default="groups", description="the claim that lists groups")
+    roles: dict[str, Literal["viewer", "operator", "analyst", "admin"]] = Field(
+        min_length=1, description="group: role; the highest counts, without one nobody gets in"
+    )
+    sites: dict[str, tuple[str, ...]] = Field(
+        default={}, description="group: sites its people may see; people in none of these groups see all"
+    )
+
+    @model_validator(mode="after")
+    def _secured(self) -> Self:
+        for one in (self.issuer, self.url):
+            found = urlsplit(one)
+            here = found.hostname in ("127.0.0.1", "::1", "localhost")
+            if found.scheme != "https" and not (found.scheme == "http" and here):
+                raise ValueError(f"{one} must begin with https://")
+        return self
 
 
 class ConsoleSettings(BaseModel):
@@ -23,6 +53,7 @@ class ConsoleSettings(BaseModel):
     language: Language = Field(default="en", description="of people who have not chosen one")
     idle_min: int = Field(default=30, ge=1, description="a session ends this long after its last request")
     session_h: int = Field(default=12, ge=1, le=24, description="a session ends after this long in any case")
+    oidc: OidcSettings | None = Field(default=None, description="login at an identity provider")
     max_shelf_h: int = Field(default=8, ge=1, le=72, description="longest time on a shelf")
 
     @model_validator(mode="after")

@@ -156,12 +156,13 @@ class Users:
 
 
 class Session(Struct, frozen=True):
-    """A login. csrf: token that forms carry; times in ms UTC."""
+    """A login. csrf: token that forms carry; origin: who said who it is, "" the file of users; times in ms UTC."""
 
     user: User
     csrf: str
     began_ms: int
     seen_ms: int
+    origin: str = ""
 
 
 class Sessions:
@@ -170,47 +171,49 @@ class Sessions:
     def __init__(self, path: Path | str, idle_ms: int, longest_ms: int) -> None:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
+        # Of another version's sessions nobody keeps anything: people log in again.
         self._db.execute(
-            "CREATE TABLE IF NOT EXISTS sessions (hash BLOB PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,"
-            " language TEXT NOT NULL, sites TEXT NOT NULL, csrf TEXT NOT NULL, began_ms INTEGER NOT NULL,"
-            " seen_ms INTEGER NOT NULL) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS sessions_2 (hash BLOB PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,"
+            " language TEXT NOT NULL, sites TEXT NOT NULL, csrf TEXT NOT NULL, origin TEXT NOT NULL,"
+            " began_ms INTEGER NOT NULL, seen_ms INTEGER NOT NULL) WITHOUT ROWID"
         )
         self._idle_ms, self._longest_ms = idle_ms, longest_ms
 
-    def begin(self, user: User, now_ms: int) -> str:
+    def begin(self, user: User, now_ms: int, origin: str = "") -> str:
         """A new session; returns the token for the cookie."""
         token = secrets.token_urlsafe(32)
         row = (_hash(token), user.name, user.role, user.language, "\n".join(user.sites), secrets.token_urlsafe(32))
-        self._db.execute("INSERT INTO sessions VALUES (?,?,?,?,?,?,?,?)", (*row, now_ms, now_ms))
+        self._db.execute("INSERT INTO sessions_2 VALUES (?,?,?,?,?,?,?,?,?)", (*row, origin, now_ms, now_ms))
         return token
 
     def find(self, token: str, now_ms: int, *, touch: bool = True) -> Session | None:
         """The session of a token, None if it ended. touch: this is a request of the person."""
         row = self._db.execute(
-            "SELECT name, role, language, sites, csrf, began_ms, seen_ms FROM sessions WHERE hash = ?", (_hash(token),)
+            "SELECT name, role, language, sites, csrf, origin, began_ms, seen_ms FROM sessions_2 WHERE hash = ?",
+            (_hash(token),),
         ).fetchone()
         if row is None:
             return None
-        name, role, language, sites, csrf, began_ms, seen_ms = row
+        name, role, language, sites, csrf, origin, began_ms, seen_ms = row
         if now_ms - seen_ms > self._idle_ms or now_ms - began_ms > self._longest_ms:
             self.end(token)
             return None
         if touch and now_ms - seen_ms > 1_000:
-            self._db.execute("UPDATE sessions SET seen_ms = ? WHERE hash = ?", (now_ms, _hash(token)))
+            self._db.execute("UPDATE sessions_2 SET seen_ms = ? WHERE hash = ?", (now_ms, _hash(token)))
         user = User(name, role, language=language, sites=tuple(one for one in sites.split("\n") if one))
-        return Session(user, csrf, began_ms, now_ms)
+        return Session(user, csrf, began_ms, now_ms, origin)
 
     def speak(self, token: str, language: str) -> None:
         """Changes the language of a session."""
-        self._db.execute("UPDATE sessions SET language = ? WHERE hash = ?", (language, _hash(token)))
+        self._db.execute("UPDATE sessions_2 SET language = ? WHERE hash = ?", (language, _hash(token)))
 
     def end(self, token: str) -> None:
         """Logout."""
-        self._db.execute("DELETE FROM sessions WHERE hash = ?", (_hash(token),))
+        self._db.execute("DELETE FROM sessions_2 WHERE hash = ?", (_hash(token),))
 
     def end_all(self, name: str) -> None:
         """Ends every session of a person, after a change of role or password."""
-        self._db.execute("DELETE FROM sessions WHERE name = ?", (name,))
+        self._db.execute("DELETE FROM sessions_2 WHERE name = ?", (name,))
 
 
 def _hash(token: str) -> bytes:

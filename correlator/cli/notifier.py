@@ -24,10 +24,9 @@ def _settings(loaded: Any) -> Any:
 
 
 def _places(loaded: Any) -> dict[str, Any]:
-    from correlator.premises import load_site
+    from correlator.config.load import site_models
 
-    sites = [load_site(loaded.folder / one.site) for one in loaded.settings.sites]
-    return {places.site.id: places for places in sites}
+    return {places.site.id: places for places in site_models(loaded)}
 
 
 def _threats(file: Path) -> list[Any]:

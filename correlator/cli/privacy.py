@@ -36,11 +36,14 @@ def _password() -> str:
     return sys.stdin.readline().rstrip("\n")
 
 
-def _asked(file: Path, embedded: Path | None, name: str, site: str, reason: str) -> tuple[Any, Any]:
+def _asked(file: Path, embedded: Path | None, name: str, site: str, reason: str) -> tuple[Any, Any, Any]:
+    """(settings, who asks, what is kept)."""
+    from correlator.config.kept import InLog, OnKafka
     from correlator.config.privacy import asker
 
     loaded = _load(file)
-    return loaded, asker(loaded, name, _password, site, reason, journal_of(loaded.settings.kafka, embedded))
+    kept = InLog(embedded) if embedded is not None else OnKafka(loaded.settings.kafka)
+    return loaded, asker(loaded, name, _password, site, reason, journal_of(loaded.settings.kafka, embedded)), kept
 
 
 @click.group(epilog=_examples("correlator privacy keys show", "correlator privacy vault"))
@@ -64,8 +67,8 @@ def reveal(what: str, file: Path, reason: str, name: str, embedded: Path | None,
     from correlator.config.privacy import reveal as work
 
     def told() -> int:
-        loaded, who = _asked(file, embedded, name, site, reason)
-        return work(loaded, who, what, embedded, sys.stdout)
+        loaded, who, kept = _asked(file, embedded, name, site, reason)
+        return work(loaded, who, what, kept, sys.stdout)
 
     return _unreachable(told)
 
@@ -83,8 +86,8 @@ def export(names: tuple[str, ...], file: Path, reason: str, name: str, embedded:
     from correlator.config.privacy import export as work
 
     def told() -> int:
-        loaded, who = _asked(file, embedded, name, site, reason)
-        return work(loaded, who, list(names), embedded, sys.stdout)
+        loaded, who, kept = _asked(file, embedded, name, site, reason)
+        return work(loaded, who, list(names), kept, sys.stdout)
 
     return _unreachable(told)
 
@@ -100,8 +103,8 @@ def erase(names: tuple[str, ...], file: Path, reason: str, name: str, embedded: 
     from correlator.config.privacy import erase as work
 
     def told() -> int:
-        loaded, who = _asked(file, embedded, name, site, reason)
-        return work(loaded, who, list(names), embedded, sys.stdout)
+        loaded, who, kept = _asked(file, embedded, name, site, reason)
+        return work(loaded, who, list(names), kept, sys.stdout)
 
     return _unreachable(told)
 

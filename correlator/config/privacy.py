@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import msgspec
 
+from correlator.config.kept import Kept
 from correlator.config.load import Loaded, private_of
 from correlator.console.users import Role, User, Users, allows
-from correlator.embedded.log import EmbeddedLog
 from correlator.errors import UsageError
 from correlator.journal.action import Act, Verb
 from correlator.journal.store import Journal
@@ -32,7 +32,6 @@ from correlator.privacy.vault import Identified, Vault
 REVEALS: Final[Role] = "analyst"
 ERASES: Final[Role] = "admin"
 TOLD: Final = ("events.enriched", "matches", "threats")
-_ROWS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def now_ms() -> int:
 # ---- reveal ----------------------------------------------------------------------------------------------
 
 
-def reveal(loaded: Loaded, who: Asker, what: str, log: Path | None, out: TextIO) -> int:
+def reveal(loaded: Loaded, who: Asker, what: str, kept: Kept, out: TextIO) -> int:
     """Says who a token stands for, or prints the raw message of an event (its id). Raises UsageError, Locked."""
     vault = Vault(loaded.settings.privacy.vault, write=False)
     if TOKEN.fullmatch(what):
@@ -94,13 +93,11 @@ def reveal(loaded: Loaded, who: Asker, what: str, log: Path | None, out: TextIO)
             raise UsageError(f"{what} leads nowhere: it was erased, or never made here")
         out.write(f"{found.kind} {found.value}\n")
         return 0
-    if log is None:
-        raise UsageError(f"{what!r} is no token; for the message of an event name its log with --embedded")
     who.may("reveal", REVEALS, event=what)
-    kept = next(iter(_opened(log).raw_of([what])), None)
-    if kept is None:
-        raise UsageError(f"no message is kept for event {what!r}")
-    out.write(Locker(vault).open(what, kept.payload).decode("utf-8", "replace") + "\n")
+    found_message = next((one for one in kept.evidence() if one.event == what), None)
+    if found_message is None:
+        raise UsageError(f"{what!r} is no token, and no message is kept for an event of that id")
+    out.write(Locker(vault).open(what, found_message.payload).decode("utf-8", "replace") + "\n")
     return 0
 
 
@@ -139,7 +136,7 @@ def somebody(loaded: Loaded, vault: Vault, names: Iterable[str]) -> Somebody:
     return Somebody(tuple(every), tuple(tokens.values()), in_site)
 
 
-def export(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: TextIO) -> int:
+def export(loaded: Loaded, who: Asker, names: list[str], kept: Kept, out: TextIO) -> int:
     """Everything kept of one person as JSON lines: who they are, then each record that names them.
 
     Others in these records stay tokens; of raw messages position, size and hash are told.
@@ -148,26 +145,26 @@ def export(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: 
     found = somebody(loaded, vault, names)
     known = [one for one in found.tokens if one.first_ms]
     who.may("export", ERASES, tokens=sorted(one.token for one in known))
-    for one in sorted(known, key=lambda one: (one.kind, one.value)):
-        _line(out, "identity", msgspec.to_builtins(one))
-    if log is None:
-        return 0
+    for identified in sorted(known, key=lambda one: (one.kind, one.value)):
+        _line(out, "identity", msgspec.to_builtins(identified))
     clear = {one.token: one.value for one in found.tokens}
-    opened, events = _opened(log), set()
+    events: set[str] = set()
     for topic in TOLD:
-        for value in _outputs(opened, topic):
+        for value in kept.told(topic):
             text = value.decode()
             if any(hit[0] in clear for hit in TOKEN.finditer(text)):
-                _line(out, topic, msgspec.json.decode(TOKEN.sub(lambda hit: clear.get(hit[0], hit[0]), text)))
+                own = TOKEN.sub(lambda hit: _inside_json(clear.get(hit[0], hit[0])), text)
+                _line(out, topic, msgspec.json.decode(own))
                 if topic == "events.enriched":
                     events.add(msgspec.json.decode(value)["event"]["id"])
-    for kept in opened.raw_of(sorted(events)):
-        _line(out, "evidence", {"event": kept.event, "received_ms": kept.received_ms, "channel": kept.channel,
-                                "size": kept.size, "sha256": kept.sha256})  # fmt: skip
+    for one in kept.evidence():
+        if one.event in events:
+            _line(out, "evidence", {"event": one.event, "received_ms": one.received_ms, "channel": one.channel,
+                                    "size": one.size, "sha256": one.sha256})  # fmt: skip
     return 0
 
 
-def erase(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: TextIO) -> int:
+def erase(loaded: Loaded, who: Asker, names: list[str], kept: Kept, out: TextIO) -> int:
     """Takes one person out: vault and evidence; what remains are tokens that lead nowhere."""
     vault = Vault(loaded.settings.privacy.vault, write=False)
     found = somebody(loaded, vault, names)
@@ -175,7 +172,7 @@ def erase(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: T
     if not any(one.first_ms for one in found.tokens):
         raise UsageError(f"nothing in the vault leads to {', '.join(names)}")
     who.may("erase", ERASES, tokens=[one.token for one in found.tokens if one.first_ms])
-    done = _redact(Locker(vault), found, log) if log is not None else 0
+    done = _redact(Locker(vault), found, kept)
     count = vault.erase(tokens, now_ms())
     out.write(f"{count} tokens lead nowhere now; {done} raw messages of evidence are redacted\n")
     if found.in_site:
@@ -183,33 +180,25 @@ def erase(loaded: Loaded, who: Asker, names: list[str], log: Path | None, out: T
     return 0
 
 
-def _redact(locker: Locker, found: Somebody, log: Path) -> int:
-    instead = {one.value: one.token for one in found.tokens} | {
-        value: found.tokens[0].token for value in found.values if value not in {one.value for one in found.tokens}
-    }
-    opened = _opened(log)
+def _redact(locker: Locker, found: Somebody, kept: Kept) -> int:
+    """Puts tokens in the place of somebody in all kept messages; gives the number of messages changed."""
+    instead = dict.fromkeys(found.values, found.tokens[0].token) | {one.value: one.token for one in found.tokens}
     changed: dict[str, bytes] = {}
-    for kept in opened.evidence():
+    for one in kept.evidence():
         try:
-            payload = locker.open(kept.event, kept.payload)
+            payload = locker.open(one.event, one.payload)
         except Locked:
             continue  # nobody can read it any more
         left = without(payload, instead)
         if left != payload:
-            changed[kept.event] = locker.seal(kept.event, left, now_ms())
-    opened.replace_evidence(changed)
+            changed[one.event] = locker.seal(one.event, left, now_ms())
+    kept.replace(changed)
     return len(changed)
 
 
-def _opened(log: Path) -> EmbeddedLog:
-    return EmbeddedLog(log, write=False)
-
-
-def _outputs(log: EmbeddedLog, topic: str) -> Iterator[bytes]:
-    after = 0
-    while rows := log.outputs(topic, after, _ROWS):
-        for after, value in rows:  # noqa: B007 - the number of the last one
-            yield value
+def _inside_json(text: str) -> str:
+    """A text as it stands between the quotes of JSON."""
+    return msgspec.json.encode(text)[1:-1].decode()
 
 
 def _line(out: TextIO, what: str, said: dict[str, Any]) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from correlator.errors import Fault
+from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.premises import Premises
 from correlator.premises.load import load_site_text
 from correlator.privacy.fields import IdentityFields
 from correlator.privacy.rules import TokenisedRules, check
 from correlator.privacy.settings import PrivacySettings
 from correlator.privacy.site import TokenisedSite
-from correlator.privacy.tokens import KeyedIdentity, read_keys
+from correlator.privacy.tokens import TOKEN, KeyedIdentity, read_keys
 from correlator.privacy.vault import Vault
 
 
@@ -61,13 +62,29 @@ class Private:
 
     def texts(
         self, rules: Sequence[tuple[str, bytes]], overlay: bytes | None, site: bytes, file: str
-    ) -> tuple[list[tuple[str, bytes]], bytes | None, bytes]:
-        """Rule files, overlay and site file with tokens; they are free of faults. file: the site file as shown.
+    ) -> tuple[list[tuple[str, bytes]], bytes | None, bytes, dict[str, str]]:
+        """Rule files, overlay and site file with tokens, and new names of assets by the old ones.
 
-        Raises FaultyFile where two identities of the site have one token.
+        They are free of faults before. file: the site file as shown. Raises FaultyFile where two identities of the
+        site have one token.
         """
         tokenised = TokenisedSite(site.decode("utf-8-sig"), self.identity, file)
         made = TokenisedRules(self.identity, self.fields, tokenised.known, tokenised.references)
         texts = [(name, made.rules(data.decode("utf-8-sig")).encode()) for name, data in rules]
         changes = made.overlay(overlay.decode("utf-8-sig")).encode() if overlay is not None else None
-        return texts, changes, tokenised.text.encode()
+        return texts, changes, tokenised.text.encode(), tokenised.references
+
+
+def with_tokens(entries: Iterable[tuple[str, bytes]], renamed: Mapping[str, str]) -> list[tuple[str, bytes]]:
+    """What was learned, with tokens for assets that are people; of people that the site does not know it is left out.
+
+    entries: (key, value), a key ends with the asset it is about (`correlator.linking.state`). What was learned
+    with tokens has them already.
+    """
+    made = []
+    for key, value in entries:
+        head, _, asset = key.rpartition("/")
+        unknown = asset.startswith(tuple(f"unknown:{kind}:" for kind in IDENTIFYING_KINDS))
+        if not unknown or TOKEN.fullmatch(asset.rpartition(":")[2]):
+            made.append((f"{head}/{renamed.get(asset, asset)}", value))
+    return made

@@ -28,7 +28,7 @@ from correlator.linking.tables import FOLDER, table_files, tables_of
 from correlator.matching import EngineSettings
 from correlator.premises.load import read_site
 from correlator.premises.premises import Premises
-from correlator.privacy.private import Private
+from correlator.privacy.private import Private, with_tokens
 from correlator.rulepack import PACK as PACK_FOLDER
 from correlator.rules.load import LoadedRules, rule_texts, rules_of
 from correlator.run.deciding import Deciding, Entries, Tables, tables_that_come_along
@@ -136,11 +136,13 @@ def bundle(
     faults += table_faults
     if faults or site is None:
         raise FaultyFile(faults)
+    renamed: dict[str, str] = {}
     if private is not None:
-        texts, overlay_text, site_text = private.texts(texts, overlay_text, site_text, str(site_file))
+        texts, overlay_text, site_text, renamed = private.texts(texts, overlay_text, site_text, str(site_file))
     made = [rules_body(texts, overlay_text), site_body(site_text), settings_body(deciding), tables_said]
     if tables.baseline is not None:
-        made.append(baseline_body(load_baseline(tables.baseline)))
+        entries = load_baseline(tables.baseline)
+        made.append(baseline_body(entries if private is None else with_tokens(entries, renamed)))
     names = [sha256(body) for body in made]
     return Bundle(site.id, Configuration(0, *names), dict(zip(names, made, strict=True)))
 

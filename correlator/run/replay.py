@@ -77,7 +77,7 @@ def _private_rules(private: Private, paths: list[Path], scenario: Scenario) -> L
     if faults := [*clear.errors, *private.refused(texts)]:
         raise FaultyFile(faults)
     site = scenario.site_file
-    made, changes, _ = private.texts(texts, overlay, site.read_bytes(), str(site))
+    made, changes, _, _ = private.texts(texts, overlay, site.read_bytes(), str(site))
     return rules_of(made, (str(scenario.overlay), changes) if changes is not None else None)
 
 

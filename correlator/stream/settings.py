@@ -19,8 +19,10 @@ class TopicSettings(BaseModel):
     replication: int = Field(default=1, ge=1, le=10, description="copies of each partition; 3 in production")
     raw_retention_h: int = Field(default=72, ge=1, description="how long raw messages are kept")
     events_retention_h: int = Field(default=24 * 14, ge=1, description="at least the longest replay you want")
-    told_retention_h: int = Field(default=24 * 90, ge=1, description="matches, events.enriched and rejects")
-    threats_retention_h: int = Field(default=24 * 365, ge=1, description="threats and evidence")
+    told_retention_h: int = Field(default=24 * 90, ge=1, description="matches, events.enriched: who was where")
+    rejects_retention_h: int = Field(default=24 * 90, ge=1, description="rejects")
+    threats_retention_h: int = Field(default=24 * 365, ge=1, description="threats")
+    evidence_retention_h: int = Field(default=24 * 365, ge=1, description="raw messages of threats")
 
 
 class ProcessSettings(BaseModel):

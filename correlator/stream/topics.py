@@ -64,12 +64,13 @@ def table(topics: TopicSettings, raw: list[str], outputs: Iterable[str] = ()) ->
         Topic("events.enriched", "worker", "site", topics.partitions, kept(topics.told_retention_h)),
         Topic("matches", "worker", "site", topics.partitions, kept(topics.told_retention_h)),
         Topic("threats", "worker", "threat id", topics.partitions, kept(topics.threats_retention_h, "compact,delete")),
-        Topic("evidence", "outputs", "event id", topics.partitions, kept(topics.threats_retention_h, "compact,delete")),
+        Topic("evidence", "outputs", "event id", topics.partitions,
+              kept(topics.evidence_retention_h, "compact,delete")),
         Topic(STATE, "worker", "entry key", topics.partitions, {
             **compact, "min.cleanable.dirty.ratio": "0.2", "segment.ms": str(HOUR_MS),
             "delete.retention.ms": str(24 * HOUR_MS),
         }),
-        Topic(REJECTS, "bridge, inputs, ingest, worker", "site", topics.partitions, kept(topics.told_retention_h)),
+        Topic(REJECTS, "bridge, inputs, ingest, worker", "site", topics.partitions, kept(topics.rejects_retention_h)),
         Topic(CONFIG, "config apply", "sha-256", 1, compact),
         Topic(ACTIONS, "console, notifier", "site", 1, {"cleanup.policy": "delete", "retention.ms": _KEPT}),
         *(

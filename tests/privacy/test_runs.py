@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import sqlite3
+from collections.abc import Iterator
 
 import msgspec
 import pytest
 
+from correlator.matching import Record
 from correlator.privacy.evidence import Locker
 from correlator.privacy.tokens import TOKEN
-from correlator.run.replay import replay
+from correlator.run.replay import make_pipeline, replay, scenario_rules
+from correlator.run.scenario import Scenario
 from tests.embedded.feeding import Running, messages_of
-from tests.ingest.carried import last_promises, raw_messages, replayed, scenario
+from tests.ingest.carried import last_promises, raw_messages, scenario, told, without_raw
 
 from .keeping import back, ids_by_order, named_in, tokenised
 
@@ -23,10 +26,19 @@ def values_of(private) -> list[str]:
     return sorted({one.value for one in private.vault.everybody()})
 
 
+def told_by(one: Scenario) -> Iterator[str]:
+    """Every revision of every threat that a replay tells up to `until`."""
+    pipeline, _ = make_pipeline(one, scenario_rules(one))
+    records = [Record(events=list(batch.events)) for batch in one.events() if batch.received_ms <= one.until_ms]
+    for record in [*records, Record(ticks={"": one.until_ms + one.lateness_ms + 1})]:
+        for threat in pipeline.receive(record).threats:
+            yield told(threat).decode()
+
+
 @pytest.fixture(scope="module")
 def clear() -> list[str]:
     """The threats of the scenario as they are without tokens."""
-    return [one.decode() for one in replayed(scenario(STORY))]
+    return list(told_by(scenario(STORY)))
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +76,10 @@ def sorted_story(text: str):
 
 def test_a_replay_with_tokens_tells_the_same_threats(tmp_path, clear):
     one = tokenised(tmp_path, "k1")
-    told = [threat.decode() for threat in replayed(one)]
-    assert TOKEN.search("".join(told))
+    threats = list(told_by(one))
+    assert TOKEN.search("".join(threats))
     one.private.flush(0)
-    same_story(list(back(told, one.private)), clear)
+    same_story(list(back(threats, one.private)), clear)
 
 
 def test_no_file_of_a_replay_names_anybody(tmp_path):
@@ -87,9 +99,8 @@ def test_no_file_of_a_replay_names_anybody(tmp_path):
 def test_an_embedded_log_tells_the_same_threats_and_names_people_in_raw_messages_only(embedded, clear):
     folder, one = embedded
     db = sqlite3.connect(folder / "log.sqlite3")
-    told = [str(value, "utf-8") for (value,) in db.execute("SELECT value FROM output WHERE topic = 'threats'")]
-    told = [msgspec.json.encode(without_raw(msgspec.json.decode(text))).decode() for text in told]
-    same_story(list(back(told, one.private)), clear)
+    rows = db.execute("SELECT value FROM output WHERE topic = 'threats'")
+    same_story(list(back([without_raw(value).decode() for (value,) in rows], one.private)), clear)
     values = values_of(one.private)
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     naming = {}
@@ -100,12 +111,6 @@ def test_an_embedded_log_tells_the_same_threats_and_names_people_in_raw_messages
     assert naming.pop("raw")
     assert not any(naming.values()), naming
     db.close()
-
-
-def without_raw(threat: dict) -> dict:
-    for member in threat.get("members", ()):
-        member.pop("raw", None)
-    return threat
 
 
 def test_evidence_opens_with_the_key_of_its_threat_and_with_it_gone_no_more(embedded):
@@ -139,10 +144,10 @@ def test_keys_that_change_in_mid_run_change_no_threat(tmp_path, clear):
     after = tokenised(tmp_path, "k2", "k1")
     running = Running(after, tmp_path / "log.sqlite3")
     running.feed(second + last_promises(before, messages))
-    told = [threat.decode() for threat in running.threats()]
+    threats = [threat.decode() for threat in running.threats()]
     running.close()
     records = sqlite3.connect(tmp_path / "log.sqlite3").execute("SELECT record FROM events").fetchall()
     assert {hit[1] for (record,) in records for hit in TOKEN.finditer(record.decode("latin-1"))} == {"k1", "k2"}
     # While both keys are matched, whom the site knows goes on under the older one.
-    assert {hit[1] for hit in TOKEN.finditer("".join(told))} == {"k1"}
-    same_story(list(back(told, after.private)), clear)
+    assert {hit[1] for hit in TOKEN.finditer("".join(threats))} == {"k1"}
+    same_story(list(back(threats, after.private)), clear)

@@ -51,7 +51,7 @@ def run(file: Path, messages: int, keep_days: float) -> int:
     log = EmbeddedLog(file, write=True)
     settings = EmbeddedSettings(
         file=file, keep_raw_days=keep_days, keep_events_days=keep_days, keep_told_days=keep_days,
-        keep_evidence_days=keep_days, retention_s=0.001,
+        keep_movement_days=keep_days, keep_rejects_days=keep_days, keep_evidence_days=keep_days, retention_s=0.001,
     )  # fmt: skip
     now = [T]
     told = [0]

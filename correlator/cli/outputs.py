@@ -81,6 +81,7 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
     def work() -> int:
         import signal
         import threading
+        import time
 
         from correlator.delivery.process import run as deliver_all
         from correlator.ingest.health import Health
@@ -92,6 +93,8 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
         log_to(sys.stderr, log_level)
         privacy = loaded.settings.privacy
         locker = Locker(Vault(privacy.vault)) if privacy.tokens else None
+        if locker is not None:  # keys of evidence that the topic has let go
+            locker.vault.trim(time.time_ns() // 1_000_000 - loaded.settings.topics.evidence_retention_h * 3_600_000)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())

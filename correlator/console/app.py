@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from correlator.clock import HOUR_MS, MINUTE_MS
-from correlator.console import graph, oidc, pages
+from correlator.console import cases, graph, oidc, pages
 from correlator.console.board import time_text
 from correlator.console.hub import Hub
 from correlator.console.raw import Raw, shown
@@ -95,6 +95,7 @@ ROUTES: Final = (
     Page("/threats/{threat}/warning.xml", "GET", "analyst", "warning"),
     Page("/threats/{threat}/evidence/{event}", "GET", "operator", "evidence"),
     Page("/threats/{threat}/evidence/{event}", "POST", "analyst", "reveal"),
+    Page("/threats/{threat}/case", "POST", "analyst", "send_case"),
     Page("/threats/{threat}/{verb}", "POST", "operator", "act"),
     Page("/handover", "GET", "operator", "handover_page"),
     Page("/handover", "POST", "operator", "handover"),
@@ -518,6 +519,7 @@ class Console:
             })} for rule, step in rules.items()
         ]  # fmt: skip
         return {**told, "colleagues": colleagues, "exceptions": exceptions, "known_rules": self._titles(),
+                "has_cases": self.settings.cases is not None,
                 "position": self.hub.number}  # fmt: skip
 
     async def threat(self, request: Request, session: Session | None) -> Response:
@@ -571,6 +573,22 @@ class Console:
         refused = await self._append(act)
         query = "?" + urlencode({"refused": refused}) if refused else ""
         return RedirectResponse(f"/threats/{threat}{query}", 303)
+
+    async def send_case(self, request: Request, session: Session | None) -> Response:
+        """Sends a threat to the case system; what became of it stands in the journal, as a note."""
+        assert session is not None
+        if self.settings.cases is None:
+            raise Problem(404, "not_found")
+        listed = self._site_of(request.path_params["threat"], session)
+        form = await request.form()
+        said = await asyncio.to_thread(cases.send, self.settings.cases, listed.threat)
+        act = Act(
+            id=digest("case", str(form.get("id", "")) or secrets.token_hex(8), session.user.name),
+            site=listed.threat.site, who=session.user.name, verb="note", at_ms=self.now_ms(), threat=listed.threat.id,
+            args={"text": f"case system: {said}"},
+        )  # fmt: skip
+        await self._append(act)
+        return RedirectResponse(f"/threats/{listed.threat.id}", 303)
 
     # ---- evidence ------------------------------------------------------------------------------
 

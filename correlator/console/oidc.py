@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import requests
@@ -22,7 +21,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from msgspec import Struct
 
-from correlator.console.settings import OidcSettings
+from correlator.console.settings import OidcSettings, is_safe
 from correlator.console.users import ROLES, User
 from correlator.errors import CorrelatorError, UsageError
 
@@ -143,7 +142,7 @@ class Provider:
             if about.get("issuer") != self.settings.issuer:
                 raise LoginRefused(f"the provider calls itself {about.get('issuer')!r}")
             for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-                if not _safe(str(about.get(name, ""))):
+                if not is_safe(str(about.get(name, ""))):
                     raise LoginRefused(f"the provider's {name} is not over TLS")
             self._keys = KeySet.import_key_set(self._get(about["jwks_uri"]))  # type: ignore[arg-type]
         except (requests.RequestException, ValueError, msgspec.MsgspecError, JoseError) as error:
@@ -155,9 +154,3 @@ class Provider:
         answer = requests.get(url, timeout=_TIMEOUT_S, allow_redirects=False)
         answer.raise_for_status()
         return msgspec.json.decode(answer.content, type=dict[str, Any])
-
-
-def _safe(url: str) -> bool:
-    """TLS, or this machine."""
-    found = urlsplit(url)
-    return found.scheme == "https" or (found.scheme == "http" and found.hostname in ("127.0.0.1", "::1", "localhost"))

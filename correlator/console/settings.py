@@ -11,6 +11,28 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from correlator.words.language import Language
 
 
+def is_safe(url: str) -> bool:
+    """TLS, or this machine."""
+    found = urlsplit(url)
+    return found.scheme == "https" or (found.scheme == "http" and found.hostname in ("127.0.0.1", "::1", "localhost"))
+
+
+class CaseSettings(BaseModel):
+    """A case system: analysts send it a threat by hand, as an OCSF Detection Finding in a POST."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(description="where it takes new cases")
+    token_file: Path | None = Field(default=None, description="what it wants as `Authorization: Bearer`")
+    link: str = Field(default="", description="address of a threat's page for the case; the id follows")
+
+    @model_validator(mode="after")
+    def _secured(self) -> Self:
+        if not is_safe(self.url):
+            raise ValueError(f"{self.url} must begin with https://")
+        return self
+
+
 class OidcSettings(BaseModel):
     """Login at an identity provider (OpenID Connect, code flow with PKCE). Local users may log in beside it."""
 
@@ -33,9 +55,7 @@ class OidcSettings(BaseModel):
     @model_validator(mode="after")
     def _secured(self) -> Self:
         for one in (self.issuer, self.url):
-            found = urlsplit(one)
-            here = found.hostname in ("127.0.0.1", "::1", "localhost")
-            if found.scheme != "https" and not (found.scheme == "http" and here):
+            if not is_safe(one):
                 raise ValueError(f"{one} must begin with https://")
         return self
 
@@ -54,6 +74,7 @@ class ConsoleSettings(BaseModel):
     idle_min: int = Field(default=30, ge=1, description="a session ends this long after its last request")
     session_h: int = Field(default=12, ge=1, le=24, description="a session ends after this long in any case")
     oidc: OidcSettings | None = Field(default=None, description="login at an identity provider")
+    cases: CaseSettings | None = Field(default=None, description="case system that analysts send threats to")
     max_shelf_h: int = Field(default=8, ge=1, le=72, description="longest time on a shelf")
 
     @model_validator(mode="after")

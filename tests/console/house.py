@@ -10,7 +10,7 @@ from correlator.console.board import Board
 from correlator.console.facts import Facts
 from correlator.console.hub import Hub
 from correlator.console.server import serve
-from correlator.console.settings import ConsoleSettings, OidcSettings
+from correlator.console.settings import ConsoleSettings
 from correlator.console.users import ROLES, Sessions, User, Users
 from correlator.journal.feeds import FileFeed
 from correlator.journal.store import SqliteJournal
@@ -31,10 +31,10 @@ def main(folder: Path, port: int, replica: str) -> None:
     site = load_site(SITE)
     places = {site.site.id: site}
     hub = Hub(FileFeed(folder / "threats.ndjson", journal), view, Board(view, places), Facts(places))
-    asked = folder / "oidc.json"
-    provider = OidcSettings.model_validate_json(asked.read_bytes()) if asked.exists() else None
+    asked = folder / "console.json"
+    settings = ConsoleSettings.model_validate_json(asked.read_bytes()) if asked.exists() else ConsoleSettings()
     console = Console(
-        ConsoleSettings(port=port, oidc=provider), view, hub, journal, places, users,
+        settings, view, hub, journal, places, users,
         Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), entry="once",
     )  # fmt: skip
     serve(console.application(), hub, "127.0.0.1", port)

@@ -101,10 +101,10 @@ def port(provider, tmp_path_factory):
     house = House(tmp_path_factory.mktemp("oidc"))
     at = free_port()
     (house.folder / "secret").write_text(SECRET)
-    (house.folder / "oidc.json").write_text(json.dumps({
+    (house.folder / "console.json").write_text(json.dumps({"oidc": {
         "issuer": provider.issuer, "client_id": CLIENT, "client_secret_file": str(house.folder / "secret"),
         "url": f"http://localhost:{at}", "roles": {"guards": "operator", "soc": "analyst"},
-    }))  # fmt: skip
+    }}))  # fmt: skip
     house.start("", at)
     yield at
     house.kill()
@@ -188,10 +188,10 @@ def test_a_login_leads_to_no_other_host(provider, port):
 
 
 def test_a_provider_that_is_away_is_told(house):
-    (house.folder / "oidc.json").write_text(json.dumps({
+    (house.folder / "console.json").write_text(json.dumps({"oidc": {
         "issuer": f"http://127.0.0.1:{free_port()}", "client_id": CLIENT, "url": "http://localhost:1",
         "roles": {"guards": "operator"},
-    }))  # fmt: skip
+    }}))  # fmt: skip
     answer = Browser(house.start()).get("/oidc")
     assert answer.status == 503
     assert "does not answer" in answer.text

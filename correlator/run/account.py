@@ -28,6 +28,9 @@ def account(threat: Mapping[str, Any], zone: tzinfo) -> list[str]:
         f"  domains  {', '.join(threat.get('domains', ()))}",
         f"  state    {threat['phase']}, revision {threat['revision']}, id {threat['id'][:12]}",
     ]
+    if threat.get("score") is not None:
+        sure = threat["confidence"]
+        lines.append(f"  linked   over the site graph with {threat['score']:.1f} nats, confidence {sure}")
     if threat.get("techniques"):
         lines.append(f"  methods  {', '.join(threat['techniques'])}")
     if threat.get("windows"):

@@ -115,7 +115,8 @@ def replay(
 
     privacy: where it says so, people, badges and accounts are tokens in all that is told and written.
 
-    linking: see `make_pipeline`; what is usual comes from `baseline`, else from the scenario's history.
+    linking: see `make_pipeline`; what is usual comes from `baseline`, else from the scenario's own baseline or
+    its history.
 
     background: makes the ordinary traffic that scenario.yaml wishes for (`correlator.lab`).
     Raises UsageError and FaultyFile for unusable input.
@@ -126,9 +127,14 @@ def replay(
         private = Private(privacy, loaded_scenario.maps, time.time_ns() // 1_000_000)
         loaded_scenario = loaded_scenario.tokenised(private)
     loaded = scenario_rules(loaded_scenario)
-    entries = load_baseline(baseline) if baseline is not None else ()
-    if linking != "off" and baseline is None and background is not None:
-        history = loaded_scenario.history or History(loaded_scenario.seed + 1, HISTORY_DAYS)
+    entries: Entries = ()
+    baseline = baseline or loaded_scenario.baseline
+    history = loaded_scenario.history
+    if history is None and loaded_scenario.wish is not None:
+        history = History(loaded_scenario.seed + 1, HISTORY_DAYS)
+    if linking != "off" and baseline is not None:
+        entries = load_baseline(baseline)
+    elif linking != "off" and history is not None and background is not None:
         entries = learned(loaded_scenario, loaded, history, background)
     pipeline, premises = make_pipeline(loaded_scenario, loaded, linking, entries)
     ordinary: Iterable[BackgroundMessage] = ()

@@ -52,7 +52,9 @@ PACK: Final = "pack"
 CARRIERS: Final = ("mqtt", "lines")
 MAP_DIALECTS: Final = ("access", "mapped")
 
-_WORDS: Final = ("name", "site", "lateness", "until", "seed", "inputs", "rules", "overlay", "background", "history")
+_WORDS: Final = (
+    "name", "site", "lateness", "until", "seed", "inputs", "rules", "overlay", "background", "history", "baseline",
+)  # fmt: skip
 _NEEDED: Final = ("name", "site", "until", "inputs", "rules")
 _INPUT_WORDS: Final = (
     "name", "file", "carrier", "dialect", "source", "clock", "map", "settings", "envelope", "envelope_time", "routes",
@@ -143,6 +145,7 @@ class Scenario:
     overlay: Path | None
     wish: BackgroundWish | None
     history: History | None = None
+    baseline: Path | None = None
     private: Private | None = None
 
     def premises(self) -> Premises:
@@ -492,6 +495,7 @@ class _Loader:
             overlay=self._path(root, "overlay", folder=False) if root.get("overlay") is not None else None,
             wish=self._background(root),
             history=self._history(root),
+            baseline=self._path(root, "baseline", folder=False) if root.get("baseline") is not None else None,
         )
         if self.faults:
             raise FaultyFile(self.faults)

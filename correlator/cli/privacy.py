@@ -53,8 +53,8 @@ def privacy() -> None:
 
 @privacy.command(
     epilog=_examples(
-        "correlator privacy reveal tok-k1-4zr6dk7qmyfrutv3bgl5o4xk6a --as p-017 --why 'theft, case 12'",
-        "correlator privacy reveal 9f86d081884c7d659a2feaa0c55ad015 --embedded correlator.sqlite3 --as p-017 --why ...",
+        "correlator privacy reveal tok-k1-4zr6dk7qmyfrutv3bgl5o4xk6a --as p-017 --why 'case 12'",
+        "correlator privacy reveal 9f86d081884c7d659a2feaa0c55ad015 --as p-017 --why 'case 12'",
     )
 )
 @click.argument("what", metavar="TOKEN|EVENT")
@@ -92,7 +92,7 @@ def export(names: tuple[str, ...], file: Path, reason: str, name: str, embedded:
     return _unreachable(told)
 
 
-@privacy.command(epilog=_examples("correlator privacy erase p-017 --embedded correlator.sqlite3 --as p-001 --why left"))
+@privacy.command(epilog=_examples("correlator privacy erase p-017 --as p-001 --why 'left, asked for it'"))
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @_asking
 def erase(names: tuple[str, ...], file: Path, reason: str, name: str, embedded: Path | None, site: str) -> int:

@@ -12,7 +12,7 @@ from correlator.errors import RecordRefused
 from correlator.events.event import Event
 from correlator.events.threat import Threat
 from correlator.ingest.intake import Intake
-from correlator.ingest.raw import CHANNEL, LINE, RECEIVED_MS, TICK_MS, RawMessage, from_headers
+from correlator.ingest.raw import CHANNEL, LINE, RECEIVED_MS, TICK_MS, RawMessage, from_headers, to_headers
 from correlator.ingest.settings import IngestSettings
 from correlator.ingest.sources import SourceRow, SourceTable
 from correlator.run.log import Configuration, LogRecord, decode, encode
@@ -79,6 +79,14 @@ def test_an_engine_restored_from_its_changes_at_any_record_goes_on_the_same() ->
             engine = engine_for(one, made)
             engine.restore(sorted(entries.items()))
     assert [told(threat) for threat in threats] == replayed(one)
+
+
+def test_what_a_message_says_beside_its_payload_travels_in_headers() -> None:
+    message = Message("ward 3/door", b"{}", 7, retained=True, dup=True, queued_since_ms=3, line=5, origin="x:5", qos=1)
+    for sent in (message, Message("ward 3/door", b"{}", 7)):
+        headers = to_headers(sent, site="h1", receiver="bridge-1")
+        raw = from_headers(headers, b"{}", input="raw.x/0", offset=3, channel="raw.x", received_ms=-1, raw="")
+        assert (raw.message, raw.site) == (sent, "h1")
 
 
 def test_headers_of_another_writer_that_say_nothing_are_as_if_they_were_not_there() -> None:

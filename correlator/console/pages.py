@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -418,7 +419,12 @@ def declared(view: View, board: Board, sites: tuple[str, ...], language: str, no
 def load_of(view: View, sites: tuple[str, ...], now_ms: int, titles: Mapping[str, str]) -> dict[str, Any]:
     """Alarm load of the last week: threats that alerted somebody, by when they opened. titles: rule -> title."""
     alerts = [
-        Alert(one.opened_ms, one.severity, titles.get(one.rule) or one.title, one.answered_ms)
+        Alert(
+            one.opened_ms,
+            one.severity,
+            titles.get(one.rule) or (one.rule if one.rule in KINDS else one.title),
+            one.answered_ms,
+        )
         for one in view.openings(sites)
     ]
     newest = max((one.t_ms for one in alerts), default=0)
@@ -519,7 +525,9 @@ def rule(loaded: LoadedRules, facts: Facts, site: str, key: str) -> dict[str, An
         return None
     places = facts.places.get(site)
     return {
-        "site": site, "key": key, "head": one.head, "says": explain_rule(one, loaded.rules),
+        "site": site, "key": key, "head": one.head,
+        "position": f"{Path(one.head.position.file).name}:{one.head.position.line}",
+        "says": explain_rule(one, loaded.rules),
         "hits": facts.hits(site).get(key), "changed": dict(loaded.changed).get(key, ""),
         "matches": [_match_row(match, places) for match in facts.matches(site, key)],
     }  # fmt: skip

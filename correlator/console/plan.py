@@ -185,19 +185,22 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
     state = f"room {room.severity}" if room.severity else "room"
     high = top + size * (2.4 if room.severity or room.people else 0.4)
     low = bottom - size * (1.7 if room.signs else 0.4)
-    first = left  # where signs begin
-    if low - high < size:  # too flat for all of it one below the other: the name stands beside the signs
-        high, low, first = top, bottom, left + size * (2.4 if room.severity else 0.0)
+    flat = low - high < size  # too flat for all of it: the name above, signs and mark side by side below
+    if flat:
+        high = top + size * 0.3
+    if low - high < size * 0.85:
+        high, low = top, bottom
     lines, letters = _fitted(room.name, (right - left) * 0.94, low - high, size)
-    y = (high + low) / 2 - (len(lines) - 1) * letters * 0.575 + letters * 0.35
+    middle = (high + low) / 2 - (len(lines) - 1) * letters * 0.575 + letters * 0.35
     texts = "".join(
-        f'<text x="{(left + right) / 2:.2f}" y="{y + number * letters * 1.15:.2f}" font-size="{letters:.2f}">'
+        f'<text x="{(left + right) / 2:.2f}" y="{middle + number * letters * 1.15:.2f}" font-size="{letters:.2f}">'
         f"{escape(line)}</text>"
         for number, line in enumerate(lines)
     )
     mark = ""
     if room.severity:
-        at = f'x="{left + size * 1.4:.2f}" y="{top + size * 2:.2f}" font-size="{size * 1.8:.2f}"'
+        x, y = (right - size * 1.3, bottom - size * 0.4) if flat else (left + size * 1.4, top + size * 2)
+        at = f'x="{x:.2f}" y="{y:.2f}" font-size="{size * 1.8:.2f}"'
         mark = f'<text class="mark" {at}>{MARKS[room.severity]}</text>'
     people = ""
     if room.people:
@@ -205,7 +208,7 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
         people = f'<text class="people" {at}>☺ {room.people}</text>'
     return (
         f'<a href="/?zone={escape(room.zone)}" class="{state}" aria-label="{escape(label)}"><title>{escape(label)}'
-        f'</title><polygon points="{outline}"/>{mark}{people}{texts}{_signs(room, first, right, bottom, size)}</a>'
+        f'</title><polygon points="{outline}"/>{mark}{people}{texts}{_signs(room, left, right, bottom, size)}</a>'
     )
 
 

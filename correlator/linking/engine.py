@@ -647,6 +647,7 @@ class LinkEngine:
         threat.first_ms = min(threat.first_ms, episode.t_ms)
         threat.last_ms = max(threat.last_ms, episode.t_ms)
         episode.threat = threat.id
+        self.changed_assets.add(asset)
         if here > settings.max_members_asset or len(threat.members) >= settings.max_members:
             threat.counted += 1
             threat.counted_gain += link.gain
@@ -808,6 +809,7 @@ class LinkEngine:
         into.episodes.update(source.episodes)
         for episode in source.episodes.values():
             episode.threat = into.id
+            self.changed_assets.add(episode.place.asset)
         into.notes += [*source.notes, link]
         for asset, touch in source.touches.items():
             mine = into.touches.get(asset)

@@ -174,6 +174,10 @@ class GraphLinker:
             for key in [key for key, value in table.items() if value == old]:
                 table[key] = into
 
+    def names(self) -> dict[str, str]:
+        """Threat of shared evidence or of the graph -> the id people know it by."""
+        return dict(self._told)
+
     # ---- state ---------------------------------------------------------------------------------
 
     def changes(self) -> list[tuple[str, bytes | None]]:
@@ -206,6 +210,8 @@ class GraphLinker:
                 if self.shared is None:
                     raise StateRefused("this state links by evidence too; start with linking by evidence")
                 self.shared.restore([(key, value)])
+                self._finding_at = self.shared.places()
+                self._told = {threat: threat for threat in self._finding_at.values()}
             elif key == "1/linker/told":
                 told, at = _unpack(value)
                 self._told, self._finding_at = dict(told), dict(at)

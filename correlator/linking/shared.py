@@ -9,7 +9,7 @@ closed no longer grows; what would have joined it opens a new one that names it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -149,6 +149,17 @@ class SharedEvidenceLinker:
                 adopted.append(alone)
                 adopted.extend(self._take(follower, into))
         return tuple(adopted)
+
+    def rename(self, told: Mapping[str, str]) -> None:
+        """Its threats are known by other ids: its own -> as told."""
+        self._changed = True
+        for threat, into in told.items():
+            if threat != into and threat in self._events_of_threat:
+                self._move(threat, into)
+
+    def places(self) -> dict[str, str]:
+        """Finding -> open threat."""
+        return dict(self._threat_of_finding)
 
     def _move(self, threat: str, into: str) -> None:
         events = self._events_of_threat.pop(threat, [])

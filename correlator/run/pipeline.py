@@ -21,6 +21,7 @@ from typing import Any
 from correlator.events.identity import renamed
 from correlator.impact.live import LiveImpact
 from correlator.linking.api import Linker
+from correlator.linking.linker import GraphLinker
 from correlator.linking.shared import SharedEvidenceLinker
 from correlator.matching import Engine, EngineSettings, Outputs, Record
 from correlator.matching.carry import carried_over
@@ -92,7 +93,8 @@ class Pipeline:
     def take_over(self, before: Pipeline) -> int:
         """Goes on where a pipeline with other rules or another site stopped; before anything is folded.
 
-        State of rules whose compiled form is the same is kept. Returns how many entries were dropped.
+        State of rules whose compiled form is the same is kept, and what linking has learned while it stays on.
+        Returns how many entries were dropped.
         """
         kept: list[tuple[str, bytes]] = []
         of_engine: list[tuple[str, bytes]] = []
@@ -102,7 +104,14 @@ class Pipeline:
             else:
                 kept.append((key, value))
         carried, dropped = carried_over(of_engine, before.engine.plan, self.engine.plan)
+        was, now = before.book.linker, self.book.linker
+        if isinstance(was, GraphLinker) and isinstance(now, SharedEvidenceLinker):  # linking was switched off
+            by_graph = [one for one in kept if one[0].startswith("threats/1/linker/")]
+            kept = [one for one in kept if one not in by_graph]
+            dropped += len(by_graph)
         self.restore([*kept, *((f"engine/{key}", value) for key, value in carried)])
+        if isinstance(was, GraphLinker) and isinstance(now, SharedEvidenceLinker):
+            now.rename(was.names())
         return dropped
 
     def changes(self) -> list[tuple[str, bytes | None]]:

@@ -41,6 +41,11 @@ ingest:
     - {input: raw.suricata, dialect: suricata, clock: {skew: 2m}}
 """
 
+MEASURE = """\
+measures:
+  - {id: own-guard, says: "send our guard to {asset}", on: zone, barrier: guard, degree: 0.5, cost: 0.1}
+"""
+
 # (what is written, line:column, words that the fault must have)
 FAULTS = [
     ("kafka: {bootstarp: x}\n", "1:9", "did you mean 'bootstrap'"),
@@ -51,6 +56,8 @@ FAULTS = [
     ("ingest:\n  sources:\n    - {input: a, dialect: b, srouce: c}\n", "3:30", "did you mean 'source'"),
     ("worker: {batch_ms: soon}\n", "1:20", "integer"),
     ("kafka: {security: sasl_ssl}\n", "1:8", "needs a username"),
+    ("sites:\n  - {site: site.yaml, linking: {jion: 2}}\n", "2:33", "did you mean 'join'"),
+    ("sites: [{site: site.yaml, impact: {gamma: sum}}]\n", "1:43", "gamma"),
     ("- a\n", "1:1", "one mapping"),
     ("kafka: {a: 1, a: 2}\n", "1:15", "given twice"),
 ]
@@ -163,12 +170,19 @@ def test_apply_prints_what_changes_and_writes_it_once(written, kafka, topics, un
     assert "configuration 1 is written" in apply()
     assert "nothing changes" in apply()
     rules.write_text(rule.format("two"))
-    file.write_text(base + "sites: [{site: site.yaml, rules: [rules.yml], engine: {lateness_ms: 9000}}]\n")
+    (tmp_path / "own.yaml").write_text(MEASURE)
+    more = "engine: {lateness_ms: 9000}, linking: {join: 1.75}, impact: {gamma: noisy_or, measures: [own.yaml]}"
+    file.write_text(base + f"sites: [{{site: site.yaml, rules: [rules.yml], {more}}}]\n")
     told = apply("--dry-run")
+    assert "~ linking.join: 1.5 -> 1.75" in told
+    assert "~ impact.gamma: max -> noisy_or" in told
+    assert "+ counter-measure own-guard" in told
     assert "+ rule two" in told
     assert "- rule one" in told
     assert "~ lateness_ms: 2000 -> 9000" in told
     assert "configuration 2 is written" in apply()
+    file.write_text(base + "sites: [{site: site.yaml, rules: [rules.yml], linking: {enabled: false}}]\n")
+    assert "~ linking: on -> off" in apply("--dry-run")
     (tmp_path / "site.yaml").write_text("site: {id: h1}\n")
     assert main(["config", "apply", "--config", str(file)]) == 2
 

@@ -23,7 +23,8 @@ _ACROSS: Final = 64
 _DOWN: Final = 74
 _LEFT: Final = 110
 _R: Final = 17
-_NAME: Final = 60
+_TOP: Final = 66  # room for the bows above the first lane
+_NAME, _TYPE = 29, 22  # letters that fit into a box of the picture
 
 
 class Link(Struct, frozen=True):
@@ -72,14 +73,14 @@ def links_svg(found: Sequence[Link], title: str) -> str:
     if len(shown) < 2:
         return ""
     lanes = sorted({one.domain for one in shown})
-    at = {one.number: (_LEFT + index * _ACROSS, 40 + lanes.index(one.domain) * _DOWN)
+    at = {one.number: (_LEFT + index * _ACROSS, _TOP + lanes.index(one.domain) * _DOWN)
           for index, one in enumerate(shown)}  # fmt: skip
-    width, height = _LEFT + len(shown) * _ACROSS, 30 + len(lanes) * _DOWN
+    width, height = _LEFT + len(shown) * _ACROSS, _TOP - 30 + len(lanes) * _DOWN
     parts = [f'<svg class="links" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">',
              f"<title>{escape(title)}</title>"]  # fmt: skip
     for index, lane in enumerate(lanes):
-        parts.append(f'<text class="lane" x="4" y="{44 + index * _DOWN}">{escape(lane or "-")}</text>')
-        y = 40 + index * _DOWN
+        parts.append(f'<text class="lane" x="4" y="{_TOP + 4 + index * _DOWN}">{escape(lane or "-")}</text>')
+        y = _TOP + index * _DOWN
         parts.append(f'<path class="lane" d="M{_LEFT - 30} {y}H{width - 10}"/>')
     for one in shown:
         for other, common in one.shares:
@@ -117,9 +118,13 @@ def impact_svg(threat: Threat, language: Language, title: str, called: Callable[
     for hit in hits:
         for path in (hit["path"], *hit.get("together", ())):
             for step in path:
-                step["threat_type"] = type_words(step["threat_type"], language)[:_NAME]
-                step["place_name"] = called(step["asset"], step["place_name"])
+                step["threat_type"] = _cut(type_words(step["threat_type"], language), _TYPE)
+                step["place_name"] = _cut(called(step["asset"], step["place_name"]), _NAME)
     return paths_picture(title, impact_rows(hits))
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else text[: letters - 1] + "…"
 
 
 def evidence_of(threat: Threat, event: str) -> Evidence | None:

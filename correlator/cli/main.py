@@ -334,7 +334,7 @@ def _or_pack(paths: tuple[Path, ...]) -> list[Path]:
 )
 @_rule_paths
 @click.option("--overlay", type=_PATH, metavar="FILE", help="A site's overlay: rules switched, thresholds set.")
-@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Settings; by default correlator.yaml here, if any.")
+@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Settings; default: correlator.yaml here, if it has privacy.")
 def rules_check(paths: tuple[Path, ...], overlay: Path | None, config: Path | None) -> int:
     """Say what is wrong in rule files, with line and column, and which parts are portable.
 
@@ -346,9 +346,7 @@ def rules_check(paths: tuple[Path, ...], overlay: Path | None, config: Path | No
     def work() -> int:
         from correlator.config.load import identity_fields
 
-        here = Path("correlator.yaml")
-        file = config or (here if here.is_file() else None)
-        return check(_or_pack(paths), overlay, sys.stdout, identity_fields(file) if file is not None else None)
+        return check(_or_pack(paths), overlay, sys.stdout, identity_fields(config))
 
     return guarded(work)
 

@@ -68,8 +68,16 @@ def private_of(loaded: Loaded) -> Private | None:
     return Private(loaded.settings.privacy, _map_fields(loaded), time.time_ns() // 1_000_000)
 
 
-def identity_fields(file: Path) -> IdentityFields | None:
-    """The fields of rules that hold tokens as a correlator.yaml sets it, None where people stay as they are."""
+def identity_fields(file: Path | None) -> IdentityFields | None:
+    """The fields of rules that hold tokens as a correlator.yaml sets it, None where people stay as they are.
+
+    file: None for the one in the working folder, if there is one and it says anything about privacy.
+    """
+    if file is None:
+        file = Path(DEFAULT_FILE)
+        root = load_file(file)[:1] if file.is_file() else []
+        if not root or not isinstance(root[0], MarkedDict) or "privacy" not in root[0]:
+            return None
     loaded = load(file)
     return IdentityFields(_map_fields(loaded)) if loaded.settings.privacy.tokens else None
 

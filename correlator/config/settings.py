@@ -162,10 +162,13 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _keys_outlive_the_log(self) -> Settings:
+    def _keys_and_vault_outlive_what_they_lead_to(self) -> Settings:
         log_days = max(self.embedded.keep_events_days, self.topics.events_retention_h / 24)
         if self.privacy.tokens and len(self.privacy.keys) > 1 and self.privacy.old_keys_days < log_days:
             raise ValueError(f"privacy.old_keys_days: the log is kept {log_days:g} days, and old keys as long")
+        told_days = max(self.embedded.keep_told_days, self.topics.threats_retention_h / 24)
+        if self.privacy.tokens and self.privacy.keep_days < told_days:
+            raise ValueError(f"privacy.keep_days: threats are kept {told_days:g} days, and who is in them as long")
         return self
 
     @classmethod

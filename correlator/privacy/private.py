@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from correlator.clock import DAY_MS
 from correlator.errors import Fault
 from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.premises import Premises
@@ -30,6 +31,7 @@ class Private:
         self.identity = KeyedIdentity(keys, settings.clear, self._note)
         self._learned: dict[str, tuple[str, str, str]] = {}
         self._vault: Vault | None = None
+        self._daily_ms = now_ms
 
     @property
     def vault(self) -> Vault:
@@ -44,11 +46,18 @@ class Private:
     def flush(self, now_ms: int) -> None:
         """Writes to the vault what tokens were made since the last call; before they leave the process.
 
-        Raises sqlite3.OperationalError, and keeps them for the next call.
+        Once a day it also writes who is still in use, and takes out who was not seen for `keep_days`. Raises
+        sqlite3.OperationalError, and keeps what it has for the next call.
         """
+        daily = now_ms - self._daily_ms >= DAY_MS
+        if daily:
+            self.identity.note_again()
         if self._learned:
             self.vault.learn(list(self._learned.values()), now_ms)
             self._learned.clear()
+        if daily:
+            self.vault.let_go(now_ms - int(self.settings.keep_days * DAY_MS))
+            self._daily_ms = now_ms
 
     def premises(self, data: bytes, file: str, *, contacts: bool = False) -> Premises:
         """The site model with tokens. contacts: with the names of whom to call. Raises FaultyFile."""

@@ -30,6 +30,7 @@ class PrivacySettings(BaseModel):
         default=90, gt=0, description="a replaced key is matched this long: as long as what it made is kept"
     )
     vault: Path = Field(default=Path("vault.sqlite3"), description="the file that leads from tokens back to identities")
+    keep_days: float = Field(default=400, gt=0, description="who was not seen this long is taken out of the vault")
     clear: tuple[str, ...] = Field(
         default=(), description="accounts that name nobody and stay as they are, beside SYSTEM, root and their like"
     )

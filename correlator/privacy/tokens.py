@@ -21,6 +21,7 @@ from correlator.errors import UsageError
 from correlator.events.identity import Identity
 from correlator.privacy.clear import stays_clear
 from correlator.privacy.settings import KeySettings, PrivacySettings
+from correlator.sources.logparts import account_name
 
 TOKEN: Final = re.compile(r"tok-([a-z0-9]{1,12})-[a-z2-7]{26}")
 _KEPT: Final = 65_536  # tokens kept for reuse; a flood of values starts afresh
@@ -77,7 +78,17 @@ class KeyedIdentity(Identity):
 
     def is_clear(self, kind: str, value: str) -> bool:
         """Whether a value stays as it is."""
-        return stays_clear(kind, value) or (kind == "account" and value.strip().lower() in self._clear)
+        if kind == "account" and self._clear:
+            name = value.strip().lower()
+            if name in self._clear or account_name(name) in self._clear:
+                return True
+        return stays_clear(kind, value)
+
+    def note_again(self) -> None:
+        """Tells `learned` once more of the values that are remembered: they are still in use."""
+        if self._learned is not None:
+            for (kind, value), token in self._known.items():
+                self._learned(token, kind, value.strip())
 
     def tokens(self, kind: str, value: str) -> tuple[str, ...]:
         """What may stand for a value in events: its token by every key, the newest first, or the value itself."""

@@ -28,9 +28,11 @@ FORMAT: Final = 1
 LONGEST_VALUE: Final = 1_000
 _SCHEMA: Final = """
 CREATE TABLE identity (
-    token TEXT PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL, name TEXT NOT NULL, first_ms INTEGER NOT NULL
+    token TEXT PRIMARY KEY, kind TEXT NOT NULL, value TEXT NOT NULL, name TEXT NOT NULL,
+    first_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX identity_name ON identity (name);
+CREATE INDEX identity_last ON identity (last_ms);
 CREATE TABLE erased (token TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE threat (id TEXT PRIMARY KEY, secret BLOB NOT NULL, at_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE evidence (
@@ -40,12 +42,13 @@ CREATE TABLE evidence (
 
 
 class Identified(Struct, frozen=True):
-    """What a token stands for. first_ms: when it was first made, ms UTC."""
+    """What a token stands for. first_ms, last_ms: when it was first made, and last (to a day), ms UTC."""
 
     token: str
     kind: str
     value: str
     first_ms: int
+    last_ms: int = 0
 
 
 class Vault:
@@ -97,14 +100,15 @@ class Vault:
     # ---- identities ------------------------------------------------------------------------------
 
     def learn(self, found: Iterable[tuple[str, str, str]], now_ms: int) -> None:
-        """Writes what (token, kind, value) tokens stand for; known and erased ones stay as they are."""
+        """Writes what (token, kind, value) tokens stand for, and that they were seen now; erased ones stay away."""
         rows = [(token, kind, value[:LONGEST_VALUE], _name(kind, value), now_ms) for token, kind, value in found]
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany(
-                    "INSERT OR IGNORE INTO identity SELECT ?1, ?2, ?3, ?4, ?5"
-                    " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE token = ?1)",
+                    "INSERT INTO identity SELECT ?1, ?2, ?3, ?4, ?5, ?5"
+                    " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE token = ?1)"
+                    " ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)",
                     rows,
                 )
                 self._db.execute("COMMIT")
@@ -134,7 +138,7 @@ class Vault:
         return self._rows("ORDER BY kind, value, token")
 
     def _rows(self, where: str, *values: str) -> list[Identified]:
-        query = f"SELECT token, kind, value, first_ms FROM identity {where}"  # noqa: S608 - our own words
+        query = f"SELECT token, kind, value, first_ms, last_ms FROM identity {where}"  # noqa: S608 - our own words
         with self._lock:
             return [Identified(*row) for row in self._db.execute(query, values)]
 
@@ -152,6 +156,11 @@ class Vault:
                 raise
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return done
+
+    def let_go(self, before_ms: int) -> int:
+        """Deletes identities that were seen last before a time; gives how many."""
+        with self._lock:
+            return self._db.execute("DELETE FROM identity WHERE last_ms < ?", (before_ms,)).rowcount
 
     # ---- keys of evidence ------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ def test_keys_and_vault_are_told_of_without_what_they_hold(ran, tmp_path, capsys
     assert out.startswith("k1            makes tokens\n") and "badge " in out and "tok-" not in out
 
 
-def test_the_settings_refuse_rules_that_ask_for_a_part_of_a_name(ran, tmp_path, capsys):
+def test_the_settings_refuse_rules_that_ask_for_a_part_of_a_name(ran, tmp_path, monkeypatch, capsys):
     rules = tmp_path / "rules"
     rules.mkdir()
     (rules / "r.yml").write_text(
@@ -154,7 +154,12 @@ def test_the_settings_refuse_rules_that_ask_for_a_part_of_a_name(ran, tmp_path, 
     )
     config = ran / "correlator.yaml"
     assert main(["rules", "check", str(rules)]) == 0
-    assert main(["rules", "check", "--config", str(config), str(rules)]) == 2
+    for arguments in (["--config", str(config)], []):
+        monkeypatch.chdir(ran if not arguments else tmp_path)
+        assert main(["rules", "check", *arguments, str(rules)]) == 2
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert main(["rules", "check", str(rules)]) == 0, "the correlator.yaml of `init` says nothing of privacy"
     assert f"{rules}/r.yml:7:5: 'account' holds a token" in capsys.readouterr().out
     said = yaml.safe_load(config.read_text())
     said["sites"][0]["rules"] = [str(rules)]

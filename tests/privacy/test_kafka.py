@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 from confluent_kafka.admin import AdminClient
 
 from correlator.config.kept import OnKafka
@@ -15,6 +16,8 @@ from tests.brokers.fixtures import read_all
 from tests.stream.conftest import system  # noqa: F401 - a fixture
 
 from .keeping import key, named_in
+
+pytestmark = pytest.mark.xdist_group("brokers")
 
 
 def test_topics_name_nobody_but_the_raw_ones_and_evidence_opens_with_the_vault(system, tmp_path):  # noqa: F811

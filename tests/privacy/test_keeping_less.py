@@ -9,6 +9,7 @@ import pytest
 
 from correlator.bridge.mapping import Mapping
 from correlator.bridge.settings import BridgeSettings, RouteSettings
+from correlator.cli.embedded import embedded_parts
 from correlator.clock import DAY_MS
 from correlator.config.load import load
 from correlator.embedded import EmbeddedLog, EmbeddedSettings, Turn
@@ -18,12 +19,14 @@ from correlator.ingest.intake import Intake
 from correlator.ingest.raw import RawMessage
 from correlator.ingest.settings import IngestSettings, SourceSettings
 from correlator.ingest.sources import SourceTable, source_rows
+from correlator.privacy.private import Private
+from correlator.run.bodies import site_from
 from correlator.run.rendering import Rendered
 from correlator.sources import Message
 from correlator.stream.settings import TopicSettings
 from correlator.stream.topics import table
 
-from .keeping import NOW_MS, key
+from .keeping import NOW_MS, key, settings_with
 
 BROKEN = b'{"event_type": "alert", "user": "p-017"'
 
@@ -76,6 +79,41 @@ def test_old_keys_are_matched_as_long_as_the_log_is_kept(tmp_path):
     file.write_text(f"privacy: {{tokens: true, old_keys_days: 29, keys: {keys}}}\n")
     with pytest.raises(FaultyFile, match="the log is kept 30 days, and old keys as long"):
         load(file)
+    file.write_text(f"privacy: {{tokens: true, keep_days: 364, keys: {keys}}}\n")
+    with pytest.raises(FaultyFile, match="threats are kept 365 days, and who is in them as long"):
+        load(file)
+
+
+def test_who_was_not_seen_for_400_days_is_taken_out_of_the_vault_and_who_is_in_use_stays(tmp_path):
+    private = Private(settings_with(tmp_path, "k1"), (), NOW_MS)
+    gone, here = private.identity.token("badge", "b-1"), private.identity.token("badge", "b-2")
+    private.vault.learn([(gone, "badge", "b-1")], NOW_MS - 401 * DAY_MS)
+    private.vault.learn([(here, "badge", "b-2")], NOW_MS - 401 * DAY_MS)
+    later = Private(settings_with(tmp_path, "k1"), (), NOW_MS)
+    assert later.identity.token("badge", "b-2") == here
+    later.flush(NOW_MS)
+    assert later.vault.find(gone) is not None, "once a day is enough"
+    later.flush(NOW_MS + DAY_MS)
+    assert later.vault.find(gone) is None
+    found = later.vault.find(here)
+    assert found is not None and found.last_ms == NOW_MS + DAY_MS
+
+
+def test_the_embedded_carrier_reads_and_writes_by_the_keys_of_its_settings(tmp_path):
+    site, file = tmp_path / "site.yaml", tmp_path / "correlator.yaml"
+    site.write_text("site: {id: h1, timezone: UTC}\npeople: [{id: p-17, badges: [b-1]}]\n")
+    file.write_text(
+        f"privacy: {{tokens: true, keys: [{{id: k1, file: {key(tmp_path, 'k1')}}}]}}\n"
+        "sites: [{site: site.yaml, rules: []}]\n"
+        "ingest: {sources: [{input: raw.a, dialect: suricata}]}\n"
+    )
+    parts = embedded_parts(file)
+    (row,) = parts.rows
+    assert row.context.identity is parts.private.identity and not parts.ingest.reject_bytes
+    places = site_from(parts.bundle.bodies, parts.bundle.configuration.site)
+    badge, person = (parts.private.identity.token(*one) for one in (("badge", "b-1"), ("person", "p-17")))
+    assert places.person_of("badge", badge, 0) == person
+    assert not any(b"p-17" in body or b"b-1" in body for body in parts.bundle.bodies.values())
 
 
 def test_movement_data_is_kept_for_three_months_on_kafka_and_in_the_embedded_log():

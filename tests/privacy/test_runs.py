@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from correlator.errors import UsageError
 from correlator.matching import Record
 from correlator.privacy.evidence import Locker
 from correlator.privacy.tokens import TOKEN
+from correlator.run.explain import why_not
 from correlator.run.replay import make_pipeline, replay, scenario_rules
 from correlator.run.scenario import Scenario
 from tests.embedded.feeding import Running, messages_of
@@ -94,6 +96,8 @@ def test_no_file_of_a_replay_names_anybody(tmp_path):
     written = {file.name: named_in(file.read_bytes(), values) for file in out.iterdir()}
     assert not any(written.values()) and len(written) == 7
     assert named_in(stdout.getvalue().encode(), values) == []
+    with pytest.raises(UsageError, match="people are tokens in this replay"):
+        why_not(out, "badge_two_places", None, stdout)
 
 
 def test_an_embedded_log_tells_the_same_threats_and_names_people_in_raw_messages_only(embedded, clear):

@@ -436,12 +436,16 @@ class Console:
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         return response
 
-    async def language(self, request: Request, _session: Session | None) -> Response:
-        """Changes the language of the session."""
+    async def language(self, request: Request, session: Session | None) -> Response:
+        """Changes the language of a person, for this session and later ones."""
+        assert session is not None
         form = await request.form()
         wanted = str(form.get("language", ""))
         if wanted in LANGUAGES:
             self.sessions.speak(request.cookies.get(COOKIE, ""), wanted)
+            known = self.users.get(session.user.name)
+            if known is not None and not session.origin:
+                await asyncio.to_thread(self.users.put, msgspec.structs.replace(known, language=wanted))
         return RedirectResponse(_local(str(form.get("to", "/"))), 303)
 
     # ---- threats -------------------------------------------------------------------------------

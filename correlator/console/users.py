@@ -121,6 +121,7 @@ class Users:
 
         Raises UsageError for a poor password, or none where there was none.
         """
+        self.fresh()  # somebody else may have written it
         known = self._users.get(user.name)
         problem = password_problem(password) if password or known is None else ""
         if problem:
@@ -131,6 +132,7 @@ class Users:
 
     def remove(self, name: str) -> None:
         """Removes a user; what stands in the journal stays. Raises UsageError for the last admin."""
+        self.fresh()
         known = self._users.get(name)
         if known is None:
             return

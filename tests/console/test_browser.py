@@ -37,6 +37,13 @@ def test_no_page_breaks_a_rule_of_wcag_that_a_program_can_check(page, path, sche
     assert faults_of(shown) == []
 
 
+@pytest.mark.parametrize("path", PAGES[:2])
+def test_with_forced_colours_nothing_breaks_either(page, path):
+    shown = page("analyst", path, forced_colors="active")
+    assert faults_of(shown) == []
+    assert shown.locator("h1").is_visible()
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_at_320_pixels_nothing_scrolls_sideways(page, path):
     shown = page("admin", path, viewport={"width": 320, "height": 640})

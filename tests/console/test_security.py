@@ -19,6 +19,7 @@ from tests.notifier.cases import THREATS
 
 pytestmark = pytest.mark.xdist_group("console")
 THREAT = THREATS["combined"].id
+GOOD_PASSWORD = "a lamp on the stairs"
 FILLED = {
     "{threat}": THREAT,
     "{verb}": "note",
@@ -254,6 +255,89 @@ def test_a_session_ends_by_idleness_by_age_and_by_order():
     assert sessions.find(old, 5_001) is None
     sessions.end_all("p-1")
     assert sessions.find(ended, 1) is None
+
+
+def page_of(house) -> tuple[Browser, int]:
+    port = house.start()
+    admin = Browser(port)
+    assert admin.login("p-admin").status == 303
+    return admin, port
+
+
+def test_an_admin_adds_changes_and_removes_people_and_their_sessions_end(house):
+    admin, port = page_of(house)
+    assert (
+        admin.post("/users", "/users", name="p-new", role="operator", password=GOOD_PASSWORD).headers["location"]
+        == "/users"
+    )
+    new = Browser(port)
+    assert new.login("p-new", GOOD_PASSWORD).status == 303
+    assert new.get("/handover").status == 200
+    admin.post("/users", "/users", name="p-new", role="viewer")  # the password stays
+    assert new.get("/").headers["location"].startswith("/login")
+    assert new.login("p-new", GOOD_PASSWORD).status == 303
+    assert new.get("/handover").status == 403
+    admin.post("/users", "/users", name="p-new", remove="1")
+    assert new.get("/").status == 303
+    assert new.login("p-new", GOOD_PASSWORD).status == 401
+
+
+def test_nobody_locks_everybody_out(house):
+    admin, _ = page_of(house)
+    for form in ({"name": "p-admin", "role": "viewer"}, {"name": "p-admin", "remove": "1"}, {"name": "p-x", "role": "boss"},
+                 {"name": "", "role": "viewer"}, {"name": "p-y", "role": "viewer", "password": "short"}):  # fmt: skip
+        assert "refused=" in admin.post("/users", "/users", **form).headers["location"]
+    assert admin.get("/users").status == 200
+
+
+def test_what_is_changed_in_the_file_counts_at_once(house):
+    _, port = page_of(house)
+    operator = Browser(port)
+    operator.login("p-operator")
+    assert operator.get("/handover").status == 200
+    Users(house.folder / "users.yaml").put(User("p-operator", "viewer"))
+    assert operator.get("/handover").status == 303
+
+
+def test_a_language_is_kept_for_the_next_login(house):
+    _, port = page_of(house)
+    person = Browser(port)
+    person.login("p-viewer")
+    person.post("/language", language="it", to="/")
+    again = Browser(port)
+    again.login("p-viewer")
+    assert '<html lang="it">' in again.get("/").text
+
+
+# ---- colours -----------------------------------------------------------------------------------
+
+
+def colours() -> list[dict[str, str]]:
+    """The variables of the style sheet, light and dark."""
+    text = files("correlator.console").joinpath("static/console.css").read_text(encoding="utf-8")
+    return [dict(re.findall(r"--(\w+): (#\w+)", block)) for block in re.findall(r":root \{(.*?)\}", text, re.DOTALL)]
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.2, definition of contrast ratio."""
+
+    def luminance(colour: str) -> float:
+        digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
+        parts = (int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4))
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_what_a_program_cannot_see_on_the_plan_has_enough_contrast(scheme):
+    named = {**colours()[0], **colours()[scheme]}
+    assert contrast(named["text"], named["room"]) >= 4.5
+    assert contrast(named["soft"], named["back"]) >= 4.5
+    for name in ("critical", "high", "medium", "low", "soft"):  # marks, outlines and signs
+        assert contrast(named[name], named["room"]) >= 3, name
 
 
 # ---- texts and vendored files ------------------------------------------------------------------

@@ -334,7 +334,7 @@ def _or_pack(paths: tuple[Path, ...]) -> list[Path]:
 )
 @_rule_paths
 @click.option("--overlay", type=_PATH, metavar="FILE", help="A site's overlay: rules switched, thresholds set.")
-@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Settings; default: correlator.yaml here, if it has privacy.")
+@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Settings; default: the correlator.yaml here.")
 def rules_check(paths: tuple[Path, ...], overlay: Path | None, config: Path | None) -> int:
     """Say what is wrong in rule files, with line and column, and which parts are portable.
 

@@ -17,6 +17,7 @@ WINDOW_END: Final = 2
 
 ENDS_LAST: Final = 1 << 40  # added to the serial of an episode's end
 BUCKET: Final = 12  # a bucket is 1 << 12 ms
+NEVER: Final = 1 << 62
 
 
 @final
@@ -27,6 +28,7 @@ class Deadlines:
     near     (due ms, serial, CLOSE | ANCHOR | WINDOW_END, what), a heap
     far      number of a bucket -> episodes that end no earlier; far_at is the heap of these numbers
     reached  the last bucket that was taken out; what falls into it or before is near
+    due_ms   nothing falls due before this time
     now_ms, now_n  the last position
     """
 
@@ -36,6 +38,7 @@ class Deadlines:
         self.far_at: list[int] = []
         self.reached = -1
         self.serial = 0
+        self.due_ms = NEVER
         self.now_ms = -1
         self.now_n = 0
 
@@ -48,14 +51,12 @@ class Deadlines:
             self.now_n += 1
         return (t_ms << SHIFT) | self.now_n
 
-    def next_ms(self) -> int:
-        """Nothing falls due before this time; -1 if nothing ever does."""
-        next_ms = self.near[0][0] if self.near else -1
+    def settle(self) -> None:
+        """Finds `due_ms` anew after some have fallen."""
+        due_ms = self.near[0][0] if self.near else NEVER
         if self.far_at:
-            far_ms = self.far_at[0] << BUCKET
-            if next_ms < 0 or far_ms < next_ms:
-                return far_ms
-        return next_ms
+            due_ms = min(due_ms, self.far_at[0] << BUCKET)
+        self.due_ms = due_ms
 
     def arm(self, due_ms: int, kind: int, what: Any) -> int:
         """Makes a deadline (ANCHOR, WINDOW_END); gives its serial."""
@@ -66,6 +67,8 @@ class Deadlines:
     def put(self, due_ms: int, serial: int, kind: int, what: Any) -> None:
         """Puts a deadline (ANCHOR, WINDOW_END) with a serial of its own."""
         heappush(self.near, (due_ms, serial, kind, what))
+        if due_ms < self.due_ms:
+            self.due_ms = due_ms
 
     def arm_end(self, due_ms: int, episode: Episode) -> None:
         """Makes the deadline of an episode's end."""
@@ -79,11 +82,15 @@ class Deadlines:
         bucket = due_ms >> BUCKET
         if bucket <= self.reached:
             heappush(self.near, (due_ms, episode.serial, CLOSE, episode))
+            if due_ms < self.due_ms:
+                self.due_ms = due_ms
             return
         waiting = self.far.get(bucket)
         if waiting is None:
             self.far[bucket] = [episode]
             heappush(self.far_at, bucket)
+            if bucket << BUCKET < self.due_ms:
+                self.due_ms = bucket << BUCKET
         else:
             waiting.append(episode)
 

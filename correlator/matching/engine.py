@@ -106,8 +106,15 @@ class Engine:
         promised = self.promised
         add = self.sorter.add
         latest = promised.get(record.input, -1)
+        urgent, kinds = self.plan.has_critical, self.plan.critical_kinds
         for event in events:
-            if self.plan.has_critical and event.id not in self.poisoned:
+            if urgent and (
+                kinds is None
+                or event.kind in kinds
+                or event.state is not None
+                or event.retained
+                or "kind" in event.attributes
+            ):
                 try:
                     self._fast_lane(event)
                 except Exception as error:
@@ -175,11 +182,12 @@ class Engine:
 
     def _decide(self, before_ms: int, last: bool = False) -> None:
         """Folds waiting events and deadlines in order of time, up to a time."""
-        sorter, matcher = self.sorter, self.matcher
+        sorter, matcher, sink = self.sorter, self.matcher, self.sink
+        deadlines = matcher.deadlines
         times, poisoned = sorter.times, self.poisoned
         while times and times[0] < before_ms:
             order_ms = times[0]
-            if self.sink is not None or -1 < matcher.next_deadline_ms() < order_ms:
+            if deadlines.due_ms < order_ms or (sink is not None and -1 < sink.next_deadline_ms() < order_ms):
                 self._deadlines(order_ms)
             for event in sorter.pop():
                 if poisoned and event.id in poisoned:
@@ -190,7 +198,7 @@ class Engine:
                 except Exception as error:
                     raise FoldFailed(event.id, error) from error
         if last:
-            if self.sink is None:
+            if sink is None:
                 matcher.end_of_input()
                 self._hand_out()
             else:
@@ -267,6 +275,8 @@ class Engine:
 
     def _fast_lane(self, event: Event) -> None:
         """A single-event detection of level critical leaves on arrival, with the id it will keep."""
+        if event.id in self.poisoned:
+            return
         if event.state is not None or event.retained:
             passed = self.early_edges.passes(event)
             if passed is None:

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from correlator.events.event import Event
 from correlator.events.threat import Match
-from correlator.matching.deadlines import ANCHOR, BUCKET, CLOSE
+from correlator.matching.deadlines import ANCHOR, BUCKET, CLOSE, NEVER
 from correlator.matching.episodes import FOREVER, Episodes, chain_start, floor_of, joint_keys
 from correlator.matching.general import General
 from correlator.matching.plan import Feed, Keyspace, Plan, Slot
@@ -54,7 +54,7 @@ class Matcher:
                 self._reached(far)
                 continue
             if not near or near[0][0] >= before_ms:
-                return
+                break
             due_ms, _, kind, what = heappop(near)
             if kind == CLOSE:
                 self._end_due(what, due_ms)
@@ -64,6 +64,7 @@ class Matcher:
                 general.window_end(what, due_ms)
             if self.episodes.inner:
                 self._drain(due_ms)
+        deadlines.settle()
 
     def _reached(self, far: list[Episode]) -> None:
         """A bucket of ends is near: each gets its place in order, or in the bucket to which it has moved."""
@@ -99,7 +100,8 @@ class Matcher:
 
     def next_deadline_ms(self) -> int:
         """Nothing falls due before this time; -1 if nothing ever does."""
-        return self.deadlines.next_ms()
+        due_ms = self.deadlines.due_ms
+        return due_ms if due_ms < NEVER else -1
 
     def end_of_input(self) -> None:
         """Decides every pending deadline once, as if nothing more came (docs/rules.md, open_at_end)."""
@@ -120,7 +122,13 @@ class Matcher:
         hits = plan.index.hits(event)
         if not hits:
             return hits
-        position = self.deadlines.position(t_ms)
+        deadlines = self.deadlines
+        if t_ms != deadlines.now_ms:
+            deadlines.now_ms = t_ms
+            deadlines.now_n = 0
+        else:
+            deadlines.now_n += 1
+        position = (t_ms << SHIFT) | deadlines.now_n
         late = event.late_ms > 0
         for number in hits:
             if plan.standalone[number]:

@@ -22,7 +22,7 @@ Test = Callable[[Event], bool]
 
 MAX_SELECTIONS: Final = 4_096  # pairs of dialect and kind; when there are more, they are all made anew
 
-NO_HITS: Final[list[int]] = []  # one for all events without a hit; nobody adds to it
+NO_HITS: Final[list[int]] = []  # one for all events without a hit; nobody changes what `hits` returns
 
 
 @final
@@ -36,7 +36,23 @@ class Candidate:
         self.test = test
 
 
-Table = dict[str, list[Candidate]]  # lower-cased text of a field's value -> the detections that ask for it
+@final
+class Bucket:
+    """The detections that ask for one value of a field; sure: their numbers, where none needs a test, else None."""
+
+    __slots__ = ("candidates", "sure")
+
+    def __init__(self) -> None:
+        self.candidates: list[Candidate] = []
+        self.sure: list[int] | None = []
+
+    def add(self, candidate: Candidate) -> None:
+        """Puts a detection in; they come by number."""
+        self.candidates.append(candidate)
+        self.sure = [one.number for one in self.candidates] if not any(one.test for one in self.candidates) else None
+
+
+Table = dict[str, Bucket]  # lower-cased text of a field's value -> the detections that ask for it
 
 
 def anchor_text(value: Any) -> str:
@@ -80,9 +96,9 @@ class Selection:
                 predicate.choices,
                 key=lambda choice: (anchor_rank(choice)[0], sum(crowd[one] for one in choice), choice),
             )
-            candidate = Candidate(number, None if predicate.exact else predicate.test)
+            candidate = Candidate(number, None if predicate.exact else predicate.beyond(chosen))
             for field, text in sorted(set(chosen)):
-                tables.setdefault(field, {}).setdefault(text, []).append(candidate)
+                tables.setdefault(field, {}).setdefault(text, Bucket()).add(candidate)
         for field in sorted(tables):
             if is_attribute(field):
                 self.plain.append((field, tables[field]))
@@ -122,8 +138,8 @@ class DetectionIndex:
         for selections in (*self._plain.values(), *self._shadowed.values()):
             for selection in selections.values():
                 listed = [selection.always]
-                listed += [ones for _, table in selection.plain for ones in table.values()]
-                listed += [ones for _, table in selection.fields for ones in table.values()]
+                listed += [one.candidates for _, table in selection.plain for one in table.values()]
+                listed += [one.candidates for _, table in selection.fields for one in table.values()]
                 found.update((id(one), one) for ones in listed for one in ones)
         return iter(found.values())
 
@@ -134,24 +150,31 @@ class DetectionIndex:
         selection = selections.get(event.kind)
         if selection is None:
             selection = self._select(event)
-        # Most events end here or find nothing in the tables: no list is made for them.
+        # Most events find nothing in the tables, or one entry: no list is made for them.
         found = selection.always
+        sure: list[int] | None = None
         for field, table in selection.plain:
             value = attributes.get(field, MISSING)
             if type(value) is str:
-                value = value.lower()
-                if value in table:
-                    found = found + table[value]
+                bucket = table.get(value.lower())
+                if bucket is not None:
+                    sure = None if found else bucket.sure
+                    found = found + bucket.candidates if found else bucket.candidates
             elif value is not MISSING:
                 found = found + _of_value(value, table)
+                sure = None
         for accessor, table in selection.fields:
             value = accessor.get(event)
             if type(value) is str:
-                value = value.lower()
-                if value in table:
-                    found = found + table[value]
+                bucket = table.get(value.lower())
+                if bucket is not None:
+                    sure = None if found else bucket.sure
+                    found = found + bucket.candidates if found else bucket.candidates
             elif value is not MISSING:
                 found = found + _of_value(value, table)
+                sure = None
+        if sure is not None:
+            return sure
         if not found:
             return NO_HITS
         hits: list[int] = []
@@ -183,9 +206,10 @@ def _of_value(value: Any, table: Table) -> list[Candidate]:
     """What a number, a truth value or a list (each element) leaves."""
     found: list[Candidate] = []
     for item in value if type(value) is list else (value,):
-        found = found + table.get(anchor_text(item), _NONE)
+        bucket = table.get(anchor_text(item))
+        if bucket is not None:
+            found = found + bucket.candidates
     return found
 
 
-_NONE: Final[list[Candidate]] = []
 _NO_SELECTIONS: Final[dict[str, Selection]] = {}

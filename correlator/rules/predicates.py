@@ -694,6 +694,16 @@ def _any_event(_: Event) -> bool:
     return True
 
 
+def _exact(node: Node | None) -> bool:
+    """Whether an anchor that fits makes the part true."""
+    return (
+        isinstance(node, Texts)
+        and node.anchors() is not None
+        and not node.cased
+        and all(_only_itself(text) for text in node.equals)
+    )
+
+
 @final
 class Predicate:
     """A compiled condition.
@@ -715,12 +725,16 @@ class Predicate:
         self.choices: tuple[Anchors, ...] = tuple(
             sorted(set(root.anchor_choices() if root is not None else ()), key=anchor_rank)
         )
-        self.exact = (
-            isinstance(root, Texts)
-            and self.anchors is not None
-            and not root.cased
-            and all(_only_itself(text) for text in root.equals)
-        )
+        self.exact = _exact(root)
+
+    def beyond(self, anchors: Anchors) -> Callable[[Event], bool]:
+        """The test of an event of which one of these `choices` is known to fit: without the part it settles."""
+        root = self.root
+        if isinstance(root, Both):
+            for part in root.parts:
+                if _exact(part) and part.anchors() == anchors:
+                    return _joined([one for one in root.parts if one is not part], every=True).test
+        return self.test
 
     def settled(self, known: Known) -> Predicate | bool:
         """What is left to ask of events of which so much is known; True or False where that is nothing."""

@@ -20,14 +20,17 @@ from correlator.config.kept import Kept
 from correlator.config.load import Loaded, private_of
 from correlator.console.users import Role, User, Users, allows
 from correlator.errors import UsageError
+from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.journal.action import Act, Verb
 from correlator.journal.store import Journal
 from correlator.premises import load_site
+from correlator.privacy.clear import stays_clear
 from correlator.privacy.evidence import Locker, without
 from correlator.privacy.locks import Locked
 from correlator.privacy.settings import PrivacySettings
 from correlator.privacy.tokens import TOKEN, expires
 from correlator.privacy.vault import Identified, Vault
+from correlator.sources.logparts import account_name
 
 REVEALS: Final[Role] = "analyst"
 ERASES: Final[Role] = "admin"
@@ -106,34 +109,44 @@ def reveal(loaded: Loaded, who: Asker, what: str, kept: Kept, out: TextIO) -> in
 
 @dataclass(frozen=True, slots=True)
 class Somebody:
-    """What stands for one person. values: as messages may name them; tokens: all that lead there."""
+    """What stands for one person. tokens: all that lead there, each with what a message may have said.
 
-    values: tuple[str, ...]
+    in_site: where the site file has the person, "" if it does not.
+    """
+
     tokens: tuple[Identified, ...]
-    in_site: str  # where the site file has the person, "" if it does not
+    in_site: str
 
 
 def somebody(loaded: Loaded, vault: Vault, names: Iterable[str]) -> Somebody:
-    """The person of these names, badges or accounts: with everything that the site file and the vault add."""
+    """The person of these names, badges or accounts: with everything that the site file and the vault add.
+
+    Names that stay clear (root, a machine) are nobody's.
+    """
     wanted = {one.strip().lower() for one in names}
-    values, in_site = dict.fromkeys(one.strip() for one in names), ""
+    known: dict[tuple[str, str], None] = {}
+    in_site = ""
     for site in loaded.settings.sites:
         file = loaded.folder / site.site
         for person in load_site(file).site.people.values():
-            own = [person.id, *person.aliases, *(one.id for one in (*person.badges, *person.accounts))]
-            if wanted & {one.lower() for one in [*own, person.name]}:
+            own = [("person", one) for one in (person.id, *person.aliases, person.name) if one]
+            own += [("badge", one.id) for one in person.badges]
+            own += [("account", name) for one in person.accounts for name in (one.id, account_name(one.id)) if name]
+            if wanted & {value.lower() for _, value in own}:
                 in_site = f"{file}: person {person.id}"
-                values.update(dict.fromkeys([*own, *([person.name] if person.name else [])]))
-    tokens = {one.token: one for one in vault.tokens_of(values)}
+                known.update(dict.fromkeys(own))
+    if not known:
+        known = {(kind, one.strip()): None for one in names for kind in sorted(IDENTIFYING_KINDS)}
     private = private_of(loaded)
-    if private is not None:
-        for value in values:
-            for kind in ("person", "badge", "account"):
-                for token in private.identity.tokens(kind, value):
-                    if TOKEN.fullmatch(token):
-                        tokens.setdefault(token, Identified(token, kind, value, 0))
-    every = dict.fromkeys([*values, *(one.value for one in tokens.values())])
-    return Somebody(tuple(every), tuple(tokens.values()), in_site)
+    clear = stays_clear if private is None else private.identity.is_clear
+    tokens: dict[str, Identified] = {}
+    for kind, value in known:
+        if clear(kind, value):
+            continue
+        tokens |= {one.token: one for one in vault.tokens_of([value], kind)}
+        for token in private.identity.tokens(kind, value) if private is not None else ():
+            tokens.setdefault(token, Identified(token, kind, value, 0))
+    return Somebody(tuple(tokens.values()), in_site)
 
 
 def export(loaded: Loaded, who: Asker, names: list[str], kept: Kept, out: TextIO) -> int:
@@ -182,7 +195,7 @@ def erase(loaded: Loaded, who: Asker, names: list[str], kept: Kept, out: TextIO)
 
 def _redact(locker: Locker, found: Somebody, kept: Kept) -> int:
     """Puts tokens in the place of somebody in all kept messages; gives the number of messages changed."""
-    instead = dict.fromkeys(found.values, found.tokens[0].token) | {one.value: one.token for one in found.tokens}
+    instead = {one.value: one.token for one in found.tokens}
     changed: dict[str, bytes] = {}
     for one in kept.evidence():
         try:

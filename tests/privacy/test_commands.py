@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from correlator.cli.main import main
+from correlator.config.load import load
+from correlator.config.privacy import somebody
 from correlator.journal.store import SqliteJournal
 from correlator.privacy.evidence import Locker
 from correlator.privacy.vault import Vault
@@ -130,6 +132,25 @@ def test_an_erased_person_is_found_nowhere_and_does_not_come_back(ran, monkeypat
     assert named_in(b"\n".join(kept), ["u030", "b-1030", "p-030"]) == []
     assert any(token.encode() in payload for payload in kept)
     assert asked(ran, monkeypatch, capsys, "erase", "u030", who="d-1")[0] == 2, "there is nothing left to erase"
+
+
+def test_a_name_that_stays_clear_and_a_number_of_another_kind_are_not_somebodys(tmp_path):
+    (tmp_path / "site.yaml").write_text(
+        "site: {id: h1, timezone: UTC}\n"
+        "people:\n- {id: p-1, badges: ['417'], accounts: ['WARD\\vlumen', root]}\n- {id: p-2, accounts: ['417']}\n"
+    )
+    file = tmp_path / "correlator.yaml"
+    file.write_text(
+        f"sites: [{{site: site.yaml}}]\nprivacy: {{tokens: true, keys: [{{id: k1, file: {key(tmp_path, 'k1')}}}]}}\n"
+    )
+    vault = Vault(tmp_path / "vault.sqlite3")
+    vault.learn([("tok-a", "badge", "417"), ("tok-b", "account", "417"), ("tok-c", "account", "X\\vlumen")], 1)
+    found = somebody(load(file), vault, ["VLUMEN"])
+    assert found.in_site.endswith("site.yaml: person p-1")
+    assert {one.token for one in found.tokens if one.first_ms} == {"tok-a", "tok-c"}
+    assert {(one.kind, one.value) for one in found.tokens if not one.first_ms} == {
+        ("person", "p-1"), ("badge", "417"), ("account", "WARD\\vlumen"), ("account", "vlumen")
+    }  # fmt: skip
 
 
 def test_keys_and_vault_are_told_of_without_what_they_hold(ran, tmp_path, capsys):

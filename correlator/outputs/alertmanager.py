@@ -7,17 +7,20 @@ closed one ends at the moment it was decided.
 
 from __future__ import annotations
 
+from correlator.clock import MINUTE_MS
 from correlator.events.threat import Threat
-from correlator.outputs.format import About, Format, is_closed, json_bytes, rfc3339, story
+from correlator.outputs.format import About, Format, bounded, is_closed, json_bytes, rfc3339, story
 
 MAX_ANNOTATION = 4_000
+STAY_MS = 5 * MINUTE_MS
 
 
 def render(threat: Threat, about: About) -> bytes:
     """A JSON list with one postableAlert."""
+    threat = bounded(threat)
     starts_ms = threat.opened_ms
     decided_ms = max(threat.decided_ms, starts_ms)  # an end before the start is refused there
-    ends_ms = decided_ms if is_closed(threat) else decided_ms + about.resend_ms
+    ends_ms = decided_ms if is_closed(threat) else about.until_ms or decided_ms + STAY_MS
     alert = {
         "labels": {
             "alertname": "CompositeThreat",

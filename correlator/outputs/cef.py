@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from correlator.events.threat import Threat
 from correlator.outputs import syslog
-from correlator.outputs.format import PRODUCT, VENDOR, About, Format, is_closed, one_line, story, techniques
+from correlator.outputs.format import PRODUCT, VENDOR, About, Format, bounded, is_closed, one_line, story, techniques
 
 SEVERITIES = {"informational": 1, "low": 3, "medium": 5, "high": 8, "critical": 10}
 MAX_BYTES = 8_000  # receivers cut at 8 KB
@@ -13,6 +13,7 @@ MAX_MESSAGE = 1_023  # length of `msg`
 
 def text(threat: Threat, about: About) -> str:
     """The CEF line without syslog header."""
+    threat = bounded(threat)
     state = "close" if is_closed(threat) else "create" if threat.revision == 1 else "update"
     head = (VENDOR, PRODUCT, about.version, f"threat-{threat.phase}", threat.title)
     pairs: list[tuple[str, str]] = [
@@ -63,8 +64,9 @@ def _listed(words: tuple[str, ...], longest: int) -> str:
 
 
 def _header(value: str) -> str:
-    """Header fields escape backslash and bar and are not empty."""
-    return (one_line(value) or "-").replace("\\", "\\\\").replace("|", "\\|")
+    """Header fields are not empty and escape backslashes. A bar becomes a slash and an equals sign a colon: common
+    readers split at an escaped bar too, and look for keys in the whole line."""
+    return (one_line(value) or "-").replace("\\", "\\\\").replace("|", "/").replace("=", ":")
 
 
 def _value(value: str) -> str:

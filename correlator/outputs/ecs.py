@@ -15,6 +15,7 @@ from correlator.outputs.format import (
     VENDOR,
     About,
     Format,
+    bounded,
     is_closed,
     json_bytes,
     rfc3339,
@@ -29,6 +30,7 @@ MAX_EVIDENCE = 200
 
 def render(threat: Threat, about: About) -> bytes:
     """One JSON object with nested keys."""
+    threat = bounded(threat)
     attack = techniques(threat)
     body: dict[str, Any] = {
         "@timestamp": rfc3339(threat.decided_ms),

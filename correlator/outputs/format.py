@@ -14,8 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from correlator.events.text import one_line as one_line  # noqa: PLC0414 - renderers and the console read it here
+from correlator.events.text import shortened, straight
 from correlator.events.threat import Step, Threat
 
+MAX_TEXT: Final = 1_000
 VENDOR: Final = "Correlator"
 PRODUCT: Final = "cyber-physical correlator"
 
@@ -30,14 +32,15 @@ class About:
     host     name of the sending machine for formats that carry one, "-" for none
     link     address of a threat's page, its id follows ("https://console.example/threats/"); "" for none
     site_name  words for the site, "" takes its id
-    resend_ms  for receivers that forget an alert nobody repeats (Alertmanager): how long it stays
+    until_ms  for receivers that forget an alert nobody repeats (Alertmanager): until when an open one stays, ms
+        UTC; 0: five minutes from when it was decided
     """
 
     version: str
     host: str = "-"
     link: str = ""
     site_name: str = ""
-    resend_ms: int = 300_000
+    until_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,26 @@ def json_bytes(value: Any) -> bytes:
 def rfc3339(t_ms: int) -> str:
     """`2021-03-18T05:31:22.104Z`: ms UTC as RFC 3339, section 5.6."""
     return datetime.fromtimestamp(t_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{t_ms % 1000:03d}Z"
+
+
+def bounded(threat: Threat) -> Threat:
+    """The threat with every text cut to MAX_TEXT characters and without marks of direction.
+
+    A device may be called anything, a megabyte of it too: a message must fit where it goes, and read as written.
+    """
+    told = msgspec.to_builtins(threat)
+    safe = _safe(told)
+    return threat if safe == told else msgspec.convert(safe, Threat)
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str):
+        return shortened(straight(value), MAX_TEXT)
+    if isinstance(value, dict):
+        return {_safe(key): _safe(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(one) for one in value]
+    return value
 
 
 def uuid_of(id: str) -> str:

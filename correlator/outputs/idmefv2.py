@@ -15,6 +15,7 @@ from correlator.outputs.format import (
     PRODUCT,
     About,
     Format,
+    bounded,
     is_closed,
     json_bytes,
     rfc3339,
@@ -83,6 +84,7 @@ def message_id(threat_id: str, revision: int) -> str:
 
 def render(threat: Threat, about: About) -> bytes:
     """One JSON object."""
+    threat = bounded(threat)
     shown = threat.members[:MAX_MEMBERS]
     body: dict[str, Any] = {
         "Version": VERSION,

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from correlator.events.threat import Threat
 from correlator.outputs import syslog
-from correlator.outputs.format import PRODUCT, VENDOR, About, Format, is_closed, one_line, rfc3339, story, techniques
+from correlator.outputs.format import (
+    PRODUCT,
+    VENDOR,
+    About,
+    Format,
+    bounded,
+    is_closed,
+    one_line,
+    rfc3339,
+    story,
+    techniques,
+)
 
 SEVERITIES = {"informational": 1, "low": 3, "medium": 5, "high": 8, "critical": 10}
 MAX_MESSAGE = 1_000
@@ -12,6 +23,7 @@ MAX_MESSAGE = 1_000
 
 def text(threat: Threat, about: About) -> str:
     """The LEEF line without syslog header; `x09` in the header says that tabs stand between attributes."""
+    threat = bounded(threat)
     head = (VENDOR, PRODUCT, about.version, f"threat-{threat.phase}")
     pairs = (
         ("cat", ",".join(threat.threat_types)),

@@ -15,6 +15,7 @@ from correlator.outputs.format import (
     VENDOR,
     About,
     Format,
+    bounded,
     is_closed,
     json_bytes,
     story,
@@ -43,6 +44,7 @@ def activity(threat: Threat) -> int:
 
 def render(threat: Threat, about: About) -> bytes:
     """One JSON object."""
+    threat = bounded(threat)
     severity_id, severity = SEVERITIES.get(threat.severity, (0, "Unknown"))
     act = activity(threat)
     closed = act == 3

@@ -12,7 +12,17 @@ from uuid import UUID, uuid5
 
 from correlator.clock import DAY_MS
 from correlator.events.threat import Threat
-from correlator.outputs.format import About, Format, is_closed, json_bytes, rfc3339, site_words, story, techniques
+from correlator.outputs.format import (
+    About,
+    Format,
+    bounded,
+    is_closed,
+    json_bytes,
+    rfc3339,
+    site_words,
+    story,
+    techniques,
+)
 
 _SPACE = UUID("5f0c6a0e-6c0b-5f5b-9d6e-0b6d6f2f7c11")
 _CREATED = rfc3339(20_454 * DAY_MS)  # 2026-01-01: when the extension and the patterns were first published
@@ -28,6 +38,7 @@ EXTENSION = _id("extension-definition", "correlator", "composite-threat", "1")
 
 def render(threat: Threat, about: About) -> bytes:
     """A JSON bundle."""
+    threat = bounded(threat)
     product = _object("identity", ("product",), _CREATED, _CREATED, name="Correlator", identity_class="system")
     site = _object(
         "identity",

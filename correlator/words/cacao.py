@@ -13,7 +13,7 @@ from correlator.clock import DAY_MS, utc_text
 from correlator.events.threat import Threat
 from correlator.premises import Premises
 from correlator.words.language import Language
-from correlator.words.message import PlaybookStep, frame, headline, steps_for, type_words
+from correlator.words.message import PlaybookStep, frame, headline, named, steps_for, type_words
 
 _SPACE = UUID("8d2b2f5e-52f7-5a1c-8f0e-2a6f6f0f9a77")
 _PUBLISHED_MS = 20_454 * DAY_MS  # 2026-01-01: the playbooks' own date, so that the same threat gives the same bytes
@@ -50,7 +50,7 @@ def playbook(threat: Threat, places: Premises, language: Language) -> bytes:
         "labels": list(threat.threat_types) or ["suspicious"],
         "workflow_start": start,
         "workflow": workflow,
-        "agent_definitions": {group: {"type": "group", "name": places.site.name or threat.site}},
+        "agent_definitions": {group: {"type": "group", "name": named(places.site.name or threat.site)}},
     }
     return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
 

@@ -18,7 +18,7 @@ from correlator.clock import local
 from correlator.events.threat import Threat
 from correlator.premises import Premises
 from correlator.words.language import Language
-from correlator.words.message import frame, headline, steps_for
+from correlator.words.message import frame, headline, named, steps_for
 
 NAMESPACE: Final = "urn:oasis:names:tc:emergency:cap:1.2"
 _LANGUAGES: Final = {"en": "en", "fr": "fr-FR", "it": "it-IT"}
@@ -92,7 +92,7 @@ def _info(alert: ET.Element, threat: Threat, places: Premises, language: Languag
     _add(info, "urgency", "Immediate" if threat.severity in ("high", "critical") else "Expected")
     _add(info, "severity", _SEVERITIES.get(threat.severity, "Unknown"))
     _add(info, "certainty", "Observed" if threat.severity == "critical" else "Likely")
-    _add(info, "senderName", places.site.name or threat.site)
+    _add(info, "senderName", named(places.site.name or threat.site))
     _add(info, "headline", title[:160])
     steps = [one.text[language] for one in steps_for(threat)][:2]
     if steps:
@@ -100,7 +100,7 @@ def _info(alert: ET.Element, threat: Threat, places: Premises, language: Languag
     area = ET.SubElement(info, "area")
     zones = {zone for asset in threat.assets for zone in places.zones_of(asset, threat.last_ms)}
     names = [places.site.zones[zone].name for zone in sorted(zones) if zone in places.site.zones]
-    _add(area, "areaDesc", ", ".join(names[:10]) or places.site.name or threat.site)
+    _add(area, "areaDesc", ", ".join(map(named, names[:10])) or named(places.site.name or threat.site))
 
 
 def _category(threat: Threat) -> str:

@@ -7,8 +7,9 @@ on one line, cut, and without marks of direction, whatever they hold.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -100,7 +101,7 @@ def headline(threat: Threat, places: Premises, language: Language) -> str:
     """Place and what is wrong: of the gravest step, the latest of them."""
     step = _gravest(threat)
     place = _place(step, threat, places, language)
-    return frame("headline", language, place=place, what=_what(step, threat, language))
+    return frame("headline", language, place=place, what=_what(step, threat, places, language))
 
 
 def is_drill(threat: Threat, places: Premises) -> bool:
@@ -163,10 +164,23 @@ def _gravest(threat: Threat) -> Step | None:
     return steps[-1] if steps else None
 
 
-def _what(step: Step | None, threat: Threat, language: Language) -> str:
+@lru_cache(maxsize=8)
+def _somebody(places: Premises) -> frozenset[str]:
+    """What people of a site are called in messages: names, ids, badges, accounts."""
+    people = places.site.people.values()
+    named = {one for person in people for one in (person.id, person.name, *person.aliases) if one}
+    return frozenset(named | {one.id for person in people for one in (*person.badges, *person.accounts)})
+
+
+def _names_somebody(text: str, places: Premises) -> bool:
+    known = _somebody(places)
+    return bool(known) and any(word in known for word in re.findall(r"[\w.@#-]+", text))
+
+
+def _what(step: Step | None, threat: Threat, places: Premises, language: Language) -> str:
     if step is None:
         return type_words(threat.threat_types[0] if threat.threat_types else "", language)
-    if language == "en" and step.says:
+    if language == "en" and step.says and not _names_somebody(step.says, places):
         return named(step.says.rstrip("."))
     if step.threat_type:
         return type_words(step.threat_type, language)
@@ -187,7 +201,7 @@ def _happened(threat: Threat, places: Premises, language: Language) -> list[str]
     """Up to three lines: time, what, where; what is said twice stands once."""
     told: dict[str, str] = {}
     for step in sorted(threat.steps, key=lambda one: (one.t_ms, one.finding)):
-        what = f"{_what(step, threat, language)} ({_place(step, threat, places, language)})"
+        what = f"{_what(step, threat, places, language)} ({_place(step, threat, places, language)})"
         told.setdefault(what, f"- {local(step.t_ms, places.site.timezone):%H:%M} {what}")
     lines = list(told.values())
     if len(lines) <= STEPS_TOLD:

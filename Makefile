@@ -94,6 +94,7 @@ chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; print
 	@$(BIN)/python -m tests.chaos.run_bridge --runs 20
 	@$(BIN)/python -m tests.stream.chaos
 	@$(BIN)/python -m tests.embedded.chaos
+	@$(BIN)/python -m tests.notifier.chaos
 	@$(BIN)/python -m tests.console.chaos
 
 .PHONY: soak

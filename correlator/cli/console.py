@@ -64,7 +64,7 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
 
     def work() -> int:
         from correlator.config.load import private_of
-        from correlator.console.app import Console
+        from correlator.console.app import Approving, Console
         from correlator.console.board import Board
         from correlator.console.facts import Facts
         from correlator.console.feeds import KafkaFacts, LogFacts
@@ -108,10 +108,13 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
             if embedded is None
             else LogFacts(embedded, table, locker)
         )
+        notifier = loaded.settings.notifier
+        warnings = notifier.warnings if notifier is not None else None
         hub = Hub(feed, view, Board(view, places), facts, around)
         app = Console(
             settings, view, hub, journal, places, Users(settings.users),
             Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000), rules,
+            approving=Approving(warnings.approvers, warnings.sender) if warnings is not None else None,
         ).application()  # fmt: skip
         serve(app, hub, settings.host, settings.port, settings.certificate, settings.key)
         feed.close()

@@ -46,9 +46,11 @@ from correlator.events.kinds import KINDS
 from correlator.events.threat import Evidence
 from correlator.ingest import metrics
 from correlator.journal.action import MAX_TEXT, Act
+from correlator.journal.fold import warning_kinds
 from correlator.journal.store import Journal, JournalAway
 from correlator.journal.verify import due
 from correlator.journal.view import View
+from correlator.journal.warning import warning
 from correlator.outputs.format import one_line
 from correlator.premises import Premises
 from correlator.rules.load import LoadedRules
@@ -92,9 +94,11 @@ ROUTES: Final = (
     Page("/fragments/threats/{threat}", "GET", "viewer", "threat_fragment"),
     Page("/threats/{threat}/print", "GET", "viewer", "print_card"),
     Page("/threats/{threat}/playbook.json", "GET", "viewer", "playbook"),
-    Page("/threats/{threat}/warning.xml", "GET", "analyst", "warning"),
+    Page("/threats/{threat}/warning.xml", "GET", "analyst", "warning_file"),
     Page("/threats/{threat}/evidence/{event}", "GET", "operator", "evidence"),
     Page("/threats/{threat}/evidence/{event}", "POST", "analyst", "reveal"),
+    Page("/threats/{threat}/warning", "GET", "analyst", "warning_page"),
+    Page("/threats/{threat}/warning", "POST", "analyst", "warn"),
     Page("/threats/{threat}/case", "POST", "analyst", "send_case"),
     Page("/threats/{threat}/{verb}", "POST", "operator", "act"),
     Page("/handover", "GET", "operator", "handover_page"),
@@ -129,6 +133,14 @@ VERBS: Final[dict[str, Role]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Approving:
+    """Public warnings: names of those who may let one go, and CAP's sender."""
+
+    people: tuple[str, ...]
+    sender: str
+
+
 class Problem(Exception):
     """A request that ends with a page saying why. status: of HTTP; word: key of the text."""
 
@@ -141,7 +153,8 @@ class Console:
     """What the pages work on.
 
     places: the site models by site id; rules: those in force, by site id. entry: a secret for logging in once
-    without password (local use), "" for none; it gives the role analyst.
+    without password (local use), "" for none; it gives the role analyst. approving: who may let public warnings
+    go (they are the notifier's to send), None where nobody may.
     """
 
     def __init__(
@@ -155,12 +168,13 @@ class Console:
         sessions: Sessions,
         rules: Mapping[str, LoadedRules] | None = None,
         entry: str = "",
+        approving: Approving | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.settings, self.view, self.hub, self.journal, self.places = settings, view, hub, journal, places
         self.users, self.sessions, self.now_ms = users, sessions, now_ms
         self.rules: Mapping[str, LoadedRules] = rules or {}
-        self._entry = entry
+        self._entry, self._approving = entry, approving
         self._provider = oidc.Provider(settings.oidc) if settings.oidc is not None else None
         self._fragments: dict[Any, str] = {}
         self._fragments_of: Any = None
@@ -549,11 +563,17 @@ class Console:
         body = pages.cacao(listed.threat, self.places[listed.threat.site], self.speaks(request, session))
         return Response(body, media_type="application/json")
 
-    async def warning(self, request: Request, session: Session | None) -> Response:
+    async def warning_file(self, request: Request, session: Session | None) -> Response:
         """A public warning as CAP 1.2: a draft that somebody must approve elsewhere."""
         assert session is not None
         listed = self._site_of(request.path_params["threat"], session)
-        return Response(pages.cap(listed.threat, self.places[listed.threat.site]), media_type="application/cap+xml")
+        return Response(self._draft(listed.threat), media_type="application/cap+xml")
+
+    def _draft(self, threat: Any) -> bytes:
+        places = self.places.get(threat.site)
+        if places is None:
+            raise Problem(404, "not_found")
+        return pages.cap(threat, places, self._approving.sender if self._approving is not None else "")
 
     async def act(self, request: Request, session: Session | None) -> Response:
         """Asks the journal for something to be done with a threat."""
@@ -593,6 +613,45 @@ class Console:
         )  # fmt: skip
         await self._append(act)
         return RedirectResponse(f"/threats/{listed.threat.id}", 303)
+
+    async def warning_page(self, request: Request, session: Session | None) -> Response:
+        """The public warning as it would leave, and what left before."""
+        assert session is not None
+        listed = self._site_of(request.path_params["threat"], session)
+        xml, places, approving = self._draft(listed.threat).decode(), self.places[listed.threat.site], self._approving
+        return self.page(
+            request, session, "warning.html", threat=listed.threat, title=one_line(listed.threat.title),
+            handling=listed.handling, xml=xml,
+            kinds=warning_kinds(listed.handling), refused=request.query_params.get("refused", "")[:300],
+            may_approve=approving is not None and session.user.name in approving.people and not session.origin,
+            out=[(one.who, time_text(one.at_ms, places), one.kind, one.reason) for one in listed.handling.warnings],
+        )  # fmt: skip
+
+    async def warn(self, request: Request, session: Session | None) -> Response:
+        """Lets a public warning go, or takes it back: the notifier sends the very text that the journal keeps."""
+        assert session is not None
+        listed = self._site_of(request.path_params["threat"], session)
+        places, approving = self.places.get(listed.threat.site), self._approving
+        if places is None or approving is None or session.user.name not in approving.people or session.origin:
+            raise Problem(403, "not_allowed")
+        form = await request.form()
+        seen = str(form.get("seen", ""))
+        addresses = tuple(str(form.get("addresses", ""))[:2_000].split())
+        try:
+            act = warning(
+                listed.threat, places, listed.handling, approving.sender, who=session.user.name,
+                reason=str(form.get("reason", ""))[:MAX_TEXT], at_ms=self.now_ms(), addresses=addresses,
+                cancel=str(form.get("kind", "")) == "Cancel",
+            )  # fmt: skip
+        except ValueError as error:
+            raise Problem(400, "no_warning", str(error)) from error
+        act = msgspec.structs.replace(
+            act, id=digest("warn", str(form.get("id", "")) or secrets.token_hex(8), session.user.name),
+            seen_version=int(seen) if seen.isdecimal() and len(seen) < 10 else -2,
+        )  # fmt: skip
+        refused = await self._append(act)
+        query = "?" + urlencode({"refused": refused}) if refused else ""
+        return RedirectResponse(f"/threats/{listed.threat.id}/warning{query}", 303)
 
     # ---- evidence ------------------------------------------------------------------------------
 

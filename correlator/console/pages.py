@@ -590,6 +590,7 @@ def cacao(one: Threat, places: Premises, language: str) -> bytes:
     return cacao_words.playbook(one, places, speaks(language))
 
 
-def cap(one: Threat, places: Premises) -> bytes:
+def cap(one: Threat, places: Premises, sender: str = "") -> bytes:
     """A warning as CAP 1.2 in all languages: a draft."""
-    return cap_words.draft(one, places, LANGUAGES, f"correlator@{one.site}", drill=is_drill(one, places))
+    drill = is_drill(one, places)
+    return cap_words.draft(one, places, LANGUAGES, sender or f"correlator@{one.site}", drill=drill)

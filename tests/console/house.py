@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from correlator.console.app import Console
+from correlator.console.app import Approving, Console
 from correlator.console.board import Board
 from correlator.console.facts import Facts
 from correlator.console.hub import Hub
@@ -36,6 +36,7 @@ def main(folder: Path, port: int, replica: str) -> None:
     console = Console(
         settings, view, hub, journal, places, users,
         Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), entry="once",
+        approving=Approving(("p-admin",), "security@hospital.example"),
     )  # fmt: skip
     serve(console.application(), hub, "127.0.0.1", port)
 

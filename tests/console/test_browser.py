@@ -19,6 +19,7 @@ PAGES = [
     f"/threats/{THREAT.id}",
     f"/threats/{THREATS['hostile'].id}",
     f"/threats/{THREAT.id}/evidence/{THREAT.members[0].id}",
+    f"/threats/{THREAT.id}/warning",
     "/handover",
     "/declared",
     "/exception?site=h-test&rule=r1&asset=d-store&reason=known",

@@ -112,6 +112,28 @@ def test_a_playbook_and_a_warning_can_be_taken_along(two):
     assert "<status>Draft</status>" in two[1].get(f"{PAGE}/warning.xml").text
 
 
+def test_a_public_warning_leaves_only_when_somebody_with_that_right_lets_it_go(house):
+    house.tell(THREAT)
+    port = house.start()
+    analyst, admin = Browser(port), Browser(port)
+    analyst.login("p-analyst")
+    admin.login("p-admin")
+    page = f"{PAGE}/warning"
+    assert "&lt;status&gt;Draft" in analyst.get(page).text
+    assert 'name="addresses"' not in analyst.get(page).text
+    assert analyst.post(page, page, id="w0", reason="gas", seen="0").status == 403
+    assert "needs+a+reason" in admin.post(page, page, id="w1", reason="", seen="0").headers["location"]
+    assert admin.post(page, page, id="w2", reason="gas in the street", seen="0").headers["location"] == page
+    assert "gas in the street (p-admin)" in analyst.get(page).text
+    assert "changed+in+the+meantime" in admin.post(page, page, id="w3", reason="again", seen="0").headers["location"]
+    assert admin.post(page, page, id="w4", reason="all clear", seen="1", kind="Cancel").headers["location"] == page
+    acts = [act for _, act in SqliteJournal(house.folder / "journal.db").read(-1) if act.verb == "warn"]
+    assert [act.args["kind"] for act in acts if act.args["reason"] in ("gas in the street", "all clear")] == [
+        "Alert", "Cancel",
+    ]  # fmt: skip
+    assert "<status>Actual</status>" in acts[-1].args["xml"]
+
+
 def test_killed_at_any_point_the_replicas_agree_with_a_view_built_anew(house):
     """Presses while a console is killed and started again; what was answered is in the journal."""
     house.tell(THREAT)

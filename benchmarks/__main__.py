@@ -15,7 +15,6 @@ which the best of fifteen passes count. What they say is in docs/performance.md.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import statistics
@@ -35,6 +34,7 @@ from benchmarks.works import RECORD_EVENTS, WORKS, loaded, sigma
 from correlator.events import Event
 from correlator.matching import Engine, EngineSettings, Outputs, Record
 from correlator.rules.load import LoadedRules
+from correlator.run.collector import settle_collector
 from correlator.run.pipeline import Pipeline
 from correlator.run.replay import make_pipeline, scenario_rules
 from correlator.run.scenario import Scenario
@@ -95,8 +95,7 @@ def _decode_all(ones: list[hospital.Sent]) -> None:
 def run_works(size: Size) -> Found:
     """Rates, matches and hashes of every work; no output, since it also runs in the compiled process."""
     events = works.events(size.events)
-    gc.collect()
-    gc.freeze()
+    settle_collector()
     found: Found = {}
     for name, make in WORKS.items():
         for count in size.rule_counts:

@@ -15,17 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from correlator.run.collector import settle_collector
+
 
 def median_s(run: Callable[[], float], runs: int) -> tuple[float, float]:
     """(median, spread) of the seconds that `run` returns; spread is (max - min) / median.
 
-    Everything that exists before is taken out of the collector's sight, as a long-running process
-    does with what it loaded at its start.
+    The collector is set as replay and the long-running processes set it: what exists before is out of
+    its sight.
     """
     taken = []
     for _ in range(runs):
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         taken.append(run())
     gc.unfreeze()
     middle = statistics.median(taken)
@@ -39,8 +40,7 @@ def undisturbed_s(runs: Sequence[Callable[[], object]], passes: int) -> tuple[fl
     faster. disturbance: how much longer a middling pass takes, as a part of the best.
     """
     taken: list[list[float]] = [[] for _ in runs]
-    gc.collect()
-    gc.freeze()
+    settle_collector()
     for _ in range(passes):
         for run, times in zip(runs, taken, strict=True):
             times.append(timed(run))

@@ -80,6 +80,7 @@ evidence_kept = _counter("correlator_evidence_total", "Raw messages copied as ev
 # ---- people and other systems: outputs, notifier, console ----------------------------------------
 
 outbox = _gauge("correlator_outbox", "Messages to people in the outbox that are due or failed for good", "state")
+alerts_10_min = _gauge("correlator_alerts_10_min", "Messages that a receiver got in the last ten minutes", "receiver")
 outbox_oldest_ms = _gauge("correlator_outbox_oldest_ms", "How long the oldest message to people is overdue, ms")
 output_delivered = _counter("correlator_output_delivered_total", "Threat revisions that an output delivered", "output")
 output_refused = _counter(

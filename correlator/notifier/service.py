@@ -12,8 +12,10 @@ from typing import Final
 from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.events.ids import digest
 from correlator.ingest import metrics
+from correlator.ingest.logs import Log
 from correlator.journal.action import Act
 from correlator.journal.feeds import Feed
+from correlator.journal.load import FLOOD_PER_10_MIN, WINDOW_MS
 from correlator.journal.store import Journal
 from correlator.journal.view import Listed, View
 from correlator.notifier import channels
@@ -38,6 +40,7 @@ from correlator.words.several import digest_message, summary_message
 WHO: Final = "notifier"
 STALLED_MS: Final = 5 * MINUTE_MS  # nothing leaves for so long: alerting is dead, whatever the reason
 LOOK_AROUND_MS: Final = 5_000  # timers of threats about which nothing new came are looked at this often
+_log = Log("notifier")
 Send = Callable[[str, Message, str, str], channels.Result]
 
 
@@ -63,6 +66,7 @@ class Notifier:
         self._feed, self._view, self._journal, self._places, self._send = feed, view, journal, places, send
         self._mine = mine
         self._looked_ms = 0
+        self._flooded: set[str] = set()
         self.turned_ms = 0  # when a round last came to its end with everything read
 
     def step(self, now_ms: int, timeout_s: float = 0.0) -> int:
@@ -78,6 +82,7 @@ class Notifier:
             metrics.outbox.labels(state="due").set(due)
             metrics.outbox.labels(state="failed").set(failed)
             metrics.outbox_oldest_ms.set(overdue_ms)
+            self._measure_load(now_ms)
             for site, places in self._places.items():
                 self.outbox.ask(summaries(self.settings, site, now_ms, places.site.timezone))
             touched = touched | {listed.threat.id for listed in self._view.threats(limit=100_000)}
@@ -88,6 +93,17 @@ class Notifier:
         left = self._deliver(now_ms) if self._mine() else 0
         self.turned_ms = now_ms
         return left
+
+    def _measure_load(self, now_ms: int) -> None:
+        """Alerts of each receiver in ten minutes (EEMUA 191); the beginning of a flood is said in the log."""
+        for receiver in self.settings.receivers:
+            count = self.outbox.sent_since(receiver.name, now_ms - WINDOW_MS)
+            metrics.alerts_10_min.labels(receiver=receiver.name).set(count)
+            if count > FLOOD_PER_10_MIN and receiver.name not in self._flooded:
+                _log.warning("alert_flood", receiver=receiver.name, count=count)
+                self._flooded.add(receiver.name)
+            elif count <= FLOOD_PER_10_MIN:
+                self._flooded.discard(receiver.name)
 
     def blind(self, now_ms: int) -> tuple[int, str]:
         """Since when nobody can be told (ms UTC), and why; (0, "") while alerting works. For heartbeats."""

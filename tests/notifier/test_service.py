@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from correlator.ingest import metrics
 from correlator.journal.action import Act
 from correlator.journal.feeds import FileFeed
 from correlator.journal.store import SqliteJournal
@@ -130,6 +131,18 @@ def test_a_receiver_gets_no_more_than_its_hours_worth_but_all_that_is_critical(t
         house.notifier.step(T0 + minute * M)
     assert [subject for _, subject in house.out[5:]] == ["5 threats that were held back"]
     assert {row.state for row in house.box.all()} == {"sent"}
+
+
+def test_a_flood_of_alerts_is_measured_and_said_once(tmp_path, places, threat, caplog):
+    house = House(tmp_path, places)
+    for n in range(11):
+        house.tell(msgspec.structs.replace(threat, id=f"{n:032x}"))
+    for later_ms in (0, 6_000, 12_000):
+        house.notifier.step(T0 + later_ms)
+    assert metrics.alerts_10_min.labels(receiver="desk")._value.get() == 11
+    assert [one.told["count"] for one in caplog.records if one.message == "alert_flood"] == [11]
+    house.notifier.step(T0 + 11 * M)
+    assert metrics.alerts_10_min.labels(receiver="desk")._value.get() == 0
 
 
 NIGHT = [{"name": "desk", "url": "json://a/", "quiet": [{"from": "22:00", "to": "06:00"}]}]

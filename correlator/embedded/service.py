@@ -42,6 +42,7 @@ from correlator.privacy.evidence import Locker
 from correlator.privacy.private import Private
 from correlator.run.account import account
 from correlator.run.bodies import Bundle, site_from
+from correlator.run.collector import settle_collector
 from correlator.run.rendering import Rendered
 
 STUCK_S = 30.0  # a core that commits nothing this long is told to be blind
@@ -109,6 +110,7 @@ class Service:
 
     def run(self) -> int:
         """Works until stopped by a signal. Raises CorrelatorError for what no waiting mends."""
+        settle_collector()
         names = self.parts.input_names()
         if not names:
             raise UsageError("nothing is received: give bridge.routes, or inputs.files, syslog or http")

@@ -632,8 +632,9 @@ class Console:
         assert session is not None
         listed = self._site_of(request.path_params["threat"], session)
         places, approving = self.places.get(listed.threat.site), self._approving
-        if places is None or approving is None or session.user.name not in approving.people or session.origin:
-            raise Problem(403, "not_allowed")
+        if places is None or approving is None:
+            raise Problem(404, "not_found")
+        allowed = session.user.name in approving.people and not session.origin
         form = await request.form()
         seen = str(form.get("seen", ""))
         addresses = tuple(str(form.get("addresses", ""))[:2_000].split())
@@ -648,6 +649,7 @@ class Console:
         act = msgspec.structs.replace(
             act, id=digest("warn", str(form.get("id", "")) or secrets.token_hex(8), session.user.name),
             seen_version=int(seen) if seen.isdecimal() and len(seen) < 10 else -2,
+            denied="" if allowed else f"{session.user.name} may not let a warning go",
         )  # fmt: skip
         refused = await self._append(act)
         query = "?" + urlencode({"refused": refused}) if refused else ""

@@ -105,13 +105,18 @@ class Protections:
         return PPM - through
 
 
+def most_likely(ppm: int, rule: Rule) -> int:
+    """The most that `weight` can give, whatever the conditions."""
+    return ppm + (_MOST - ppm) * OPEN_EASES // PPM if "lock" in rule.blocked_by and ppm < _MOST else ppm
+
+
 def weight(
     ppm: int, rule: Rule, source: int, target: int, conditions: Conditions, protections: Protections
 ) -> int:  # fmt: skip
     """The likelihood of one step in ppm; source and target are states, ppm the rule's own likelihood."""
     ends = source // THREATS, target // THREATS
     if "lock" in rule.blocked_by and (ends[0] in conditions.eased or ends[1] in conditions.eased):
-        ppm += (_MOST - ppm) * OPEN_EASES // PPM if ppm < _MOST else 0
+        ppm = most_likely(ppm, rule)
     if conditions.barriers:
         for kind in rule.blocked_by:
             degree = max(conditions.barriers.get(asset, {}).get(kind, 0) for asset in ends)

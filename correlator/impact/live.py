@@ -20,14 +20,14 @@ from typing import Final
 from correlator.events.event import LEVELS
 from correlator.events.threat import Advice, Finding
 from correlator.impact.conditions import Conditions
-from correlator.impact.graph import CLASS_NUMBER, RELATION_NUMBER, THREAT_NUMBER, THREATS
+from correlator.impact.graph import RELATION_NUMBER, THREAT_NUMBER, THREATS
 from correlator.impact.measures import Advisor, Measure, load_measures
 from correlator.impact.model import Assessment, ImpactModel
 from correlator.impact.paths import Paths
 from correlator.impact.rules import PPM, RuleBase, load_rules
 from correlator.impact.services import services_hit
 from correlator.impact.settings import ImpactSettings
-from correlator.impact.table import LINKS_KEPT
+from correlator.impact.table import Bearing
 from correlator.premises import Premises
 
 # How sure a finding of each level is that what it names has happened: the share of such findings that
@@ -44,8 +44,6 @@ _DISABLING: Final = frozenset(
         "control-manipulation", "exploitation",
     )
 )  # fmt: skip
-_DOOR: Final = CLASS_NUMBER["door"]
-_ZONE: Final = CLASS_NUMBER["zone"]
 _WORKS_IN: Final = RELATION_NUMBER["works_in"] * 2 + 1
 _SEVERITY: Final = {5: "critical", 4: "high", 3: "medium", 2: "low", 1: "low"}
 
@@ -105,29 +103,28 @@ class _Now:
         self.conditions = Conditions(self._dark, self._eased, self._barriers)
         self._read(kept.doors, kept.zones, kept.givers)
 
-    def look(self, state: int) -> frozenset[int]:
+    def look(self, bearing: Bearing) -> frozenset[int]:
         """Reads what bears on the steps of a state; the assets whose steps it changes."""
-        doors, zones, givers = self._impact.bearing(state, self._kept.paths.epoch)
         kept = self._kept
-        if doors <= kept.doors and zones <= kept.zones and givers <= kept.givers:
-            return frozenset()
+        doors, zones, givers = bearing
         new = doors - kept.doors, zones - kept.zones, givers - kept.givers
         ids = self._impact.model.graph.ids
-        kept.watched.update(ids[asset] for asset in new[0] | new[2])
+        kept.watched.update([ids[asset] for asset in new[0] | new[2]])
         kept.doors |= doors
         kept.zones |= zones
         kept.givers |= givers
         return self._read(*new)
 
     def _read(self, doors: Iterable[int], zones: Iterable[int], givers: Iterable[int]) -> frozenset[int]:
-        impact = self._impact
-        changed: set[int] = set()
+        impact, changed = self._impact, set[int]()
+        ids, live, by_giver = impact.model.graph.ids, impact.premises.live, impact.model.protections.by_giver
         for giver in givers:
-            if not impact.works(giver):
+            health = live.health(ids[giver])
+            if health is not None and health[0] != "ok":
                 self._dark.add(giver)
-                changed.update(impact.model.protections.by_giver.get(giver, ()))
+                changed.update(by_giver.get(giver, ()))
         for door in doors:
-            opened, locked = impact.door(door)
+            opened, locked, _ = live.door(ids[door])
             if opened:
                 self._eased.add(door)
                 changed.add(door)
@@ -151,7 +148,7 @@ class LiveImpact:
         measures: Sequence[Measure] | None = None,
         settings: ImpactSettings | None = None,
     ) -> None:
-        self._premises = premises
+        self.premises = premises
         self._rules = rules
         self._measures = measures
         self._settings = settings
@@ -159,14 +156,13 @@ class LiveImpact:
         self._advisor: Advisor | None = None
         self._threats: dict[str, _Kept] = {}
         self._workers: dict[int, tuple[str, ...]] = {}
-        self._bears: dict[tuple[int, int], tuple[frozenset[int], frozenset[int], frozenset[int]]] = {}
 
     @property
     def model(self) -> ImpactModel:
         """The impact model of the site."""
         if self._model is None:
             rules = self._rules or _shipped_rules()
-            self._model = ImpactModel.of_site(self._premises, rules.rules, self._settings)
+            self._model = ImpactModel.of_site(self.premises, rules.rules, self._settings)
         return self._model
 
     def revise(self, threat: str, findings: Iterable[Finding], t_ms: int) -> Outlook:
@@ -238,32 +234,16 @@ class LiveImpact:
                 continue
             state = self.model.seed(finding.asset, finding.threat_type)
             if state is not None:
-                seeds[state] = max(seeds.get(state, 0), SEED_PPM.get(finding.level, 0))
-                starts_ms[state] = min(starts_ms.get(state, finding.t_ms), finding.t_ms)
+                ppm, t_ms = SEED_PPM.get(finding.level, 0), finding.t_ms
+                if ppm > seeds.get(state, -1):
+                    seeds[state] = ppm
+                if t_ms < starts_ms.get(state, t_ms + 1):
+                    starts_ms[state] = t_ms
         return seeds, starts_ms
-
-    def bearing(self, state: int, epoch: int) -> tuple[frozenset[int], frozenset[int], frozenset[int]]:
-        """(doors, zones, givers of protections) whose live state bears on what a state leads to; remembered."""
-        found = self._bears.get((state, epoch))
-        if found is None:
-            model = self.model
-            classes, guards = model.graph.classes, model.protections.of_state
-            links = model.table.links(state, epoch)
-            assets = {to // THREATS for to, _, _ in links}
-            if links:
-                assets.add(state // THREATS)
-            found = self._bears[state, epoch] = (
-                frozenset(asset for asset in assets if classes[asset] == _DOOR),
-                frozenset(asset for asset in assets if classes[asset] == _ZONE),
-                frozenset(giver for to, _, _ in links for one in guards.get(to, ()) for giver in one.givers),
-            )
-            if len(self._bears) > LINKS_KEPT:
-                self._bears.clear()
-        return found
 
     def attended(self, zone: int, t_ms: int) -> bool:
         """Whether somebody who works in a room was last seen there and is still believed there."""
-        graph, live = self.model.graph, self._premises.live
+        graph, live = self.model.graph, self.premises.live
         workers = self._workers.get(zone)
         if workers is None:
             workers = self._workers[zone] = tuple(graph.ids[one] for one in graph.related(zone, _WORKS_IN))
@@ -272,16 +252,6 @@ class LiveImpact:
             if seen is not None and seen[0] == graph.ids[zone] and seen[1] >= 0.5:
                 return True
         return False
-
-    def door(self, door: int) -> tuple[bool | None, bool | None]:
-        """(open, locked) of a door as events told; None where none did."""
-        opened, locked, _ = self._premises.live.door(self.model.graph.ids[door])
-        return opened, locked
-
-    def works(self, asset: int) -> bool:
-        """Whether no event said that an asset is offline, disabled or tampered with."""
-        health = self._premises.live.health(self.model.graph.ids[asset])
-        return health is None or health[0] == "ok"
 
     def _outlook(self, hit: Mapping[int, int]) -> Outlook:
         model = self.model

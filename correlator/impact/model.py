@@ -126,10 +126,9 @@ class ImpactModel:
     def _service_states(self, paths: Paths) -> dict[int, list[int]]:
         """Service -> its states that paths reach, without its unavailability."""
         found: dict[int, list[int]] = {}
-        for state in paths.reached:
-            if state // THREATS in self.table.services and state % THREATS != UNAVAILABLE:
-                found.setdefault(state // THREATS, []).append(state)
-        return {service: sorted(states) for service, states in found.items()}
+        for state in sorted(paths.at_services):
+            found.setdefault(state // THREATS, []).append(state)
+        return found
 
     def _by_effect(self, paths: Paths, hits: Mapping[int, ServiceHit]) -> dict[str, float]:
         found = dict.fromkeys(EFFECTS, 0.0)

@@ -28,14 +28,14 @@ from correlator.impact.conditions import NOTHING, Conditions
 from correlator.impact.graph import THREAT_NUMBER, THREATS
 from correlator.impact.rules import PPM
 from correlator.impact.settings import ImpactSettings
-from correlator.impact.table import Link, RuleTable
+from correlator.impact.table import Bearing, Link, Record, RuleTable
 
 _SCALE: Final = 1 << 40  # units of one nat
 _CERTAIN: Final = 40 * _SCALE  # -ln(1 - 1), large enough that nothing is left of it in ppm
 UNAVAILABLE: Final = THREAT_NUMBER["service-unavailable"]
 ROOT: Final = -1
 
-Look = Callable[[int], frozenset[int]]
+Look = Callable[[Bearing], frozenset[int]]
 
 
 def log_missed(ppm: int) -> int:
@@ -60,6 +60,7 @@ class Paths:
 
     visited   states whose paths the last `revise` looked at; all others keep their likelihood
     refused   paths not followed because a bound was met
+    at_services  states of services that are reached, without their unavailability
     stale     services some path to which changed since `known_hits` was written (`services_hit` does both)
     """
 
@@ -79,12 +80,15 @@ class Paths:
         self.refused = 0
         self.visited: set[int] = set()
         self.stale: set[int] = set()
+        self.at_services: set[int] = set()
         self.known_hits: dict[int, tuple[object, int]] = {}
         self._children: dict[int, list[int]] | None = None  # made when a path is first taken away
         self._stopped_by: dict[int, list[int]] = {}  # label -> services, made with the children
         self._links: dict[int, tuple[Link, ...]] = {}
         self._touched: frozenset[int] = frozenset()
         self._look: Look | None = None
+        self.looked: set[Bearing] = set()  # what `look` was called with
+        self._records: dict[int, Record] = {}
         self._dead = 0
         self._likelihood: dict[int, int] = {}
         self._cutoff = round(settings.cutoff * PPM)
@@ -178,12 +182,13 @@ class Paths:
     def revise(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int, look: Look | None = None) -> None:
         """Becomes what follows from these seeds (state -> ppm) under these conditions; costs what changes.
 
-        look: called with each state before its steps are first weighed; it may add to the conditions and
-        returns the assets it added something about.
+        look: called with what bears on the steps of a state before they are first weighed, once for the same; it
+        may add to the conditions and returns the assets it added something about.
         Afterwards `visited` holds the states whose paths changed: those whose likelihood may differ.
         """
         self.visited = set()
         self._look = look
+        self._records = self.rules.records(epoch)
         if epoch != self.epoch or self.refused or self._dead > len(self.states) // 2 + 1_000:
             self._anew(seeds, conditions, epoch)
         else:
@@ -193,8 +198,18 @@ class Paths:
             self._reseed(seeds)
             if self.refused:
                 self._anew(seeds, conditions, epoch)
-        for state in self.visited:
+        self._note(self.visited)
+
+    def _note(self, states: Iterable[int]) -> None:
+        """Forgets likelihoods that may differ, and keeps `at_services`."""
+        services, reached = self.rules.services, self.labels_of
+        for state in states:
             self._likelihood.pop(state, None)
+            if state // THREATS in services and state % THREATS != UNAVAILABLE:
+                if state in reached:
+                    self.at_services.add(state)
+                else:
+                    self.at_services.discard(state)
 
     def _anew(self, seeds: Mapping[int, int], conditions: Conditions, epoch: int) -> None:
         self.visited.update(self.labels_of)
@@ -229,6 +244,7 @@ class Paths:
         """
         copy = Paths(self.rules, self.settings)
         copy.epoch, copy.seeds, copy.conditions = self.epoch, self.seeds, conditions
+        copy._records = self.rules.records(self.epoch)
         copy._touched = copy._touches(conditions)
         renamed: dict[int, int] = {}
         for label in self._leading_to_services():
@@ -247,6 +263,7 @@ class Paths:
                     now = copy._step_now(self.states[label], to, step)
                     if copy.products[renamed[label]] * now // PPM >= self._cutoff:
                         copy.ends.setdefault(service, []).append((renamed[label], now, number))
+        copy._note(copy.labels_of)
         return copy
 
     def _leading_to_services(self) -> list[int]:
@@ -293,15 +310,25 @@ class Paths:
         services, all_links, labels_of = self.rules.services, self._links, self.labels_of
         steps, numbers, visited, children = self.steps, self.numbers, self.visited, self._children
         most = self.settings.max_paths + self._dead
+        rules, epoch = self.rules, self.epoch
+        bounds = rules.bounds(epoch)
         while stack:
             label = stack.pop()
             state, product = states[label], products[label]
+            links = all_links.get(state)
+            if links is None:
+                bound = bounds.get(state)
+                if bound is None:
+                    bound = rules.bound(state, epoch)
+                if product * bound // PPM < cutoff:
+                    continue  # nothing can follow, so nothing has to be looked at
+                links = self.links(state)
             own = state // THREATS
             left: set[int] | None = None
-            for to, step, number in all_links.get(state) or self.links(state):
+            for to, step, number in links:
                 sent = product * step // PPM
                 if sent < cutoff:
-                    continue
+                    break  # the likeliest come first
                 asset = to // THREATS
                 if asset in services and to % THREATS == UNAVAILABLE:
                     if own not in services or state % THREATS != UNAVAILABLE:  # that is for `services_hit`
@@ -490,14 +517,14 @@ class Paths:
         """What a state leads to as things stand, with likelihoods in ppm."""
         found = self._links.get(state)
         if found is None:
-            if self._look is not None:
-                self._touched |= self._look(state)
-            found = self._links[state] = self._find_links(state)
+            record = self._records.get(state) or self.rules.record(state, self.epoch)
+            if self._look is not None and record[2] not in self.looked:
+                self.looked.add(record[2])
+                self._touched |= self._look(record[2])
+            touched = self._touched
+            if not touched or (state // THREATS not in touched and touched.isdisjoint(record[1])):
+                found = record[0]
+            else:
+                found = self.rules.weighted(state, self.epoch, self.conditions, touched)
+            self._links[state] = found
         return found
-
-    def _find_links(self, state: int) -> tuple[Link, ...]:
-        links = self.rules.links(state, self.epoch)
-        touched = self._touched
-        if not touched or (state // THREATS not in touched and not any(to // THREATS in touched for to, _, _ in links)):
-            return links
-        return self.rules.weighted(state, self.epoch, self.conditions, touched)

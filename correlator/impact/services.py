@@ -57,11 +57,8 @@ def services_hit(paths: Paths, explain: bool = True) -> dict[int, ServiceHit]:
     explain: find the likeliest causes as well.
     """
     parts: dict[int, _Parts] = {}
-    for service, ends in paths.ends.items():
-        by_asset: dict[int, list[End]] = {}
-        for end in ends:
-            by_asset.setdefault(paths.states[end[0]] // THREATS, []).append(end)
-        parts[service] = _Parts(by_asset, {}, 0)
+    for service in paths.ends:
+        parts[service] = _Parts({}, {}, 0)
     for state, ppm in paths.seeds.items():
         service, threat = divmod(state, THREATS)
         if threat == UNAVAILABLE and service in paths.rules.services:
@@ -115,6 +112,8 @@ def _in_order(paths: Paths, starts: Sequence[int]) -> list[int]:
 
 
 def _hit(paths: Paths, service: int, parts: _Parts, explain: bool) -> ServiceHit:
+    for end in paths.ends.get(service, ()):
+        parts.ends.setdefault(paths.states[end[0]] // THREATS, []).append(end)
     group = paths.rules.graph.needs.get(service)
     log = log_missed(parts.seed)
     because: tuple[Cause, ...] = ()

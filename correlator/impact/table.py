@@ -9,16 +9,26 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
-from correlator.impact.conditions import NOTHING, Conditions, Protections, weight
+from correlator.impact.conditions import NOTHING, Conditions, Protections, most_likely, weight
 from correlator.impact.graph import CLASS_NUMBER, CLASSES, RELATION_NUMBER, THREAT_NUMBER, THREATS, FlatGraph
 from correlator.impact.rules import PPM, Rule
 
 LINKS_KEPT: Final = 200_000  # states whose links are remembered; a full cache is emptied, which changes nothing
 _SERVICE: Final = CLASS_NUMBER["service"]
+_DOOR: Final = CLASS_NUMBER["door"]
+_ZONE: Final = CLASS_NUMBER["zone"]
 
 # One step a rule allows: (state it leads to, likelihood in ppm, number of the rule).
 Link = tuple[int, int, int]
+# Doors, zones and givers of protections whose live state bears on what a state leads to.
+Bearing = tuple[frozenset[int], frozenset[int], frozenset[int]]
+# Links of a state, the assets they lead to, and what bears on them.
+Record = tuple[tuple[Link, ...], frozenset[int], Bearing]
 _Steps = tuple[tuple[int, int, int], ...]  # (threat it becomes, ppm, number of the rule)
+
+
+def _likeliest_first(link: Link) -> tuple[int, int]:
+    return -link[1], link[0]
 
 
 class RuleTable:
@@ -34,6 +44,8 @@ class RuleTable:
         self._groups: dict[int, dict[int, _Steps]] = {}
         self._links: dict[tuple[int, int], tuple[Link, ...]] = {}
         self._raw: dict[tuple[int, int], tuple[Link, ...]] = {}
+        self._records: dict[int, dict[int, Record]] = {}
+        self._bounds: dict[int, dict[int, int]] = {}
         for number, rule in enumerate(self.rules):
             self._add(number, rule)
 
@@ -61,7 +73,8 @@ class RuleTable:
         return bisect_right(self.graph.boundaries, t_ms)
 
     def links(self, state: int, epoch: int) -> tuple[Link, ...]:
-        """What a state leads to in an epoch while every protection works and nothing else stands in the way.
+        """What a state leads to in an epoch while every protection works and nothing else stands in the way, the
+        likeliest first.
 
         Of several rules that lead to the same state the likeliest counts: they tell of one cause.
         """
@@ -80,14 +93,57 @@ class RuleTable:
         protections, rules = self.protections, self.rules
         raw = self._raw_links(state, epoch)
         if touched is None or state // THREATS in touched:
-            return tuple(
+            found = [
                 (to, weight(ppm, rules[number], state, to, conditions, protections), number) for to, ppm, number in raw
-            )
-        return tuple(
-            (link[0], weight(link[1], rules[link[2]], state, link[0], conditions, protections), link[2])
-            if link[0] // THREATS in touched else plain
-            for link, plain in zip(raw, self.links(state, epoch), strict=True)
-        )  # fmt: skip
+            ]
+        else:
+            found = [link for link in self.links(state, epoch) if link[0] // THREATS not in touched]
+            found += [
+                (to, weight(ppm, rules[number], state, to, conditions, protections), number)
+                for to, ppm, number in raw
+                if to // THREATS in touched
+            ]
+        found.sort(key=_likeliest_first)
+        return tuple(found)
+
+    def bounds(self, epoch: int) -> dict[int, int]:
+        """State -> `bound`, as far as known in an epoch."""
+        found = self._bounds.setdefault(epoch, {})
+        if len(found) > LINKS_KEPT:
+            self._bounds.clear()
+            found = self._bounds.setdefault(epoch, {})
+        return found
+
+    def bound(self, state: int, epoch: int) -> int:
+        """No step from a state is likelier than this, whatever the conditions; ppm. Remembered in `bounds`."""
+        found = max(
+            (most_likely(ppm, self.rules[number]) for _, ppm, number in self._raw_links(state, epoch)), default=0
+        )
+        self.bounds(epoch)[state] = found
+        return found
+
+    def records(self, epoch: int) -> dict[int, Record]:
+        """State -> `record`, as far as known in an epoch."""
+        found = self._records.setdefault(epoch, {})
+        if len(found) > LINKS_KEPT:
+            self._records.clear()
+            found = self._records.setdefault(epoch, {})
+        return found
+
+    def record(self, state: int, epoch: int) -> Record:
+        """What is asked of a state again and again. Remembered in `records`."""
+        links = self.links(state, epoch)
+        targets = frozenset(to // THREATS for to, _, _ in links)
+        assets = targets | {state // THREATS} if links else targets
+        classes, guards = self.graph.classes, self.protections.of_state
+        bearing = (
+            frozenset(asset for asset in assets if classes[asset] == _DOOR),
+            frozenset(asset for asset in assets if classes[asset] == _ZONE),
+            frozenset(giver for to, _, _ in links for one in guards.get(to, ()) for giver in one.givers),
+        )
+        found = links, targets, bearing
+        self.records(epoch)[state] = found
+        return found
 
     def _raw_links(self, state: int, epoch: int) -> tuple[Link, ...]:
         key = (state, epoch)

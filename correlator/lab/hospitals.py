@@ -101,8 +101,13 @@ _ROOM_KINDS: Final = (
 )
 
 
-def hospital(seed: int, days: int = 7, chains: int = 4, noise: float | None = None) -> Hospital:
-    """The hospital of a seed: 60 to 300 rooms, about 500 findings a day, `chains` chains and as many twins."""
+def hospital(
+    seed: int, days: int = 7, chains: int = 4, noise: float | None = None, *, people: bool = False
+) -> Hospital:
+    """The hospital of a seed: 60 to 300 rooms, about 500 findings a day, `chains` chains and as many twins.
+
+    people: findings name a badge or account beside the asset, as their sources do; all else stays the same.
+    """
     dice = Random(f"hospital/{seed}")
     plan = _build(dice)
     findings: list[dict[str, Any]] = []
@@ -120,6 +125,8 @@ def hospital(seed: int, days: int = 7, chains: int = 4, noise: float | None = No
     for at, one in enumerate(findings):
         if not one["id"]:
             one["id"] = f"n{at:06d}"
+    if people:
+        _name_people(plan, Random(f"hospital/{seed}/people"), findings, planted)
     return Hospital(seed, _site(plan, seed), findings, planted, start_ms, days)
 
 
@@ -684,3 +691,53 @@ def _elsewhere(plan: _Plan, dice: Random, cls: str, used: set[str]) -> str:
             break
     used.add(room)
     return asset
+
+
+# ---- people --------------------------------------------------------------------------------------------
+
+# Kinds whose sources name who did it: what they name.
+_NAMES: Final = {
+    "badge.denied": "badge:b",
+    "door.unlocked": "badge:b",
+    **dict.fromkeys(
+        (
+            "host.logon_failed",
+            "usb.attached",
+            "service.installed",
+            "task.created",
+            "process.injected",
+            "protection.disabled",
+            "policy.changed",
+            "record.exported",
+            "record.changed",
+            "stock.changed",
+            "controller.written",
+            "setpoint.changed",
+            "camera.disabled",
+        ),
+        "account:u",
+    ),
+}
+_NAMED: Final = 0.8  # part of the findings in which the source says it
+_AT_HOME: Final = 0.7  # part of the ordinary ones that is of somebody who works there
+
+
+def _name_people(plan: _Plan, dice: Random, findings: list[dict[str, Any]], planted: list[Planted]) -> None:
+    """Gives findings the badge or account that their source names: of a chain always the same person's."""
+    everybody = [person for room in plan.rooms for person in room.people]
+    at_home = {room.zone.split("-", 2)[2]: room.people for room in plan.rooms}
+    chain_of = {id_: at for at, one in enumerate(planted) if not one.twin for id_ in one.ids}
+    attacker: dict[int, str] = {}
+    for one in findings:  # whose account was taken over, or who the insider is
+        at = chain_of.get(one["id"])
+        if at is not None and one["asset"].startswith("account:"):
+            attacker[at] = one["asset"].removeprefix("account:u-")
+    for one in findings:
+        names = _NAMES.get(one["kind"])
+        if names is None or dice.random() > _NAMED:
+            continue
+        own = at_home.get("-".join(one["asset"].split("-")[1:3]), [])
+        ordinary = dice.choice(own if own and dice.random() < _AT_HOME else everybody)
+        at = chain_of.get(one["id"])
+        person = ordinary if at is None else attacker.setdefault(at, ordinary)
+        one["anchors"] = [f"{names}-{person}"]

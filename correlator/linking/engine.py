@@ -35,6 +35,7 @@ NOVEL: Final = 1.5  # a new kind's first two findings are no detector switched o
 MAX_SHARES: Final = 100_000  # shares kept; a full cache is emptied, which costs time and changes nothing
 UNHEARD: Final = 0.2  # weight in a share of a class of which nothing was ever heard: it may have no detector
 COMPANION: Final = 0.5  # how far a companion is itself a member
+ANCHORED: Final = "of "  # before a kind: how often it names this badge, person or account
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 
 _FIRM: Final = (
@@ -109,6 +110,7 @@ class Episode:
     """All findings of one (kind, asset) with short gaps. chance: ln of the tail rate at its onset."""
 
     __slots__ = (
+        "anchors",
         "bin",
         "calm",
         "chance",
@@ -132,6 +134,7 @@ class Episode:
         self.id = item.id
         self.kind = item.kind
         self.place = place
+        self.anchors: tuple[tuple[str, float], ...] = ()  # further anchors with ln of the tail rate there
         self.type = type_
         self.domain = item.domain
         self.tactics = item.tactics
@@ -334,23 +337,8 @@ class LinkEngine:
                 self.from_ms = t_ms + settings.warm_up_ms
         if self._due and self._due[0][0] < t_ms:
             self.advance(t_ms)
-        place = rates.assets.get(item.asset)
-        if place is None:
-            place = rates.asset(item.asset, *self.ground.place_of(item.asset))
-            self._episodes[item.asset] = {}
-        type_ = item.type or self._type_of(item.kind)
-        evidence = EVIDENCE[item.level]
-        if evidence < CRITICAL and rates.doubted.get(item.kind, 0) > t_ms:
-            evidence = max(0.0, evidence - DOUBT)
-        episode = Episode(item, place, type_, evidence)
-        if self._kind_is_new(episode):
-            episode.evidence = 0.0
-        rate, surprise = rates.rate(place, item.kind, t_ms)
-        episode.bin = bin_ = rates.bin_of(surprise)
-        site, asset = rates.tail_rates(place, bin_, t_ms)
-        surge = rates.surge(place, item.kind, t_ms) if settings.surge_half_life_ms else 0.0
-        episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * len(rates.assets))
-        episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
+        episode, rate, people = self.weigh(item)
+        place, bin_ = episode.place, episode.bin
         steady = rate * STEADY_S > 1 and episode.evidence < EVIDENCE["high"]
         if (t_ms >= self.from_ms and not steady) or episode.evidence >= CRITICAL:  # type: ignore[operator]
             placed = self._join_or_open(episode, item)
@@ -358,7 +346,11 @@ class LinkEngine:
             placed = Placed(None, False, (), episode)
         rates.count(place, item.kind, t_ms, not steady)
         rates.count_burst(place, item.kind, bin_, t_ms)
-        latest = self._episodes[item.asset]
+        for who, who_bin in people:
+            rates.count(who, ANCHORED + item.kind, t_ms, not steady)
+            rates.count_anchor(who, who_bin, t_ms)
+            self.changed_assets.add(who.asset)
+        latest = self._episodes.setdefault(item.asset, {})
         before = latest.get(item.kind)
         if before is not None and before.threat in self.threats:
             self.changed_threats.add(before.threat)
@@ -366,6 +358,45 @@ class LinkEngine:
         self._remember(episode)
         self.changed_assets.add(item.asset)
         return placed
+
+    def weigh(self, item: Item) -> tuple[Episode, float, list[tuple[AssetState, int]]]:
+        """(episode, rate per second of its kind there, further anchors) as things stand, before it is counted."""
+        rates, settings, t_ms = self.rates, self.settings, item.t_ms
+        place = rates.assets.get(item.asset)
+        if place is None:
+            place = rates.asset(item.asset, *self.ground.place_of(item.asset))
+        type_ = item.type or self._type_of(item.kind)
+        evidence = EVIDENCE[item.level]
+        if evidence < CRITICAL and rates.doubted.get(item.kind, 0) > t_ms:
+            evidence = max(0.0, evidence - DOUBT)
+        episode = Episode(item, place, type_, evidence)
+        if self._kind_is_new(episode):
+            episode.calm = True  # a new detector's findings may join, and prove nothing
+        rate, surprise = rates.rate(place, item.kind, t_ms)
+        episode.bin = bin_ = rates.bin_of(surprise)
+        site, asset = rates.tail_rates(place, bin_, t_ms)
+        surge = rates.surge(place, item.kind, t_ms) if settings.surge_half_life_ms else 0.0
+        episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * len(rates.assets))
+        people = self._people(episode, item) if item.anchors and settings.anchors else ()
+        episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
+        return episode, rate, people
+
+    def _people(self, episode: Episode, item: Item) -> list[tuple[AssetState, int]]:
+        """(state, bin) of each further anchor; the episode learns how usual it is there."""
+        rates, t_ms, kind = self.rates, item.t_ms, ANCHORED + item.kind
+        found: list[tuple[AssetState, int]] = []
+        chances: list[tuple[str, float]] = []
+        for anchor in dict.fromkeys(item.anchors):
+            if anchor == item.asset:
+                continue
+            state = rates.assets.get(anchor)
+            if state is None:
+                state = rates.asset(anchor, *self.ground.place_of(anchor))
+            bin_ = rates.bin_of(rates.rate(state, kind, t_ms)[1])
+            chances.append((anchor, math.log(rates.tail_rates(state, bin_, t_ms)[1])))
+            found.append((state, bin_))
+        episode.anchors = tuple(chances)
+        return found
 
     def _type_of(self, kind: str) -> str:
         found = self._types.get(kind)
@@ -384,11 +415,11 @@ class LinkEngine:
     # ---- links ------------------------------------------------------------------------------------
 
     def _best(
-        self, touches: list[Touch], asset: str, episode: Episode
+        self, touches: list[Touch], asset: str, episode: Episode, chance: float
     ) -> tuple[float, float, Touch, tuple[float, ...], int] | None:
         """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode."""
         settings = self.settings
-        t_ms, type_, chance = episode.t_ms, episode.type, episode.chance
+        t_ms, type_ = episode.t_ms, episode.type
         best = None
         best_x = NEVER
         near: list[float] = []
@@ -427,8 +458,7 @@ class LinkEngine:
     ) -> dict[str, tuple[float, float, Touch, tuple[float, ...], int]]:
         """Threat id -> its best link, over all anchors of the finding."""
         found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]] = {}
-        anchors = (item.asset, *item.anchors) if self.settings.anchors else (item.asset,)
-        for asset in anchors:
+        for asset, chance in ((item.asset, episode.chance), *episode.anchors):
             touched: dict[str, list[Touch]] = {}
             for source in self._leads.get(asset, ()):
                 for threat_id, touch in self._at.get(source, _NO_TOUCH).items():
@@ -437,7 +467,7 @@ class LinkEngine:
                     else:
                         touched[threat_id] = [touch]
             for threat_id, touches in touched.items():
-                best = self._best(touches, asset, episode)
+                best = self._best(touches, asset, episode, chance)
                 if best is not None and (threat_id not in found or best[0] > found[threat_id][0]):
                     found[threat_id] = best
         return found
@@ -453,8 +483,8 @@ class LinkEngine:
         found = self._candidates(episode, item)
         for threat_id, (x, x0, touch, _, d_ms) in found.items():
             threat = self.threats[threat_id]
-            rank = x + min(0.0, threat.score - settings.watch) / 4
-            join = max(settings.join, settings.cost_floor + settings.join_slope * self._passed(d_ms))
+            rank = x + min(0.0, threat.score - settings.watch) / settings.rank
+            join = self.join_at(d_ms)
             if x > join:
                 joins.append((rank, threat.score, threat_id))
             elif x0 > join and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
@@ -506,6 +536,24 @@ class LinkEngine:
             self._mark(threat)
             return Placed(threat, False, (), episode)
         return self._grown(threat, episode, [])
+
+    def join_at(self, d_ms: int) -> float:
+        """What a link must be worth to join: later followers must be better."""
+        return max(self.settings.join, self.settings.cost_floor + self.settings.join_slope * self._passed(d_ms))
+
+    def terms_of(self, first: Episode, then: Episode) -> tuple[int, dict[str, float] | None]:
+        """(delay in ms, terms of the plain link of two episodes by name); None where no path leads there."""
+        share = self._share(first.place.asset, first.t_ms, len(self.rates.heard)).get(then.place.asset)
+        d_ms = max(0, then.t_ms - max(first.t_ms, min(first.last_ms, first.t_ms + first.warm_ms)))
+        if share is None:
+            return d_ms, None
+        return d_ms, {
+            "expected": self._expected.get(first.type, _NOTHING).get(then.type, 0.0),
+            "triggered": self._log_triggered,
+            "share": share,
+            "delay": -math.log((d_ms + self.settings.core_ms) / 1000) - self._norm,
+            "chance": -then.chance,
+        }
 
     def _cost(self, d_ms: int) -> float:
         """What a link pays for the followers that were expected by then and did not come."""
@@ -658,7 +706,11 @@ class LinkEngine:
         self._member_of.add(episode.id)
 
     def _touch(self, threat: ThreatState, episode: Episode, log_resp: float) -> None:
-        asset = episode.place.asset
+        self._touch_at(threat, episode.place.asset, episode, log_resp)
+        for anchor, _ in episode.anchors:
+            self._touch_at(threat, anchor, episode, log_resp)
+
+    def _touch_at(self, threat: ThreatState, asset: str, episode: Episode, log_resp: float) -> None:
         expected = self._expected.get(episode.type, _NOTHING)
         touch = threat.touches.get(asset)
         if touch is not None:
@@ -935,14 +987,12 @@ class LinkEngine:
         """
         limit = self.settings.purge
         assert threat.root is not None
-        links = [*threat.members.values(), *threat.notes]
+        members, counted = self.core(threat), threat.counted_gain
+        links = [*members.values(), *(note for note in threat.notes if note.source in members)]
         weak = limit is not None and any(link.source and link.how not in _FIRM and link.x < limit for link in links)
         if not weak or limit is None:
-            return [
-                Settled(
-                    threat.id, threat.score, threat.root, dict(threat.members), list(threat.notes), threat.counted_gain
-                )
-            ]
+            notes = [note for note in threat.notes if note.source in members and note.target in members]
+            return [Settled(threat.id, self.core_score(threat), threat.root, members, notes, counted)]
         part = {member: member for member in threat.members}
 
         def of(member: str) -> str:
@@ -964,6 +1014,32 @@ class LinkEngine:
         rest = [one for one in parts if one.root.target != main.root.target]
         rest.sort(key=lambda one: (-one.score, one.root.target))
         return [main, *rest]
+
+    def core(self, threat: ThreatState) -> dict[str, Link]:
+        """Members without what joined on trust and led to nothing: leaves whose link stayed below `fringe`."""
+        members = dict(threat.members)
+        held = [note for note in threat.notes if note.source]
+        while True:
+            needed = {link.source for link in members.values()}
+            needed.update(end for note in held for end in (note.source, note.target))
+            fringe = [
+                id_
+                for id_, link in members.items()
+                if link.source
+                and link.how not in _FIRM
+                and link.x < self.settings.fringe
+                and id_ not in needed
+                and threat.episodes[id_].evidence < EVIDENCE["high"]
+            ]
+            if not fringe:
+                return members
+            for id_ in fringe:
+                del members[id_]
+
+    def core_score(self, threat: ThreatState) -> float:
+        """The score of a threat's core: its root and the gains of what belongs to it."""
+        core = self.core(threat)
+        return threat.score - math.fsum(link.gain for id_, link in threat.members.items() if id_ not in core)
 
     def _part(self, threat: ThreatState, group: list[str]) -> Settled:
         inside = set(group)

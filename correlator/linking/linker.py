@@ -8,7 +8,7 @@ only the graph made is told when its score reaches `watch`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -66,6 +66,7 @@ class GraphLinker:
         self._told: dict[str, str] = {}  # threat of the engine or of shared evidence -> threat as told
         self._finding_at: dict[str, str] = {}  # finding -> threat as told, while it is open
         self._changed = True  # its entry is not written yet
+        self.watch: Callable[[LinkEngine, Finding], None] | None = None  # told of each finding before it is placed
 
     def learning(self, now_ms: int) -> bool:
         """Whether at a time (ms UTC, of events) findings over the graph only teach yet."""
@@ -114,7 +115,9 @@ class GraphLinker:
             adopted=tuple(dict.fromkeys(followers)),
             reason=reason if by_evidence.threat is None and reason else by_evidence.reason,
             previous=by_evidence.previous if fresh else None,
-            score=round(threat.score, 6) if threat is not None and by_evidence.threat is None else None,
+            score=round(self.engine.core_score(threat), 6)
+            if threat is not None and by_evidence.threat is None
+            else None,
         )
 
     def _by_graph(
@@ -123,14 +126,19 @@ class GraphLinker:
         """(reported threat or None, members that follow, words, terms, gain) by the graph."""
         if finding.id in self._finding_at or self.engine.knows(finding.id) or not finding.asset:
             return None, [], "", (), 0.0
+        if self.watch is not None:
+            self.watch(self.engine, finding)
         placed = self.engine.place(item_of(finding))
         threat = placed.threat if placed is not None else None
         if threat is None or not (threat.reported or threat.score >= self.engine.settings.watch):
             return None, [], "", (), 0.0
         threat.reported = True
+        core = self.engine.core(threat)
         link = threat.members.get(finding.id)
+        if link is not None and finding.id not in core:  # it may follow later, when it has led to something
+            return None, [], "", (), 0.0
         words = link_words(self.engine, threat, link) if link is not None and link.source else opened_words()
-        return threat, list(threat.members), words, told_terms(link), link.gain if link is not None else 0.0
+        return threat, list(core), words, told_terms(link), link.gain if link is not None else 0.0
 
     def close(self, threat: str) -> None:
         """The threat no longer grows."""

@@ -268,6 +268,10 @@ class Rates:
             self._count_tail(state, bin_, state.burst_ms)
             state.burst_bin = bin_
 
+    def count_anchor(self, state: AssetState, bin_: int, t_ms: int) -> None:
+        """Counts an episode in the tail of a further anchor: not the site's, which has it by its asset."""
+        self._count_tail(state, bin_, t_ms, of_site=False)
+
     def pair(self, first: str, then: str, t_ms: int, times: float) -> None:
         """Counts an ordered pair of kinds as a habit."""
         self.changed_kinds.add(first)
@@ -286,7 +290,7 @@ class Rates:
             _add(count, -1.0, t_ms, self.tau_ms)
             count[0] = max(0.0, count[0])
 
-    def _count_tail(self, state: AssetState, bin_: int, t_ms: int, times: float = 1.0) -> None:
+    def _count_tail(self, state: AssetState, bin_: int, t_ms: int, times: float = 1.0, *, of_site: bool = True) -> None:
         tau_ms = self.tail_tau_ms
         if (t_ms - self.tail_ms) / tau_ms > REBASE:
             factor = math.exp((self.tail_ms - t_ms) / tau_ms)
@@ -294,7 +298,8 @@ class Rates:
             self.class_tail = {cls: [n * factor for n in tail] for cls, tail in self.class_tail.items()}
             self.tail_ms = t_ms
         weight = times * math.exp((t_ms - self.tail_ms) / tau_ms)
-        self.tail[bin_] = max(0.0, self.tail[bin_] + weight)
+        if of_site:
+            self.tail[bin_] = max(0.0, self.tail[bin_] + weight)
         group = self.class_tail.get(state.cls)
         if group is None:
             group = self.class_tail[state.cls] = [0.0] * BINS

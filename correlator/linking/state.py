@@ -216,6 +216,7 @@ def _episode_of(data: list[Any], place: AssetState) -> Episode:
         one.threat,
     ) = data
     one.tactics = tuple(tactics)
+    one.anchors = ()  # asked only at its onset
     one.place = place
     return one
 

@@ -44,7 +44,7 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
         return "belongs to it"
     if link.how == "again":
         level = f" (its level: {link.gain:+.1f})" if link.gain else ""
-        return f"tells of the same moment as {_says(source.kind)} at {say(source.place.asset)}{level}"
+        return f"tells of the same moment as {kind_words(source.kind)} at {say(source.place.asset)}{level}"
     terms = dict(zip(TERMS, link.terms, strict=True))
     first, then = (target, source) if link.how == "earlier" else (source, target)
     share = math.exp(terms["share"])
@@ -54,7 +54,7 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
             (f"something that unusual happens on {say(target.place.asset)} {recurrence_words(-terms['chance'])}"),
         ),
         (terms["delay"], (f"it came {duration_words(link.delay_ms)} {'before' if link.how == 'earlier' else 'later'}")),
-        (terms["share"], f"{share:.2f} of what {_says(first.kind)} leads to would go to {say(then.place.asset)}"),
+        (terms["share"], f"{share:.2f} of what {kind_words(first.kind)} leads to would go to {say(then.place.asset)}"),
     ]
     if terms["expected"]:
         parts.append(
@@ -65,10 +65,11 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
     more = [f"{words} {terms[name]:+.1f}" for name, words in _EXTRA.items() if terms[name]]
     total = f"together {link.x:+.1f}" + (f", {', '.join(more)}" if more else "")
     verb = "led to it" if link.how == "earlier" else "follows"
-    return f"{verb}: {_says(source.kind)} at {say(source.place.asset)}: {told}; {total} = {link.gain:+.1f}"
+    return f"{verb}: {kind_words(source.kind)} at {say(source.place.asset)}: {told}; {total} = {link.gain:+.1f}"
 
 
-def _says(kind: str) -> str:
+def kind_words(kind: str) -> str:
+    """What a finding of a kind says."""
     known = KINDS.get(kind)
     return known.says if known is not None else "what a rule found"
 

@@ -53,7 +53,6 @@ class LinkingSettings(BaseModel):
     look_back: float | None = Field(default=2.0, description="earlier findings that fit a confirmed threat; null: off")
     fringe: float = Field(default=2.0, description="a member below this that led to nothing is let go in the end")
     purge: float | None = Field(default=None, description="members whose support falls below are let go; null: off")
-    purge_from: int = Field(default=7, ge=2, description="members from which a threat is looked through for weak parts")
     warm_up_ms: int = Field(default=DAY_MS, ge=0, description="a site's first findings only teach")
     new_kind_ms: int = Field(default=DAY_MS, ge=0, description="a new kind joins but does not open for this long")
     quiet_weak_ms: int = Field(default=2 * HOUR_MS, gt=0, description="a threat below 0 closes after this silence")

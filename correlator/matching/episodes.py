@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import product
+from operator import itemgetter
 from typing import Any, Final, final
 
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ from correlator.rules.syntax import RuleHead
 
 JOIN: Final = "\x1f"
 FOREVER: Final = 1 << 63  # a position after all others
+POSITION: Final = itemgetter(0)
 
 
 @final
@@ -126,7 +128,7 @@ class Episodes:
                 pairs += window.pairs[begin:]
         if len(slots) > 1 or rule.form == "distinct":
             # Several windows, or one that holds an event once per value.
-            pairs.sort()
+            pairs.sort(key=POSITION)
             if cell.doubled or len(slots) == 1:
                 pairs = list(dict.fromkeys(pairs))
         return pairs
@@ -299,16 +301,14 @@ class Episodes:
         if rule.each:
             episode.open = False
             if not rule.quiet:
-                self.identify(episode, rule, cell)
                 self._final(episode, rule, cell)
-        else:
-            if cell.eps is None:
-                cell.eps = {}
-            self._enlist(episode, rule, cell, episode.hold_ms if holds_ms < 0 else holds_ms)
+            if rule.producer is not None:
+                self.identify(episode, rule, cell)
+                self.inner.append((rule, episode))
             return
-        if rule.producer is not None:
-            self.identify(episode, rule, cell)
-            self.inner.append((rule, episode))
+        if cell.eps is None:
+            cell.eps = {}
+        self._enlist(episode, rule, cell, episode.hold_ms if holds_ms < 0 else holds_ms)
 
     def _enlist(self, episode: Episode, rule: Rule, cell: Cell, holds_ms: int) -> None:
         """A new episode of a group, known to hold up to a time."""
@@ -352,10 +352,13 @@ class Episodes:
 
     def last_chance_ms(self, episode: Episode, rule: Rule, cell: Cell) -> int:
         """Up to when something can still prolong an episode if nothing more comes."""
-        if rule.place >= 0 and cell.dues[rule.place] >= 0:
+        place = rule.place
+        if place < 0:
+            return episode.hold_ms + rule.span_ms
+        if cell.dues[place] >= 0:
             episode.floor = max(episode.floor, floor_of(rule, cell, FOREVER))
-            cell.dues[rule.place] = episode.floor + rule.span
-        return held_ms(episode, rule) + rule.span_ms
+            cell.dues[place] = episode.floor + rule.span
+        return (episode.floor >> SHIFT) + 2 * rule.span_ms
 
     def close(self, episode: Episode, rule: Rule, cell: Cell) -> None:
         """Ends an episode that has just been looked at (`last_chance_ms`, where it is decided inline); it is

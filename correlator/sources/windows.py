@@ -54,7 +54,6 @@ SECURITY_IDENTITY: Final[dict[str, str]] = {
 }
 
 _LOGON_IDS: Final = ("TargetLogonId", "SubjectLogonId", "LogonId", "TargetLinkedLogonId")
-_CONSOLE: Final = frozenset({"2", "7", "11"})
 _LOGON_WORDS: Final = {
     "2": "console logon", "3": "network logon", "4": "batch logon", "5": "service logon", "7": "console logon",
     "8": "network logon", "9": "logon with new credentials", "10": "remote desktop logon", "11": "console logon",
@@ -179,8 +178,7 @@ def _name_origin(data: Fields) -> None:
 
 
 def _event_id(value: Any) -> int:
-    if type(value) is int:
-        return value
+    """The id of a record that does not give it as a number."""
     if type(value) is str:
         digits = value.strip()
         try:
@@ -531,6 +529,7 @@ def _add(told: _Told, one: Entity | None) -> None:
 
 
 def _changed_account(told: _Told, fields: Fields, identity: Identity) -> None:
+    """Raises Unreadable("missing_field") where no account is named."""
     target = account_entity(identity, "target", fields.get("TargetUserName"), machines=True)
     if target is None:
         raise Unreadable("missing_field", "field 'TargetUserName' names no account")
@@ -668,11 +667,6 @@ _TELLING: Final[dict[str, _Telling]] = {
     "usb.attached": _Telling(_user_acts, _things, _usb_summary),
 }  # fmt: skip
 _OTHERS: Final = _Telling()
-
-
-def is_console_logon(fields: Fields) -> bool:
-    """Whether a 4624 was made at the machine itself: LogonType 2, 7 or 11."""
-    return str(fields.get("LogonType", "")) in _CONSOLE
 
 
 # ---- decode -------------------------------------------------------------------------------------

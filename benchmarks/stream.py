@@ -354,9 +354,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as where:
         folder = Path(where)
         with KafkaBroker(folder / "kafka") as kafka, MosquittoBroker(folder / "mosquitto") as mosquitto:
-            if "latency" in parts:
+            for rate in (1_000, 2_000) if "latency" in parts else ():
                 head = ["asked/s", "sent/s", "threats", "p50 ms", "p99 ms", "lost", "cores: bridge / ingest / worker"]
-                print(table(head, [latency(kafka, mosquitto, folder, n, 40 // min(scale, 8)) for n in (1_000, 2_000)]))
+                print(table(head, [latency(kafka, mosquitto, folder, rate, 20 // min(scale, 4))]), flush=True)
             rows = [ingest(kafka, folder, 200_000 // scale)] if "ingest" in parts else []
             rows += worker(kafka, folder, 500_000 // scale, bare=True) if "carriage" in parts else []
             rows += worker(kafka, folder, 100_000 // scale, bare=False) if "worker" in parts else []

@@ -1,7 +1,6 @@
 """Ten simulated weeks of an embedded site: `python -m tests.soak.weeks`.
 
-So many messages a day come from two doors and a network sensor, with the clock that the process reads going
-along. What is kept is kept for weeks, not for ever, so from the fifth week on memory, state and file must stay
+So many messages a day come from a door and a network sensor, with the clock that the process reads going along. What is kept is kept for weeks, not for ever, so from the fifth week on memory, state and file must stay
 where they are.
 """
 
@@ -31,17 +30,19 @@ INPUTS = ("raw.mqtt", "raw.suricata")
 
 
 def day(number: int, messages: int) -> list[RawMessage]:
-    """A day's messages in order: two doors move and the sensor alerts, in turn."""
+    """A day's messages in order: a door opens and closes, the sensor alerts, in turn; each hundredth time the door
+    is left open, which is a threat."""
     found = []
-    for n in range(messages):
+    for n in range(0, messages, 3):
         at_ms = T + number * DAY_MS + n * DAY_MS // messages
-        which = n % 3
-        if which < 2:
-            said, channel = door_said(open=n // 3 % 2 == which, at_ms=at_ms), ("c-main", "c-store")[which]
-            message = msgspec.structs.replace(said, channel=f"zigbee2mqtt/{channel}", received_ms=at_ms + 30)
-        else:
-            message = msgspec.structs.replace(alert_said(number * messages + n, at_ms=at_ms), received_ms=at_ms + 40)
-        found.append(RawMessage(INPUTS[which == 2], 0, "house", message))
+        closed_ms = at_ms + (5_000 if n % 300 == 0 else 1_000)
+        for open_, then_ms in ((True, at_ms), (False, closed_ms)):
+            said = door_said(open=open_, at_ms=then_ms)
+            message = msgspec.structs.replace(said, channel="zigbee2mqtt/c-main", received_ms=then_ms + 30)
+            found.append(RawMessage("raw.mqtt", 0, "house", message))
+        alert = alert_said(number * messages + n, at_ms=closed_ms)
+        message = msgspec.structs.replace(alert, received_ms=closed_ms + 40)
+        found.append(RawMessage("raw.suricata", 0, "house", message))
     return found
 
 
@@ -65,9 +66,11 @@ def run(file: Path, messages: int, keep_days: float) -> int:
     thread = threading.Thread(target=core.run)
     thread.start()
     weeks: list[tuple[int, int, int, int]] = []
+    sent = 0
     print("| week | messages | told | memory MB | state entries | state KB | file MB |\n|" + "--:|" * 7)
     for number in range(WEEKS * 7):
         listed = day(number, messages)
+        sent += len(listed)
         for first in range(0, len(listed), 500):
             now[0] = listed[first].message.received_ms
             _feed(core, listed[first : first + 500])
@@ -78,7 +81,7 @@ def run(file: Path, messages: int, keep_days: float) -> int:
                 _feed(core, [])
             entries, size = log.state_size()
             weeks.append((rss_mb(), entries, size, log.bytes_used()))
-            row = (number // 7 + 1, (number + 1) * messages, told[0], weeks[-1][0], entries, size // 1000,
+            row = (number // 7 + 1, sent, told[0], weeks[-1][0], entries, size // 1000,
                    weeks[-1][3] // 1_000_000)  # fmt: skip
             print("| " + " | ".join(f"{value:,}" for value in row) + " |", flush=True)
     core.stop()

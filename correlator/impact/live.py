@@ -1,7 +1,8 @@
 """The impact of open threats as they grow: seeds from findings, conditions from live state.
 
-For each threat its paths are kept and revised. What is kept is only a saving of work: from the same
-findings, live state and time, a restored engine works out the same.
+For each threat its paths are kept and revised. The paths are only a saving of work: from the same findings,
+live state and time, a restored engine works out the same. State is what a threat watches in live state, since
+that says when it is looked at again, and the counters.
 
 Taken from live state, at the time of the revision:
     a giver of a protection that is offline, disabled or tampered with, or was hit   -> it gives nothing
@@ -17,6 +18,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
+import msgspec
+
+from correlator.errors import StateRefused
 from correlator.events.event import LEVELS
 from correlator.events.threat import Advice, Finding
 from correlator.impact.conditions import Conditions
@@ -45,6 +49,11 @@ _DISABLING: Final = frozenset(
     )
 )  # fmt: skip
 _WORKS_IN: Final = RELATION_NUMBER["works_in"] * 2 + 1
+_WATCH: Final = "1/watch/"
+_COUNTERS: Final = "1/counters"
+_pack: Final = msgspec.msgpack.Encoder(order="sorted").encode
+_unpack: Final = msgspec.msgpack.Decoder().decode
+Watch = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]  # doors, zones, givers of protections
 _SEVERITY: Final = {5: "critical", 4: "high", 3: "medium", 2: "low", 1: "low"}
 
 
@@ -155,6 +164,10 @@ class LiveImpact:
         self._model: ImpactModel | None = None
         self._advisor: Advisor | None = None
         self._threats: dict[str, _Kept] = {}
+        self._restored: dict[str, Watch] = {}  # what threats watch that were not revised since they were restored
+        self._changed: set[str] = set()
+        self._counted: dict[str, int] = {}  # before the restore
+        self._told_counters: dict[str, int] = {}
         self._workers: dict[int, tuple[str, ...]] = {}
 
     @property
@@ -170,7 +183,8 @@ class LiveImpact:
         model = self.model
         kept = self._threats.get(threat)
         if kept is None:
-            kept = self._threats[threat] = _Kept(Paths(model.table, model.settings))
+            kept = self._threats[threat] = self._kept(threat)
+        watched = len(kept.doors) + len(kept.zones) + len(kept.givers)
         seeds, starts_ms = self._seeds(findings)
         epoch = model.table.epoch(t_ms)
         paths = kept.paths
@@ -184,7 +198,22 @@ class LiveImpact:
             kept.seeds = seeds
             model.counters["impact_paths_refused"] += paths.refused
             kept.outlook = self._outlook(model.hit_services(paths, services_hit(paths, explain=False)))
+        if len(kept.doors) + len(kept.zones) + len(kept.givers) > watched:
+            self._changed.add(threat)
         return kept.outlook
+
+    def _kept(self, threat: str) -> _Kept:
+        """A threat without paths, with what it watched when it was restored; a new one watches nothing yet."""
+        model = self.model
+        kept = _Kept(Paths(model.table, model.settings))
+        index = model.graph.index
+        doors, zones, givers = self._restored.pop(threat, ((), (), ()))
+        kept.doors.update(index[one] for one in doors if one in index)
+        kept.zones.update(index[one] for one in zones if one in index)
+        kept.givers.update(index[one] for one in givers if one in index)
+        kept.watched.update((*doors, *givers))
+        self._changed.add(threat)
+        return kept
 
     def tell(self, threat: str) -> Assessment:
         """All that a threat may lead to, with paths and times, as last revised."""
@@ -207,21 +236,66 @@ class LiveImpact:
         return kept.advice
 
     def knows(self, threat: str) -> bool:
-        """Whether the threat was revised since this object was made."""
-        return threat in self._threats
+        """Whether the threat was revised, here or before the restore."""
+        return threat in self._threats or threat in self._restored
 
     def watches(self, threat: str, assets: Iterable[str]) -> bool:
         """Whether the live state of one of these assets bears on the threat's impact."""
         kept = self._threats.get(threat)
-        return kept is not None and any(asset in kept.watched for asset in assets)
+        if kept is not None:
+            return any(asset in kept.watched for asset in assets)
+        doors, _, givers = self._restored.get(threat, ((), (), ()))
+        return any(asset in doors or asset in givers for asset in assets)
 
     def forget(self, threat: str) -> None:
         """The threat is closed or merged."""
-        self._threats.pop(threat, None)
+        known = self._threats.pop(threat, None) is not None
+        if self._restored.pop(threat, None) is not None or known:
+            self._changed.add(threat)
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """Entries changed (None: deleted) since the last call, by key."""
+        found: dict[str, bytes | None] = {f"{_WATCH}{one}": self._entry(one) for one in self._changed}
+        self._changed.clear()
+        counted = self.counters()
+        if counted != self._told_counters:
+            self._told_counters = counted
+            found[_COUNTERS] = _pack(counted)
+        return sorted(found.items())
+
+    def snapshot(self) -> list[tuple[str, bytes]]:
+        """All entries, by key."""
+        found = [(f"{_WATCH}{one}", entry) for one in (*self._threats, *self._restored)
+                 if (entry := self._entry(one)) is not None]  # fmt: skip
+        counted = self.counters()
+        return sorted([*found, (_COUNTERS, _pack(counted))] if counted else found)
+
+    def restore(self, entries: Iterable[tuple[str, bytes]]) -> None:
+        """Takes a snapshot into a fresh object. Raises StateRefused."""
+        for key, value in entries:
+            if key == _COUNTERS:
+                self._counted = self._told_counters = _unpack(value)
+            elif key.startswith(_WATCH):
+                doors, zones, givers = _unpack(value)
+                self._restored[key.removeprefix(_WATCH)] = tuple(doors), tuple(zones), tuple(givers)
+            else:
+                raise StateRefused(f"state entry {key!r} of impact is of no component that this release knows")
+
+    def _entry(self, threat: str) -> bytes | None:
+        kept = self._threats.get(threat)
+        if kept is None:
+            watch = self._restored.get(threat)
+            return None if watch is None else _pack(watch)
+        ids = self.model.graph.ids
+        return _pack([sorted(ids[one] for one in some) for some in (kept.doors, kept.zones, kept.givers)])
 
     def counters(self) -> dict[str, int]:
-        """What was bounded so far; {} before the model was needed."""
-        return dict(self._model.counters) if self._model is not None else {}
+        """What was bounded so far, 0 left out."""
+        now = self._model.counters if self._model is not None else {}
+        found = {name: self._counted.get(name, 0) + now.get(name, 0) for name in {**self._counted, **now}}
+        return {name: count for name, count in found.items() if count}
 
     # ---- seeds and conditions ------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from correlator.run.site_engine import SiteEngine
 # counter of the engine -> bound it tells of
 _BOUNDS: Final = {
     "groups_dropped": "groups", "groups_refused": "groups_refused", "window_events_dropped": "window_events",
+    "linking_evicted": "linking_threats", "linking_members_counted": "linking_members",
+    "impact_paths_refused": "impact_paths",
 }  # fmt: skip
 
 

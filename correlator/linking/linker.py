@@ -182,6 +182,11 @@ class GraphLinker:
             for key in [key for key, value in table.items() if value == old]:
                 table[key] = into
 
+    def counters(self) -> dict[str, int]:
+        """What bounds took away so far: weak threats for want of room, members that are only counted."""
+        counted = self.engine.counters
+        return {"linking_evicted": counted["evicted"], "linking_members_counted": counted["members_counted"]}
+
     def names(self) -> dict[str, str]:
         """Threat of shared evidence or of the graph -> the id people know it by."""
         return dict(self._told)

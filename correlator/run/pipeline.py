@@ -18,6 +18,7 @@ from datetime import UTC, tzinfo
 from operator import itemgetter
 from typing import Any
 
+from correlator.errors import StateRefused
 from correlator.events.identity import renamed
 from correlator.impact.live import LiveImpact
 from correlator.linking.api import Linker
@@ -52,6 +53,7 @@ class Pipeline:
         self.places = places
         self._tokens: dict[str, str] = places.site.tokens if places is not None else {}
         told = rules if retired is None else _with_retired(rules, retired)
+        self.impact = impact
         self.book = ThreatBook(site, told, linker if linker is not None else SharedEvidenceLinker(), places, impact)
         self.engine = Engine(site, rules, places, settings, zone, sink=self.book)
 
@@ -118,6 +120,8 @@ class Pipeline:
         """State entries changed (None: deleted) since the last call, by key. Needs `track_changes`."""
         found: list[tuple[str, bytes | None]] = [(f"engine/{key}", value) for key, value in self.engine.changes()]
         found += [(f"threats/{key}", value) for key, value in self.book.changes()]
+        if self.impact is not None:
+            found += [(f"impact/{key}", value) for key, value in self.impact.changes()]
         if self.places is not None:
             found += [(f"live/{key}", value) for key, value in self.places.changes()]
         return sorted(found, key=itemgetter(0))
@@ -126,24 +130,36 @@ class Pipeline:
         """All state entries, by key."""
         entries = [(f"engine/{key}", value) for key, value in self.engine.snapshot()]
         entries += [(f"threats/{key}", value) for key, value in self.book.snapshot()]
+        if self.impact is not None:
+            entries += [(f"impact/{key}", value) for key, value in self.impact.snapshot()]
         if self.places is not None:
             entries += [(f"live/{key}", value) for key, value in self.places.snapshot()]
         return sorted(entries)
 
     def restore(self, entries: list[tuple[str, bytes]]) -> None:
         """Takes a snapshot into a fresh pipeline with the same rules and site. Raises StateRefused."""
-        parts: dict[str, list[tuple[str, bytes]]] = {"engine": [], "threats": [], "live": []}
+        parts: dict[str, list[tuple[str, bytes]]] = {"engine": [], "threats": [], "impact": [], "live": []}
         for key, value in entries:
             part, _, rest = key.partition("/")
+            if part not in parts:
+                raise StateRefused(f"state entry {key!r} is of no component that this release knows")
             parts[part].append((rest, value))
         self.engine.restore(parts["engine"])
         self.book.restore(parts["threats"])
+        if self.impact is not None:
+            self.impact.restore(parts["impact"])
         if self.places is not None:
             self.places.restore(parts["live"])
 
     def counters(self) -> dict[str, int]:
         """What was dropped, repeated or late so far."""
-        return {**self.engine.counters(), **self.book.counters()}
+        linker, impact = self.book.linker, self.impact
+        return {
+            **self.engine.counters(),
+            **self.book.counters(),
+            **(linker.counters() if isinstance(linker, GraphLinker) else {}),
+            **(impact.counters() if impact is not None else {}),
+        }
 
 
 def _with_retired(rules: RuleSet, retired: RuleSet) -> RuleSet:

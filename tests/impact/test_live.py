@@ -7,6 +7,7 @@ from random import Random
 import msgspec
 import pytest
 
+from correlator.errors import StateRefused
 from correlator.events.event import Entity, Event
 from correlator.events.threat import Finding, Threat
 from correlator.impact.live import LiveImpact
@@ -251,6 +252,25 @@ def test_severity_never_falls_while_a_threat_is_open(rules):
     ranks = ("informational", "low", "medium", "high", "critical")
     told = [ranks.index(one.severity) for one in run(rules, STORY) if one.phase == "threat"]
     assert told == sorted(told)
+
+
+def test_what_a_threat_watches_is_state_and_outlives_a_restart():
+    live = LiveImpact(premises())
+    live.revise("t", [finding("a", "z-hall", "loitering")], T)
+    written = dict(live.changes())
+    assert written == dict(live.snapshot())
+    again = LiveImpact(premises())
+    again.restore(written.items())
+    assert again.knows("t")
+    assert again.watches("t", ["cam-1"])
+    assert not again.watches("t", ["panel"])
+    assert dict(again.snapshot()) == written
+    again.revise("t", [finding("a", "z-hall", "loitering")], T)
+    assert dict(again.snapshot()) == written
+    again.forget("t")
+    assert dict(again.changes()) == dict.fromkeys(written)
+    with pytest.raises(StateRefused):
+        again.restore([("2/watch/t", b"")])
 
 
 def test_merged_and_closed_threats_are_forgotten():

@@ -14,7 +14,7 @@ from typing import Any, Final
 from correlator.errors import Fault, FaultyFile
 from correlator.premises import read_site
 from correlator.privacy import rewriting as yaml_of
-from correlator.privacy.tokens import KeyedIdentity
+from correlator.privacy.tokens import TOKEN, KeyedIdentity
 from correlator.sources.logparts import account_name
 
 _REFERRING: Final = ("relations", "services", "protections", "windows", "sources", "assets")
@@ -97,7 +97,10 @@ class TokenisedSite:
         yaml_of.put(yaml_of.part(node, "id") if yaml_of.pairs(node) else node, token)
 
     def _token(self, kind: str, clear: str) -> str:
-        """The oldest token of an identity; the newer ones will lead to it."""
+        """The oldest token of an identity; the newer ones will lead to it. A token stays itself: `site unknown`
+        shows them, and who knows whose they are may paste them."""
+        if TOKEN.fullmatch(clear):
+            return clear
         *newer, oldest = self._identity.tokens(kind, clear)
         self._newer |= dict.fromkeys(newer, oldest)
         if not self._identity.is_clear(kind, clear):

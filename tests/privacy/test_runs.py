@@ -9,7 +9,10 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from correlator.console.feeds import LogFacts
+from correlator.console.raw import shown
 from correlator.errors import UsageError
+from correlator.events.threat import Threat
 from correlator.matching import Record
 from correlator.privacy.evidence import Locker
 from correlator.privacy.tokens import TOKEN
@@ -17,7 +20,7 @@ from correlator.run.explain import why_not
 from correlator.run.replay import make_pipeline, replay, scenario_rules
 from correlator.run.scenario import Scenario
 from tests.embedded.feeding import Running, messages_of
-from tests.ingest.carried import last_promises, raw_messages, scenario, told, without_raw
+from tests.ingest.carried import last_promises, raw_messages, scenario, scenario_table, told, without_raw
 
 from .keeping import back, ids_by_order, named_in, tokenised
 
@@ -155,3 +158,26 @@ def test_keys_that_change_in_mid_run_change_no_threat(tmp_path, clear):
     # While both keys are matched, whom the site knows goes on under the older one.
     assert {hit[1] for hit in TOKEN.finditer("".join(threats))} == {"k1"}
     same_story(list(back(threats, after.private)), clear)
+
+
+def test_the_console_shows_evidence_under_lock_redacted_and_whole_to_who_may_see_it(tmp_path):
+    one = tokenised(tmp_path, "k1")
+    running = Running(one, tmp_path / "log.sqlite3", keep_raw_days=36_500)
+    running.feed(messages_of(one))
+    running.close()
+    names = {row.value for row in one.private.vault.everybody()}
+    facts = LogFacts(tmp_path / "log.sqlite3", scenario_table(scenario(STORY)), Locker(one.private.vault))
+    threat = msgspec.json.decode(without_raw(running_threat(tmp_path)), type=Threat)
+    member = next(one for one in threat.members if one.kind.startswith("badge."))
+    raw = facts.raw(one.site_id, member)
+    assert raw is not None and named_in(raw.message.payload, names)
+    page = shown(raw, whole=False)
+    assert page.redacted and named_in(page.text.encode(), names) == []
+    assert named_in(shown(raw, whole=True).text.encode(), names)
+    facts.close()
+
+
+def running_threat(folder) -> bytes:
+    """The last revision of the threat with the most members."""
+    rows = sqlite3.connect(folder / "log.sqlite3").execute("SELECT value FROM output WHERE topic = 'threats'")
+    return max((value for (value,) in rows), key=len)

@@ -120,6 +120,13 @@ def test_the_site_file_with_tokens_names_nobody_and_resolves_what_events_say(tmp
     assert [one.name for one in kept.site.contacts] == ["Vera Lumen"]
 
 
+def test_a_token_that_somebody_pasted_into_the_site_file_stays_itself(tmp_path, identity):
+    stranger = identity.token("badge", "b-9999")
+    private = Private(settings_with(tmp_path, "k1"), (), NOW_MS)
+    places = private.premises(SITE.replace("badges: [b-4711,", f"badges: [b-4711, {stranger},").encode(), "site.yaml")
+    assert places.person_of("badge", stranger, 0) == identity.token("person", "p-17")
+
+
 def test_two_identities_with_one_token_are_refused(identity):
     twice = SITE.replace("badges: [b-4711,", "badges: [b-4711, B-4711,")
     with pytest.raises(FaultyFile, match="two identities differ in case only"):

@@ -35,6 +35,7 @@ from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.console import cases, graph, oidc, pages
 from correlator.console.board import time_text
 from correlator.console.hub import Hub
+from correlator.console.plan import short
 from correlator.console.raw import Raw, shown
 from correlator.console.security import COOKIE, LARGEST_FORM, LoginRate, SecureHeaders, same_origin, token_fits
 from correlator.console.settings import ConsoleSettings
@@ -185,7 +186,7 @@ class Console:
             loader=jinja2.PackageLoader("correlator.console"), autoescape=True, undefined=jinja2.StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
-        self._jinja.filters["shown"] = one_line
+        self._jinja.filters["shown"] = short
 
     # ---- plumbing ------------------------------------------------------------------------------
 
@@ -531,7 +532,7 @@ class Console:
         colleagues = [one for one in self.users.names() if one != session.user.name]
         rules = {step.rule: step for step in listed.threat.steps if step.rule}
         exceptions = [
-            {"title": one_line(step.title), "address": "/exception?" + urlencode({
+            {"title": short(step.title), "address": "/exception?" + urlencode({
                 "site": listed.threat.site, "rule": rule, "asset": step.asset, "hours": "24",
                 "fields": "\n".join(f"{name}={value}" for name, value in step.group.items()),
             })} for rule, step in rules.items()
@@ -620,7 +621,7 @@ class Console:
         listed = self._site_of(request.path_params["threat"], session)
         xml, places, approving = self._draft(listed.threat).decode(), self.places[listed.threat.site], self._approving
         return self.page(
-            request, session, "warning.html", threat=listed.threat, title=one_line(listed.threat.title),
+            request, session, "warning.html", threat=listed.threat, title=short(listed.threat.title),
             handling=listed.handling, xml=xml,
             kinds=warning_kinds(listed.handling), refused=request.query_params.get("refused", "")[:300],
             may_approve=approving is not None and session.user.name in approving.people and not session.origin,
@@ -676,7 +677,7 @@ class Console:
         places = self.places.get(listed.threat.site)
         message = shown(raw, whole=whole) if raw is not None else None
         return self.page(
-            request, session, "evidence.html", threat=listed.threat, title=one_line(listed.threat.title),
+            request, session, "evidence.html", threat=listed.threat, title=short(listed.threat.title),
             evidence=pages.evidence_row(found, places), message=message, whole=whole, refused=refused,
             received=time_text(message.received_ms, places, "%d.%m.%Y %H:%M:%S") if message is not None else "",
         )  # fmt: skip

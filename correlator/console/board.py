@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC
-from typing import Final
 
 from msgspec import Struct
 
 from correlator.clock import local
 from correlator.console import plan
+from correlator.console.plan import short
 from correlator.events.threat import Threat
 from correlator.journal.view import SEVERITY_RANK, Listed, View
-from correlator.outputs.format import one_line
 from correlator.premises import Premises
 from correlator.words.language import LANGUAGES, Language
 from correlator.words.message import headline, is_drill, severity_words
-
-SHOWN_TITLE: Final = 300  # characters; a device may call itself anything
 
 
 class Line(Struct, frozen=True, gc=False):
@@ -94,9 +91,9 @@ def line_of(listed: Listed, places: Premises | None) -> Line:
     zones = zones_of(threat, places)
     titles: dict[str, str]
     if places is not None and threat.steps:
-        titles = {one: _title(headline(threat, places, one)) for one in LANGUAGES}
+        titles = {one: short(headline(threat, places, one)) for one in LANGUAGES}
     else:
-        titles = dict.fromkeys(map(str, LANGUAGES), _title(threat.title))
+        titles = dict.fromkeys(map(str, LANGUAGES), short(threat.title))
     names = [plan.zone_of(places.site.zones, zone) for zone in zones] if places is not None else list(threat.places)
     shelf = handling.shelf
     return Line(
@@ -107,7 +104,7 @@ def line_of(listed: Listed, places: Premises | None) -> Line:
         state=handling.state,
         owner=handling.owner or handling.acked_by,
         titles=titles,
-        place=_title(", ".join(names[:3])),
+        place=short(", ".join(names[:3])),
         zones=zones,
         first_ms=threat.first_ms,
         last_ms=threat.last_ms,
@@ -118,11 +115,6 @@ def line_of(listed: Listed, places: Premises | None) -> Line:
         shelf_reason=shelf.reason if shelf is not None else "",
         drill=places is not None and is_drill(threat, places),
     )
-
-
-def _title(text: str) -> str:
-    plain = one_line(text)
-    return plain if len(plain) <= SHOWN_TITLE else plain[: SHOWN_TITLE - 1] + "…"
 
 
 def row_of(line: Line, places: Premises | None, language: Language, now_ms: int) -> ListRow:

@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from correlator.console.plan import short
 from correlator.events.threat import Evidence, Step, Threat
 from correlator.impact.picture import impact_rows, paths_picture
-from correlator.outputs.format import one_line
 from correlator.words.language import Language
 from correlator.words.message import type_words
 
@@ -56,7 +56,7 @@ def links(threat: Threat) -> list[Link]:
         domain = next((domains[one] for one in step.events if domains.get(one)), "")
         terms = ", ".join(f"{name} {value:+.1f}" for name, value in step.terms.items())
         told.append(
-            Link(number + 1, domain, step.level, one_line(step.title), one_line(step.place_name), one_line(step.joined),
+            Link(number + 1, domain, step.level, short(step.title), short(step.place_name), short(step.joined),
                  f"{step.gain:+.1f}" if step.gain or step.terms else "", terms, shares)
         )  # fmt: skip
     return told

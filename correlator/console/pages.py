@@ -14,6 +14,7 @@ from correlator.clock import DAY_MS, HOUR_MS, MINUTE_MS, duration_text
 from correlator.console import graph, plan
 from correlator.console.board import Board, Line, ListRow, line_of, row_of, time_text
 from correlator.console.facts import KEPT_DAYS, LEARNS_MS, Facts, MatchRow
+from correlator.console.plan import short
 from correlator.events.event import LEVELS
 from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.events.kinds import KINDS
@@ -22,7 +23,6 @@ from correlator.journal.action import Act
 from correlator.journal.fold import Outcome
 from correlator.journal.load import Alert, load
 from correlator.journal.view import Listed, View
-from correlator.outputs.format import one_line
 from correlator.premises import Premises, unknown_yaml
 from correlator.rules.check import explain_rule
 from correlator.rules.load import LoadedRules
@@ -39,7 +39,6 @@ LOAD_DAYS = 7
 JOURNAL_ROWS = 500
 HIDDEN_SHOWN = 20
 UNKNOWN_SHOWN = 200
-SHOWN_TEXT = 500  # characters of a text that a device may have made
 _PLAN_WORDS = ("room_alert", "room_quiet", "room_people", "room_dark", "door_open", "door_closed", "door_locked",
                "door_unknown", "health_ok", "health_offline", "health_disabled", "health_tampered",
                "health_unknown")  # fmt: skip
@@ -233,11 +232,11 @@ def evidence_row(member: Evidence, places: Premises | None) -> EvidenceRow:
         member.id,
         time_text(member.time_ms, places, "%d.%m. %H:%M:%S"),
         member.kind,
-        one_line(member.said)[:SHOWN_TEXT],
-        one_line(member.place_name or member.place),
+        short(member.said),
+        short(member.place_name or member.place),
         member.domain,
         member.source,
-        one_line(member.origin or member.raw),
+        short(member.origin or member.raw),
         member.late_ms > 0,
     )
 
@@ -246,12 +245,12 @@ def _step_row(step: Step, places: Premises | None) -> dict[str, Any]:
     return {
         "when": time_text(step.t_ms, places, "%d.%m. %H:%M:%S"),
         "rule": step.rule,
-        "title": one_line(step.title)[:SHOWN_TEXT],
+        "title": short(step.title),
         # What is said of a single event may name who did it.
-        "says": "" if step.rule in KINDS else one_line(step.says)[:SHOWN_TEXT],
-        "place": "" if _is_somebody(step.asset, places) else one_line(step.place_name),
+        "says": "" if step.rule in KINDS else short(step.says),
+        "place": "" if _is_somebody(step.asset, places) else short(step.place_name),
         "level": step.level,
-        "expected": [one_line(text) for text in step.expected_absent],
+        "expected": [short(text) for text in step.expected_absent],
     }
 
 
@@ -266,7 +265,7 @@ def _is_somebody(asset: str, places: Premises | None) -> bool:
 def _called(asset: str, place_name: str, places: Premises | None) -> str:
     """What an asset is called where anybody may read: of a person, badge or account only what it is."""
     if not _is_somebody(asset, places):
-        return one_line(place_name or asset)
+        return short(place_name or asset)
     known = places.assets.get(asset) if places is not None else None
     return known.asset_class if known is not None else asset.removeprefix("unknown:").partition(":")[0]
 
@@ -278,7 +277,7 @@ def _told_row(act: Act, outcome: Outcome, places: Premises | None) -> dict[str, 
         "when": time_text(act.at_ms, places, "%d.%m. %H:%M:%S"),
         "who": act.who,
         "verb": act.verb,
-        "text": one_line(str(text or ""))[:SHOWN_TEXT],
+        "text": short(str(text or "")),
         "result": outcome.result,
         "reason": outcome.reason,
     }
@@ -302,9 +301,9 @@ def _impact_row(hit: Impact, places: Premises | None, language: Language, now_ms
 
 
 def _advice_row(item: Advice, places: Premises | None) -> dict[str, Any]:
-    says = one_line(item.says)
+    says = short(item.says)
     if item.place_name and _is_somebody(item.asset, places):  # the words hold the name
-        says = says.replace(one_line(item.place_name), _called(item.asset, "", places))
+        says = says.replace(short(item.place_name), _called(item.asset, "", places))
     return {
         "title": says,
         "saves": f"{item.saves:.1f}",
@@ -386,7 +385,7 @@ def shelves(board: Board, sites: tuple[str, ...], language: str, now_ms: int) ->
             here = board.places.get(line.site)
             told.append({
                 "id": line.id, "title": line.titles[speaks(language)], "who": line.shelf_who,
-                "left": (line.shelf_until_ms - now_ms) // MINUTE_MS, "reason": one_line(line.shelf_reason),
+                "left": (line.shelf_until_ms - now_ms) // MINUTE_MS, "reason": short(line.shelf_reason),
                 "until": time_text(line.shelf_until_ms, here, "%H:%M"), "until_ms": line.shelf_until_ms,
             })  # fmt: skip
     return sorted(told, key=lambda one: (one["until_ms"], one["id"]))
@@ -407,7 +406,7 @@ def declared(view: View, board: Board, sites: tuple[str, ...], language: str, no
                     "what": ", ".join(map(str, what)) if isinstance(what, list) else str(what),
                     "fields": ", ".join([*([str(one.args["asset"])] if one.args.get("asset") else []),
                                          *(f"{name}={value}" for name, value in fields.items())]),
-                    "reason": one_line(str(one.args.get("reason", ""))),
+                    "reason": short(str(one.args.get("reason", ""))),
                 })  # fmt: skip
     zones = {
         site: [(zone.id, zone.name) for zone in places.site.zones.values()]
@@ -442,7 +441,7 @@ def journal(view: View, all_places: Mapping[str, Premises], sites: tuple[str, ..
             rows.append({
                 "position": position, "at_ms": act.at_ms, "when": time_text(act.at_ms, places, "%d.%m.%Y %H:%M:%S"),
                 "site": site, "who": act.who, "verb": act.verb, "threat": act.threat, "result": outcome.result,
-                "reason": outcome.reason or one_line(str(act.args.get("reason") or ""))[:SHOWN_TEXT],
+                "reason": outcome.reason or short(str(act.args.get("reason") or "")),
             })  # fmt: skip
     return sorted(rows, key=lambda one: (-one["at_ms"], -one["position"]))[:JOURNAL_ROWS]
 
@@ -474,7 +473,7 @@ def sources(facts: Facts, view: View, sites: tuple[str, ...], texts: Mapping[str
                 "last": time_text(one.last_ms, places, "%d.%m. %H:%M:%S") if one.last_ms else "",
                 "silent": (now_ms - one.last_ms) // MINUTE_MS if one.last_ms else None,
                 "reliability": f"{note.reliability:.0%}" if note is not None else "",
-                "refused": [(reason, count, one_line(detail)) for reason, count, detail in one.refused],
+                "refused": [(reason, count, short(detail)) for reason, count, detail in one.refused],
             })  # fmt: skip
         told.append({
             "id": site, "name": places.site.name, "rows": rows, "dark": sorted(dark),
@@ -536,11 +535,9 @@ def rule(loaded: LoadedRules, facts: Facts, site: str, key: str) -> dict[str, An
 def _match_row(match: MatchRow, places: Premises | None) -> dict[str, Any]:
     return {
         "when": time_text(match.opened_ms, places, "%d.%m.%Y %H:%M:%S"),
-        "where": one_line(places.describe(match.asset))
-        if places is not None and match.asset
-        else one_line(match.asset),
+        "where": short(places.describe(match.asset)) if places is not None and match.asset else short(match.asset),
         "asset": match.asset,
-        "group": {name: one_line(str(value))[:SHOWN_TEXT] for name, value in match.group.items()},
+        "group": {name: short(str(value)) for name, value in match.group.items()},
     }
 
 
@@ -556,9 +553,9 @@ def preview(facts: Facts, view: View, site: str, asked: Mapping[str, Any]) -> di
         findings = [step for step in one.threat.steps if not step.inner] or list(one.threat.steps)
         fits = [step for step in one.threat.steps if step.rule == asked["rule"] and _step_fits(step, asked)]
         if fits and len(fits) >= len(findings):
-            gone.append((one.threat.id, one_line(one.threat.title)))
+            gone.append((one.threat.id, short(one.threat.title)))
         if fits and one.handling.verdict == "true":
-            judged.append((one.threat.id, one_line(one.threat.title)))
+            judged.append((one.threat.id, short(one.threat.title)))
     places = facts.places.get(site)
     return {
         "count": len(ids), "shown": [_match_row(one, places) for one in hidden[:HIDDEN_SHOWN]],

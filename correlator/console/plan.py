@@ -27,6 +27,7 @@ BOX, GAP, TALL = 12.0, 1.0, 0.68  # metres: rooms without outline
 MARKS: Final = {"critical": "◆", "high": "▲", "medium": "■", "low": "●", "informational": "●"}
 BELIEVED: Final = 0.3  # from this confidence on somebody counts as still in a room (docs/site.md)
 SHOWN_SIGNS, SHOWN_NAME, MOST_CORNERS = 6, 80, 12
+LOOKED_AT: Final = 10_000  # characters
 _WATCHED: Final = ("camera", "sensor", "reader", "controller", "device", "medical_device", "building_device")
 _LETTER: Final = 0.56  # mean width of a letter in font sizes
 
@@ -328,9 +329,14 @@ def _door(at: tuple[float, float], size: float, state: str, title: str) -> str:
     return f'<g class="door {state}"><title>{escape(title)}</title>{shape}</g>'
 
 
+def short(text: str, letters: int = 300) -> str:
+    """A text on one line, without what cannot be seen, and not endless: a device may call itself anything."""
+    plain = one_line(text[:LOOKED_AT])
+    return plain if len(plain) <= letters else plain[: letters - 1] + "…"
+
+
 def _short(text: str) -> str:
-    plain = one_line(text)
-    return plain if len(plain) <= SHOWN_NAME else plain[: SHOWN_NAME - 1] + "…"
+    return short(text, SHOWN_NAME)
 
 
 def zone_of(zones: Mapping[str, Zone], name: str) -> str:

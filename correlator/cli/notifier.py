@@ -77,7 +77,10 @@ def routes(threats: Path, file: Path, at: str) -> int:
             if threat.phase != "threat":
                 click.echo(f"  nobody: the phase is {threat.phase}")
                 continue
-            for one in choose(settings, situation(threat, places[threat.site]), now_ms, zone):
+            chosen = choose(settings, situation(threat, places[threat.site]), now_ms, zone)
+            if not chosen:
+                click.echo("  nobody: a drill is not told outside of the site")
+            for one in chosen:
                 quiet = settings.receiver(one.receiver).quiet
                 until_ms = now_ms if threat.severity == "critical" else quiet_until_ms(quiet, now_ms, zone)
                 held = f", held until {local(until_ms, zone):%a %H:%M}" if until_ms > now_ms else ""

@@ -79,8 +79,8 @@ class KafkaFeed:
     ) -> None:  # fmt: skip
         self.unreadable = 0
         self._threats, self._enriched = threats, enriched
-        settings = {**client, "group.id": kafka.GROUP, "enable.auto.commit": False, "enable.partition.eof": True,
-                    "isolation.level": "read_committed"}  # fmt: skip
+        settings = {**client, "group.id": kafka.group_for(actions), "enable.auto.commit": False,
+                    "enable.partition.eof": True, "isolation.level": "read_committed"}  # fmt: skip
         self._consumer = Consumer(settings)
         parts: list[TopicPartition] = []
         try:

@@ -65,7 +65,8 @@ class Warned(Struct, frozen=True, gc=False):
 
 
 class Handling(Struct, gc=False):
-    """What people did with a threat. version counts accepted actions that changed it."""
+    """What people did with a threat. version counts accepted actions that changed it, returns how often it came
+    back to the queue: released or reopened."""
 
     state: State = "new"
     owner: str = ""
@@ -79,6 +80,7 @@ class Handling(Struct, gc=False):
     shelf: Shelf | None = None
     closed_ms: int = 0
     warnings: list[Warned] = field(default_factory=list)
+    returns: int = 0
 
 
 class Declared(Struct, frozen=True, gc=False):
@@ -223,6 +225,7 @@ class Fold:
             return refusal
         handling = self._changed(act)
         handling.state, handling.owner, handling.acked_by, handling.acked_ms = "new", "", "", 0
+        handling.returns += 1
         return DONE
 
     def _step(self, act: Act) -> Outcome:
@@ -313,6 +316,7 @@ class Fold:
         handling = self._changed(act)
         handling.state, handling.owner, handling.verdict, handling.closed_ms = "new", "", "", 0
         handling.acked_by, handling.acked_ms = "", 0
+        handling.returns += 1
         return DONE
 
     def _warn(self, act: Act) -> Outcome:

@@ -19,6 +19,11 @@ WRITE_TIMEOUT_S: Final = 2.0
 READ_TIMEOUT_S: Final = 10.0
 
 
+def group_for(actions: str, name: str = GROUP) -> str:
+    """A group's name with the prefix that the journal's topic has."""
+    return actions.removesuffix(TOPIC) + name
+
+
 class KafkaJournal:
     """The journal of one partition. client: settings of librdkafka that reach the broker, rights included."""
 
@@ -38,7 +43,7 @@ class KafkaJournal:
         self._consumer = Consumer(
             {
                 **client,
-                "group.id": GROUP,
+                "group.id": group_for(topic),
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
             }

@@ -228,11 +228,13 @@ class View:
         return Listed(threat, self.fold(threat.site).handling(id))
 
     def threats(
-        self, sites: tuple[str, ...] = (), *, open_only: bool = True, text: str = "", limit: int = 200, skip: int = 0
-    ) -> list[Listed]:
+        self, sites: tuple[str, ...] = (), *, open_only: bool = True, handled_only: bool = False, text: str = "",
+        limit: int = 200, skip: int = 0,
+    ) -> list[Listed]:  # fmt: skip
         """Threats for a list: highest severity first, then newest; of all sites if none is named.
 
-        open_only: neither quiet nor merged, and not closed by people. text: stands in the title.
+        open_only: neither quiet nor merged, and not closed by people. handled_only: people did something with it.
+        text: stands in the title.
         """
         where: list[str] = []
         values: list[Any] = []
@@ -241,6 +243,8 @@ class View:
             values += sites
         if open_only:
             where.append("t.phase IN ('threat', 'watch') AND COALESCE(h.state, 'new') != 'closed'")
+        if handled_only:
+            where.append("h.threat IS NOT NULL")
         if text:
             where.append("t.title LIKE ? ESCAPE '\\'")
             escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -96,12 +96,16 @@ class Outbox:
         self._db.close()
 
     def ask(self, rows: Iterable[Row]) -> int:
-        """Adds rows that are not there yet; how many were new."""
+        """Adds rows that are not there yet, and makes dropped ones due again; how many that were."""
         marks = ",".join("?" * len(Row.__struct_fields__))
         before = self._db.total_changes
         for row in rows:
             values = tuple(getattr(row, name) for name in Row.__struct_fields__)
-            self._db.execute(f"INSERT OR IGNORE INTO outbox ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608
+            self._db.execute(
+                f"INSERT INTO outbox ({_COLUMNS}) VALUES ({marks}) ON CONFLICT (key) DO UPDATE SET state = 'due',"  # noqa: S608
+                " due_ms = excluded.due_ms, attempt = 0, last_error = '', ended_ms = 0 WHERE state = 'dropped'",
+                values,
+            )
         return self._db.total_changes - before
 
     def gather(self, now_ms: int) -> None:
@@ -110,7 +114,7 @@ class Outbox:
         The digest's key derives from its members, so whoever sends it again sends it under the same key.
         """
         waiting = "state = 'due' AND held = 1 AND occasion != 'digest' AND due_ms <= ? AND lease_ms <= ?"
-        with self._transaction():
+        with self.batch():
             held = self._rows(f"WHERE {waiting} ORDER BY made_ms, key", now_ms, now_ms)
             for site, receiver in dict.fromkeys((row.site, row.receiver) for row in held):
                 rows = [row for row in held if (row.site, row.receiver) == (site, receiver)]
@@ -130,7 +134,7 @@ class Outbox:
 
     def learn(self, site: str, position: int, rows: Iterable[Row]) -> None:
         """What the site's journal says was sent, up to a position: it need not be sent by whoever reads it here."""
-        with self._transaction():
+        with self.batch():
             for row in rows:
                 self.ask([row])
                 self._db.execute(
@@ -147,7 +151,7 @@ class Outbox:
 
     def claim(self, now_ms: int, limit: int = 20) -> list[Row]:
         """Takes rows that are due and that nobody is sending, for LEASE_MS; oldest first."""
-        with self._transaction():
+        with self.batch():
             found = self._rows("WHERE state = 'due' AND due_ms <= ? AND lease_ms <= ? ORDER BY due_ms, key LIMIT ?",
                                now_ms, now_ms, limit)  # fmt: skip
             self._db.executemany(
@@ -157,7 +161,11 @@ class Outbox:
         return found
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def batch(self) -> Iterator[None]:
+        """Everything inside is one transaction; inside another one it is part of that."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield

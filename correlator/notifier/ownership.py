@@ -11,18 +11,20 @@ from typing import Any, Final
 
 from confluent_kafka import Consumer, TopicPartition
 
+from correlator.journal.kafka import group_for
+
 GROUP: Final = "correlator-notifier"
 SESSION_MS: Final = 10_000
 
 
 class Ownership:
-    """Membership in the group. client: settings of librdkafka that reach the broker, rights included."""
+    """Membership in the group. client: settings of librdkafka that reach the broker; topic: the journal's name."""
 
     def __init__(self, client: Mapping[str, Any], topic: str) -> None:
         self._owned: set[int] = set()
         self._consumer = Consumer(
-            {**client, "group.id": GROUP, "enable.auto.commit": False, "session.timeout.ms": SESSION_MS,
-             "heartbeat.interval.ms": SESSION_MS // 4}
+            {**client, "group.id": group_for(topic, GROUP), "enable.auto.commit": False,
+             "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": SESSION_MS // 4}
         )  # fmt: skip
         self._consumer.subscribe([topic], on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
 

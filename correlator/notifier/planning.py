@@ -58,12 +58,13 @@ def plan(
                 rows.append(_row(settings, threat, item.receiver, "grown", grade, item.why, now_ms, due_ms, zone))
     if handling.state == "new":
         for number, step in enumerate(settings.escalation, 1):
+            which = f"{number}.{handling.returns}" if handling.returns else str(number)
             due_ms = max(began_ms, handling.touched_ms) + step.after_min * MINUTE_MS
             for name in named(settings, step.receivers, step.roles, local(due_ms, zone)):
                 if one.drill and settings.receiver(name).outside:
                     continue
                 why = f"nobody answered for {step.after_min} min"
-                rows.append(_row(settings, threat, name, "escalated", str(number), why, now_ms, due_ms, zone))
+                rows.append(_row(settings, threat, name, "escalated", which, why, now_ms, due_ms, zone))
     elif now_ms - handling.touched_ms >= settings.remind_min * MINUTE_MS:
         times = (now_ms - handling.touched_ms) // (settings.remind_min * MINUTE_MS)
         for name in dict.fromkeys(row.receiver for row in firsts):

@@ -66,12 +66,14 @@ class Notifier:
         self._feed, self._view, self._journal, self._places, self._send = feed, view, journal, places, send
         self._mine = mine
         self._looked_ms = 0
+        self._looked_at_all = False
+        self._touched: set[str] = set()  # threats about which something new was read and that are not planned yet
         self._flooded: set[str] = set()
         self.turned_ms = 0  # when a round last came to its end with everything read
 
     def step(self, now_ms: int, timeout_s: float = 0.0) -> int:
         """One round; how many messages left. Raises JournalAway when threats cannot be read."""
-        touched = self._feed.poll(self._view, timeout_s)
+        self._touched |= self._feed.poll(self._view, timeout_s)
         if not self._feed.caught_up():
             return 0  # acknowledgements may still come behind the threats: nothing is sent on half the story
         for site in self._places:
@@ -85,11 +87,17 @@ class Notifier:
             self._measure_load(now_ms)
             for site, places in self._places.items():
                 self.outbox.ask(summaries(self.settings, site, now_ms, places.site.timezone))
-            touched = touched | {listed.threat.id for listed in self._view.threats(limit=100_000)}
-        for threat in sorted(touched):
-            listed = self._view.threat(threat)
-            if listed is not None:
-                self._plan(listed, now_ms)
+            # Timers of what nobody touched are rows already; at the start all are looked at, since the last process
+            # may have died between view and outbox.
+            timed = self._view.threats(handled_only=self._looked_at_all, limit=100_000)
+            self._looked_at_all = True
+            self._touched |= {listed.threat.id for listed in timed}
+        touched, self._touched = self._touched, set()
+        with self.outbox.batch():
+            for threat in sorted(touched):
+                listed = self._view.threat(threat)
+                if listed is not None:
+                    self._plan(listed, now_ms)
         left = self._deliver(now_ms) if self._mine() else 0
         self.turned_ms = now_ms
         return left
@@ -136,8 +144,9 @@ class Notifier:
             return
         if handling.state != "new":
             self.outbox.drop(threat.id, ANSWERED_DROPS, now_ms, "answered before it was due")
-        told = self.outbox.of(threat.id)
-        self.outbox.ask(plan(self.settings, threat, one, handling, told, now_ms, places.site.timezone))
+        zone = places.site.timezone
+        while self.outbox.ask(plan(self.settings, threat, one, handling, self.outbox.of(threat.id), now_ms, zone)):
+            pass  # escalation counts from the first messages, which were only just asked for
         if back_to_queue(self.settings, handling, now_ms):
             act = Act(
                 id=digest("release", threat.id, str(handling.version)),

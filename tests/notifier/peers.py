@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Webhook:
-    """An HTTP receiver. answers: status codes for the next requests, 200 after them; 0 hangs, -1 closes."""
+    """An HTTP receiver. answers: status codes for the next requests, 200 after them; 0 hangs, -1 closes.
 
-    def __init__(self) -> None:
+    context: TLS of the server; None for plain HTTP.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: list[int] = []
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         outer = self
@@ -45,6 +49,8 @@ class Webhook:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -54,8 +60,8 @@ class Webhook:
 
 
 @contextmanager
-def webhook() -> Iterator[Webhook]:
-    receiver = Webhook()
+def webhook(context: ssl.SSLContext | None = None) -> Iterator[Webhook]:
+    receiver = Webhook(context)
     try:
         yield receiver
     finally:

@@ -97,7 +97,7 @@ def test_what_is_taken_and_forgotten_comes_back_to_everybody(house, threat):
     for minute in range(2, 110, 2):
         house.notifier.step(T0 + minute * M)
     assert house.sent()[:3] == ["first/desk/0", "reminder/desk/1.1", "reminder/desk/1.2"]
-    assert "escalated/manager/1" in house.sent()
+    assert "escalated/manager/1.1" in house.sent()
 
 
 def test_a_dead_channel_is_told_through_another(tmp_path, places, threat):
@@ -131,6 +131,26 @@ def test_a_receiver_gets_no_more_than_its_hours_worth_but_all_that_is_critical(t
         house.notifier.step(T0 + minute * M)
     assert [subject for _, subject in house.out[5:]] == ["5 threats that were held back"]
     assert {row.state for row in house.box.all()} == {"sent"}
+
+
+def test_a_reopened_threat_escalates_anew(house, threat):
+    house.tell(threat)
+    house.notifier.step(T0)
+    house.act("close", T0 + M, verdict="false")
+    house.notifier.step(T0 + 2 * M)
+    house.act("reopen", T0 + 3 * M)
+    for minute in (4, 9):
+        house.notifier.step(T0 + minute * M)
+    assert house.sent() == ["first/desk/0", "escalated/manager/1.1"]
+
+
+def test_what_was_read_before_the_end_of_a_burst_is_told_at_its_end(house, threat, monkeypatch):
+    house.notifier.step(T0)
+    house.tell(threat)
+    monkeypatch.setattr(house.feed, "caught_up", lambda: False)
+    assert house.notifier.step(T0 + 1_000) == 0
+    monkeypatch.setattr(house.feed, "caught_up", lambda: True)
+    assert house.notifier.step(T0 + 2_000) == 1
 
 
 def test_a_flood_of_alerts_is_measured_and_said_once(tmp_path, places, threat, caplog):

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
+import yaml
 
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.raw import from_headers
@@ -43,6 +45,17 @@ def children_of(folder: Path) -> list[str]:
     return found
 
 
+def answers(port: int, until: float) -> bool:
+    """Whether the console says that it is ready, in time."""
+    while time.monotonic() < until:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            time.sleep(0.2)
+    return False
+
+
 def test_the_vaccine_theft_is_found_through_mqtt_and_kafka(tmp_path):
     process = correlator("live", "vaccine-theft", "--once", "--no-background", "--speed", "4000x",
                          "--folder", str(tmp_path / "live"))  # fmt: skip
@@ -58,12 +71,13 @@ def test_ctrl_c_ends_everything(tmp_path):
     folder = tmp_path / "live"
     process = correlator("live", "fire-drill", "--no-background", "--folder", str(folder), start_new_session=True)
     until = time.monotonic() + 200
-    log = folder / "worker.log"
-    while not (log.exists() and '"what": "ready"' in log.read_text()):
+    logs = [folder / "worker.log", folder / "console.log"]
+    while not all(log.exists() and '"what": "ready"' in log.read_text() for log in logs):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < until
         time.sleep(0.2)
-    assert len(children_of(folder)) == 5  # two brokers, three services
+    assert len(children_of(folder)) == 6  # two brokers, three services, the console
+    assert answers(yaml.safe_load((folder / "correlator.yaml").read_text())["console"]["port"], until)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 0

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from correlator.events.event import SCHEMA_VERSION, Entity, Event, Reject, StateValue
+from correlator.events.event import SCHEMA_VERSION, Entity, Event, KeptMessage, Reject, StateValue
 from correlator.events.schema import MAJOR, PUBLISHED, schema, schema_text
 from correlator.events.threat import EnrichedEvent, Evidence, Finding, Match, Step, Threat
 
@@ -55,6 +55,10 @@ MESSAGES = {
         id="f", site="h1", kind="r", title="t", asset="d1", t_ms=2, domain="physical", level="high", events=("a",)
     ),
     "enriched": EnrichedEvent(event=EVENT, assets=(("door:d-pharmacy", "d-pharmacy"),), zones=("z-hall", "z-pharmacy")),
+    "evidence": KeptMessage(
+        event="0" * 32, site="h1", channel="inputs/doors.ndjson", received_ms=1, payload=b"\xff{", size=2, sha256="0" * 64,
+        raw="raw.mqtt/0:7",
+    ),
     "threat": Threat(
         id="t", site="h1", title="t", phase="threat", revision=1, severity="high", first_ms=1, last_ms=2, opened_ms=2,
         decided_ms=2, steps=(STEP,), members=(EVIDENCE,),

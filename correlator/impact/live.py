@@ -227,6 +227,8 @@ class LiveImpact:
         kept = self._threats.get(threat)
         if kept is None:
             return (), 0.0
+        if kept.advice is None and kept.outlook is not None and kept.outlook.loss < self.model.settings.least_saving:
+            kept.advice = (), kept.outlook.loss  # there is not that much to save
         if kept.advice is None:
             if self._advisor is None:
                 measures = _shipped_measures() if self._measures is None else self._measures

@@ -30,11 +30,14 @@ from correlator.clock import local
 from correlator.console.users import User, Users
 from correlator.errors import UsageError
 from correlator.ingest.kafka import KafkaSettings
+from correlator.lab.background import background
 from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port, missing_programs
 from correlator.lab.simulate import MQTT_TOPIC, KafkaPath, MqttPath, Played, Player, paths_of
 from correlator.run.account import account
 from correlator.run.expect import check, load_expect
+from correlator.run.linking import save_baseline, usual
 from correlator.run.partition import OFFSET
+from correlator.run.replay import scenario_rules
 from correlator.run.scenario import PACK, Scenario, load_scenario
 from correlator.stream.state import read_topic, whole
 from correlator.stream.topics import EVENTS
@@ -50,6 +53,7 @@ SERVICES: Final[dict[str, tuple[str, ...]]] = {
 # Beside them: pages to look at it all, on this machine only.
 CONSOLE: Final = ("console", "run", "--state", "console-state")
 PERSON: Final = "analyst"
+BASELINE: Final = "rates.baseline"
 PLAY_S: Final = 60.0  # how long a scenario takes to play, unless a speed is given
 _READY_S: Final = 180.0
 _STOP_S: Final = 20.0
@@ -197,6 +201,8 @@ class Live:
             settings = live_settings(self.scenario, kafka.bootstrap, (mosquitto.host, mosquitto.port), folder)
             port, password = free_port(), secrets.token_urlsafe(12)
             settings["console"] = {"port": port, "users": "users.yaml"}
+            if self.options.with_background:
+                self._learn(settings["sites"][0], folder)
             Users(folder / "users.yaml").put(User(PERSON, "analyst"), password)
             file = folder / "correlator.yaml"
             file.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -214,6 +220,13 @@ class Live:
         folder = Path(tempfile.mkdtemp(prefix="correlator-live-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return folder
+
+    def _learn(self, site: dict[str, Any], folder: Path) -> None:
+        """Folds the scenario's history, so that linking speaks on the day that is played."""
+        entries = usual(self.scenario, scenario_rules(self.scenario), background, None)
+        if entries:
+            save_baseline(entries, folder / BASELINE)
+            site["linking"] = {"baseline": BASELINE}
 
     def _command(self, arguments: tuple[str, ...], file: Path) -> None:
         command = [sys.executable, "-m", "correlator", *arguments, "--config", str(file)]

@@ -64,6 +64,20 @@ def learned(scenario: Scenario, loaded: LoadedRules, history: History, backgroun
     return [(key, value) for key, value in entries if key not in ("1/linker", "1/linker/told")]
 
 
+def usual(scenario: Scenario, loaded: LoadedRules, background: Background | None, baseline: Path | None) -> Entries:
+    """What is usual at a scenario's site: from a saved baseline, else from the scenario's own or its history.
+
+    () without any: linking learns for a day. Raises UsageError.
+    """
+    file = baseline or scenario.baseline
+    if file is not None:
+        return load_baseline(file)
+    history = scenario.history
+    if history is None and scenario.wish is not None:
+        history = History(scenario.seed + 1, HISTORY_DAYS)
+    return learned(scenario, loaded, history, background) if history is not None and background is not None else ()
+
+
 def save_baseline(entries: Entries, path: Path) -> None:
     """Writes learned rates to a file."""
     try:

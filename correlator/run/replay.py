@@ -35,9 +35,9 @@ from correlator.run.account import account
 from correlator.run.collector import settle_collector
 from correlator.run.deciding import Deciding, Entries, pipeline_of
 from correlator.run.expect import check, load_expect
-from correlator.run.linking import HISTORY_DAYS, Background, learned, load_baseline, without_correlations
+from correlator.run.linking import Background, usual, without_correlations
 from correlator.run.pipeline import Pipeline
-from correlator.run.scenario import PACK, BackgroundMessage, Batch, History, Scenario, load_scenario
+from correlator.run.scenario import PACK, BackgroundMessage, Batch, Scenario, load_scenario
 
 RECORD_EVENTS = 500  # as ingest packs them; what a record holds changes no byte of the output
 PACE_STEP_S = 0.1
@@ -127,15 +127,7 @@ def replay(
         private = Private(privacy, loaded_scenario.maps, time.time_ns() // 1_000_000)
         loaded_scenario = loaded_scenario.tokenised(private)
     loaded = scenario_rules(loaded_scenario)
-    entries: Entries = ()
-    baseline = baseline or loaded_scenario.baseline
-    history = loaded_scenario.history
-    if history is None and loaded_scenario.wish is not None:
-        history = History(loaded_scenario.seed + 1, HISTORY_DAYS)
-    if linking != "off" and baseline is not None:
-        entries = load_baseline(baseline)
-    elif linking != "off" and history is not None and background is not None:
-        entries = learned(loaded_scenario, loaded, history, background)
+    entries = usual(loaded_scenario, loaded, background, baseline) if linking != "off" else ()
     pipeline, premises = make_pipeline(loaded_scenario, loaded, linking, entries)
     ordinary: Iterable[BackgroundMessage] = ()
     if loaded_scenario.wish is not None and background is not None:

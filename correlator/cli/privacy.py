@@ -93,17 +93,27 @@ def export(names: tuple[str, ...], file: Path, reason: str, name: str, embedded:
 
 
 @privacy.command(epilog=_examples("correlator privacy erase p-017 --as p-001 --why 'left, asked for it'"))
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--threat", metavar="ID", help="The raw messages of a threat instead of a person.")
 @_asking
-def erase(names: tuple[str, ...], file: Path, reason: str, name: str, embedded: Path | None, site: str) -> int:
+def erase(
+    names: tuple[str, ...], threat: str | None, file: Path, reason: str, name: str, embedded: Path | None, site: str
+) -> int:
     """Take one person out: the vault forgets them and kept messages are redacted. It cannot be undone.
 
-    Logs, journal and threats keep tokens that lead nowhere. Needs the role admin.
+    Logs, journal and threats keep tokens that lead nowhere. With --threat its key is deleted, and no raw message
+    of it can be read again. Needs the role admin.
     """
     from correlator.config.privacy import erase as work
+    from correlator.config.privacy import erase_threat
+
+    if bool(names) is (threat is not None):
+        raise click.UsageError("name a person, or a threat with --threat")
 
     def told() -> int:
         loaded, who, kept = _asked(file, embedded, name, site, reason)
+        if threat is not None:
+            return erase_threat(loaded, who, threat, sys.stdout)
         return work(loaded, who, list(names), kept, sys.stdout)
 
     return _unreachable(told)

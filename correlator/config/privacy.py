@@ -47,7 +47,7 @@ class Asker:
     journal: Journal
     now_ms: int
 
-    def may(self, verb: Verb, role: Role, **args: Any) -> None:
+    def may(self, verb: Verb, role: Role, threat: str = "", **args: Any) -> None:
         """Writes that it is asked for. Raises UsageError for a missing role or reason, JournalAway."""
         denied = "" if allows(self.user.role, role) else f"a {self.user.role} may not {verb}"
         if self.user.sites and self.site not in self.user.sites:
@@ -56,7 +56,7 @@ class Asker:
             raise UsageError("give the reason with --why; it stands in the journal")
         self.journal.append(
             Act(id=secrets.token_hex(16), site=self.site, who=self.user.name, verb=verb, at_ms=self.now_ms,
-                args={"reason": self.reason.strip(), **args}, denied=denied)
+                threat=threat, args={"reason": self.reason.strip(), **args}, denied=denied)
         )  # fmt: skip
         if denied:
             raise UsageError(denied)
@@ -190,6 +190,16 @@ def erase(loaded: Loaded, who: Asker, names: list[str], kept: Kept, out: TextIO)
     out.write(f"{count} tokens lead nowhere now; {done} raw messages of evidence are redacted\n")
     if found.in_site:
         out.write(f"{found.in_site} is still there: take it out, then `correlator config apply` or a restart\n")
+    return 0
+
+
+def erase_threat(loaded: Loaded, who: Asker, threat: str, out: TextIO) -> int:
+    """Deletes the key of a threat's evidence: no raw message of it can be read again, on any topic or backup."""
+    vault = Vault(loaded.settings.privacy.vault, write=False)
+    who.may("erase", ERASES, threat, what="evidence")
+    if not vault.forget_threat(threat):
+        raise UsageError(f"the vault has no key for the evidence of threat {threat!r}")
+    out.write(f"no raw message of threat {threat} can be read any more\n")
     return 0
 
 

@@ -22,6 +22,7 @@ from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.ingest.raw import from_headers
 from correlator.privacy.evidence import Locker
+from correlator.privacy.locks import Locked
 from correlator.run.evidence import EVIDENCE_BYTES, Wanted, members_of, wanted
 from correlator.run.rendering import Rendered
 
@@ -142,7 +143,10 @@ class Keeper(threading.Thread):
         )
         told = payload[:EVIDENCE_BYTES]
         if self._locker is not None:
-            told = self._locker.seal(one.event, told, time.time_ns() // 1_000_000)
+            try:
+                told = self._locker.seal(one.event, told, time.time_ns() // 1_000_000)
+            except Locked:  # the evidence of its threat was erased
+                return
         kept = KeptMessage(
             event=one.event, site=one.site, channel=raw.message.channel, received_ms=raw.message.received_ms,
             payload=told, size=len(payload), sha256=hashlib.sha256(payload).hexdigest(),

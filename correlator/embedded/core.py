@@ -282,7 +282,7 @@ class Core:
         for event in events:
             if event not in self._claimed:
                 self._claimed[event] = None
-                turn.claims[event] = name
+                turn.claims.setdefault(name, []).append(event)
                 if len(self._claimed) > CLAIMS_REMEMBERED:
                     del self._claimed[next(iter(self._claimed))]
 

@@ -30,6 +30,7 @@ from correlator.errors import CorrelatorError, StateRefused, UsageError
 from correlator.ingest.raw import RawMessage, from_headers, to_headers
 from correlator.inputs import FilePosition, Reading
 from correlator.privacy.evidence import Locker
+from correlator.privacy.locks import Locked
 from correlator.run.evidence import EVIDENCE_BYTES, Wanted
 from correlator.run.log import LogRecord
 from correlator.run.partition import CHECKPOINT
@@ -90,7 +91,7 @@ class Turn:
     outputs: list[Rendered] = field(default_factory=list)
     entries: list[tuple[str, bytes | None]] = field(default_factory=list)
     wanted: list[Wanted] = field(default_factory=list)
-    claims: dict[str, str] = field(default_factory=dict)  # event -> the threat that it is evidence of
+    claims: dict[str, list[str]] = field(default_factory=dict)  # threat -> events that are its evidence
     heads: list[RawMessage] = field(default_factory=list)  # first lines that name the columns of their files
     bodies: dict[str, bytes] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
@@ -198,8 +199,10 @@ class EmbeddedLog:
                 (entry for entry in turn.entries if entry[1] is not None),
             )
             for wanted in turn.wanted:
-                self._keep(wanted, turn.claims.get(wanted.event, wanted.event), turn.at_ms)
-            claimed = self._claim(turn.claims, turn.at_ms) if self._locker is not None else ()
+                self._keep(wanted, turn.at_ms)
+            if self._locker is not None:
+                for threat, events in turn.claims.items():
+                    self._locker.claim(threat, events, turn.at_ms)
             db.executemany("INSERT OR IGNORE INTO body VALUES (?, ?)", turn.bodies.items())
             db.executemany("INSERT INTO delivery (name, at_ms) VALUES (?, ?)", ((one, turn.at_ms) for one in turn.keys))
             db.executemany("DELETE FROM retry WHERE output = ?", ((one,) for one in turn.retried))
@@ -218,23 +221,8 @@ class EmbeddedLog:
                 db.execute("ROLLBACK")
             raise
         self.next_raw, self.next_offset, self.next_output = next_raw, next_offset, next_output
-        for event in claimed:
-            assert self._locker is not None
-            self._locker.forget(event)
 
-    def _claim(self, claims: dict[str, str], at_ms: int) -> list[str]:
-        """Locks kept messages with the keys of the threats they now belong to; gives the events of those."""
-        assert self._locker is not None
-        done = []
-        for event, threat in claims.items():
-            row = self._db.execute("SELECT payload FROM evidence WHERE event = ?", (event,)).fetchone()
-            sealed = self._locker.reseal(threat, event, row[0], at_ms) if row is not None else None
-            if sealed is not None:
-                self._db.execute("UPDATE evidence SET payload = ? WHERE event = ?", (sealed, event))
-                done.append(event)
-        return done
-
-    def _keep(self, wanted: Wanted, owner: str, at_ms: int) -> None:
+    def _keep(self, wanted: Wanted, at_ms: int) -> None:
         number = wanted.raw.removeprefix(RAW_PREFIX)
         if not number.isdigit():
             return
@@ -245,7 +233,10 @@ class EmbeddedLog:
         payload = message.message.payload
         kept = payload[:EVIDENCE_BYTES]
         if self._locker is not None:
-            kept = self._locker.seal(owner, wanted.event, kept, at_ms)
+            try:
+                kept = self._locker.seal(wanted.event, kept, at_ms)
+            except Locked:  # the evidence of its threat was erased
+                return
         self._db.execute(
             "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (wanted.event, at_ms, message.message.received_ms, wanted.site, message.message.channel,

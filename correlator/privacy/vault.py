@@ -209,10 +209,12 @@ class Vault:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def forget_threat(self, threat: str) -> None:
-        """Deletes a threat's key: its raw messages can be read no more, wherever they stand."""
+    def forget_threat(self, threat: str) -> bool:
+        """Deletes a threat's key: its raw messages can be read no more, wherever they stand. False: there is none."""
         with self._lock:
-            self._db.execute("DELETE FROM threat WHERE id = ?", (threat,))
+            done = self._db.execute("DELETE FROM threat WHERE id = ?", (threat,)).rowcount > 0
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return done
 
     def trim(self, before_ms: int) -> int:
         """Deletes keys of messages kept before a time, and of threats that got none since; gives how many."""

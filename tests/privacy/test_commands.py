@@ -134,6 +134,19 @@ def test_an_erased_person_is_found_nowhere_and_does_not_come_back(ran, monkeypat
     assert asked(ran, monkeypatch, capsys, "erase", "u030", who="d-1")[0] == 2, "there is nothing left to erase"
 
 
+def test_a_threats_raw_messages_are_made_unreadable_by_its_key(ran, monkeypatch, capsys):
+    db = sqlite3.connect(Vault(ran / "vault.sqlite3").file)
+    event, threat = db.execute("SELECT event, threat FROM evidence WHERE threat != '' LIMIT 1").fetchone()
+    assert asked(ran, monkeypatch, capsys, "reveal", event)[0] == 0
+    assert asked(ran, monkeypatch, capsys, "erase", "--threat", threat, who="a-1")[0] == 2
+    assert asked(ran, monkeypatch, capsys, "erase", "--threat", threat, who="d-1")[0] == 0
+    act = journal(ran)[-1]
+    assert (act.verb, act.threat, act.denied) == ("erase", threat, "")
+    code, out, err = asked(ran, monkeypatch, capsys, "reveal", event)
+    assert (code, out) == (2, "") and "can no longer be read" in err
+    assert asked(ran, monkeypatch, capsys, "erase", "--threat", threat, who="d-1")[0] == 2
+
+
 def test_a_name_that_stays_clear_and_a_number_of_another_kind_are_not_somebodys(tmp_path):
     (tmp_path / "site.yaml").write_text(
         "site: {id: h1, timezone: UTC}\n"

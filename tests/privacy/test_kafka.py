@@ -48,6 +48,8 @@ def test_topics_name_nobody_but_the_raw_ones_and_evidence_opens_with_the_vault(s
     }
     assert {name for name, found in naming.items() if found} <= {name for name in naming if name.startswith("raw.")}
     assert naming["raw.mqtt"] and {"config", "events", "state", "threats", "evidence"} <= naming.keys()
+    logs = b"".join(file.read_bytes() for file in one.folder.glob("*.log"))
+    assert logs and named_in(logs, values) == []
     messages = {
         m.value() for name in topics if name.startswith(f"{one.prefix}raw.") for m in read_all(one.bootstrap, name)
     }

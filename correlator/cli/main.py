@@ -113,10 +113,11 @@ def app() -> None:
     epilog=_examples(
         "correlator replay vaccine-theft",
         "correlator replay scenarios/vaccine-theft --out out/",
+        "correlator replay vaccine-theft --score",
         "correlator replay vaccine-theft --speed 60x",
         "correlator replay my-scenario --json | jq .title",
         "correlator replay --from-log correlator.sqlite3 --rules pack --rules my-rules/",
-        "correlator replay --from-log kafka --config h1/correlator.yaml --from 2026-03-01T00:00:00Z",
+        "correlator replay --from-log kafka --config h1/correlator.yaml --from 2026-03-01",
     )
 )
 @click.argument("scenario", type=_PATH, required=False)
@@ -136,6 +137,7 @@ def app() -> None:
     "--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules."
 )
 @click.option("--baseline", type=_PATH, metavar="FILE", help="Link from rates saved by `baseline`, not from a history.")
+@click.option("--score", "scored", is_flag=True, help="Print precision, recall and F against expect.yaml.")
 @click.option("--tokens", is_flag=True, help="People as tokens, by the keys that --config names.")
 @click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
 @click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
@@ -153,6 +155,7 @@ def replay(
     progress: bool | None,
     linking: Literal["graph", "only", "off"],
     baseline: Path | None,
+    scored: bool,
     tokens: bool,
     log: Path | None,
     site: str,
@@ -208,6 +211,7 @@ def replay(
             background=background,
             linking=linking,
             baseline=baseline,
+            scored=scored,
             privacy=_privacy(config) if tokens else None,
         )
     )
@@ -289,10 +293,12 @@ def match(
         "correlator explain 3f2a --from out/",
         "correlator explain --why-not badge-two-places --from out/",
         "correlator explain --why-not badge-two-places inputs/access.ndjson:12 --from out/",
+        "correlator explain --why-not inputs/eve.json:5 inputs/access.ndjson:46 --from out/",
     )
 )
-@click.argument("what", required=False, metavar="[THREAT | FILE:LINE]")
-@click.option("--why-not", metavar="RULE", help="Say why this rule did not match (the message at FILE:LINE).")
+@click.argument("what", required=False, metavar="[THREAT | FILE:LINE | FINDING]")
+@click.option("--why-not", metavar="RULE", help="Say why this rule did not match (the message at FILE:LINE), or "
+              "why two findings (id, or FILE:LINE of one of their messages) are not linked.")  # fmt: skip
 @_from_out
 def explain(what: str | None, why_not: str | None, out_dir: Path) -> int:
     """Explain a threat, or why a rule did not match, from what a replay wrote.
@@ -301,11 +307,12 @@ def explain(what: str | None, why_not: str | None, out_dir: Path) -> int:
     """
     if what is None and why_not is None:
         raise click.UsageError("name a threat, or a rule with --why-not")
+    from correlator.lab.background import background
     from correlator.run.explain import explain_threat
     from correlator.run.explain import why_not as explain_why_not
 
     if why_not is not None:
-        return guarded(lambda: explain_why_not(out_dir, why_not, what, sys.stdout))
+        return guarded(lambda: explain_why_not(out_dir, why_not, what, sys.stdout, background))
     assert what is not None
     return guarded(lambda: explain_threat(out_dir, what, sys.stdout))
 

@@ -992,7 +992,12 @@ class LinkEngine:
         weak = limit is not None and any(link.source and link.how not in _FIRM and link.x < limit for link in links)
         if not weak or limit is None:
             notes = [note for note in threat.notes if note.source in members and note.target in members]
-            return [Settled(threat.id, self.core_score(threat), threat.root, members, notes, counted)]
+            root = (
+                threat.root
+                if threat.root.target in members
+                else next(one for one in members.values() if not one.source)
+            )
+            return [Settled(threat.id, self.core_score(threat), root, members, notes, counted)]
         part = {member: member for member in threat.members}
 
         def of(member: str) -> str:
@@ -1016,30 +1021,50 @@ class LinkEngine:
         return [main, *rest]
 
     def core(self, threat: ThreatState) -> dict[str, Link]:
-        """Members without what joined on trust and led to nothing: leaves whose link stayed below `fringe`."""
+        """What holds a threat together: members without leaves and without a root of links below `fringe`.
+
+        Such a member joined on trust and led to nothing, or led to all the rest by one weak link only. The
+        member that this link led to is then the root.
+        """
         members = dict(threat.members)
-        held = [note for note in threat.notes if note.source]
+        tied = {end for note in threat.notes for end in (note.source, note.target)}
         while True:
-            needed = {link.source for link in members.values()}
-            needed.update(end for note in held for end in (note.source, note.target))
-            fringe = [
-                id_
-                for id_, link in members.items()
-                if link.source
-                and link.how not in _FIRM
-                and link.x < self.settings.fringe
-                and id_ not in needed
-                and threat.episodes[id_].evidence < EVIDENCE["high"]
-            ]
+            children: dict[str, list[Link]] = {}
+            for link in members.values():
+                children.setdefault(link.source, []).append(link)
+            fringe = [id_ for id_, link in members.items() if self._weak(threat, link) and id_ not in children]
+            fringe = [id_ for id_ in fringe if id_ not in tied]
+            first = next(iter(children.get("", ())), None)
+            if first is not None and len(children[""]) == 1 and first.target not in tied and not fringe:
+                led = children.get(first.target, [])
+                heavy = threat.episodes[first.target].evidence >= EVIDENCE["high"]
+                if len(led) == 1 and len(members) > 2 and not heavy and self._weak(threat, led[0], heavy=True):
+                    fringe = [first.target]
+                    members[led[0].target] = self._own_root(threat.episodes[led[0].target])
             if not fringe:
                 return members
             for id_ in fringe:
                 del members[id_]
 
+    def _weak(self, threat: ThreatState, link: Link, *, heavy: bool = False) -> bool:
+        """Whether a link alone does not hold its target. heavy: whatever evidence the target has by itself."""
+        if not link.source or link.how in _FIRM or link.x >= self.settings.fringe:
+            return False
+        return heavy or threat.episodes[link.target].evidence < EVIDENCE["high"]
+
     def core_score(self, threat: ThreatState) -> float:
-        """The score of a threat's core: its root and the gains of what belongs to it."""
+        """The score of a threat's core: the gains of what belongs to it."""
         core = self.core(threat)
-        return threat.score - math.fsum(link.gain for id_, link in threat.members.items() if id_ not in core)
+        notes = [note.gain for note in threat.notes if note.source in core and note.target in core]
+        return math.fsum([*(link.gain for link in core.values()), *notes, threat.counted_gain])
+
+    def _own_root(self, episode: Episode) -> Link:
+        """What a finding is worth that opens a threat by itself."""
+        plain = self._plain_root(episode)
+        gain = min(ROOT_CAP, plain)
+        prior = -math.log(self.settings.prior_ms / 1000)
+        terms = (*(0.0,) * 5, -episode.root_chance, 0.0, gain - plain, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
+        return Link("", episode.id, gain, gain, terms, 0, "root")
 
     def _part(self, threat: ThreatState, group: list[str]) -> Settled:
         inside = set(group)
@@ -1047,12 +1072,7 @@ class LinkEngine:
         first = min(group, key=lambda one: (one != threat.root.target, threat.episodes[one].t_ms, one))  # type: ignore[union-attr]
         root = threat.root
         if first != root.target:
-            episode = threat.episodes[first]
-            gain = min(ROOT_CAP, self._plain_root(episode))
-            prior = -math.log(self.settings.prior_ms / 1000)
-            cap = gain - self._plain_root(episode)
-            terms = (*(0.0,) * 5, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
-            root = Link("", first, gain, gain, terms, 0, "root")
+            root = self._own_root(threat.episodes[first])
         members: dict[str, Link] = {first: root}
         for one in group:
             link = threat.members[one]

@@ -140,6 +140,10 @@ class GraphLinker:
         words = link_words(self.engine, threat, link) if link is not None and link.source else opened_words()
         return threat, list(core), words, told_terms(link), link.gain if link is not None else 0.0
 
+    def threat_of(self, finding: str) -> str | None:
+        """The open threat, as told, that a finding is in."""
+        return self._finding_at.get(finding)
+
     def close(self, threat: str) -> None:
         """The threat no longer grows."""
         self._changed = True

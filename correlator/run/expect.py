@@ -160,8 +160,8 @@ def check(expect: Expectation, threats: Iterable[Mapping[str, Any]]) -> list[str
     threat the last counts, and a threat that was merged into another does not. An expected threat is
     the found one with most members in common; ties go to the earlier one in both lists.
     """
-    found = _last_revisions(threats)
-    origins = [_origins(threat) for threat in found]
+    found = last_revisions(threats)
+    origins = [origins_of(threat) for threat in found]
     problems: list[str] = []
     pairs = sorted(
         (-len({member.origin for member in wanted.members} & set(origins[at])), which, at)
@@ -184,7 +184,8 @@ def check(expect: Expectation, threats: Iterable[Mapping[str, Any]]) -> list[str
     return problems
 
 
-def _last_revisions(threats: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def last_revisions(threats: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The last revision of each threat that was not merged into another."""
     last: dict[str, Mapping[str, Any]] = {}
     for threat in threats:
         known = last.get(threat["id"])
@@ -193,7 +194,7 @@ def _last_revisions(threats: Iterable[Mapping[str, Any]]) -> list[Mapping[str, A
     return [threat for threat in last.values() if threat["phase"] != "merged"]
 
 
-def _origins(threat: Mapping[str, Any]) -> dict[str, str]:
+def origins_of(threat: Mapping[str, Any]) -> dict[str, str]:
     """Origin (else raw position, else event id) -> what the message said, for each member."""
     return {
         member.get("origin") or member.get("raw") or member["id"]: member.get("said", "")

@@ -17,10 +17,12 @@ from correlator.clock import local, zone_named
 from correlator.errors import UsageError
 from correlator.events.event import Event
 from correlator.run.account import account
-from correlator.run.replay import scenario_rules
+from correlator.run.linking import Background, usual
+from correlator.run.replay import Linking, make_pipeline, scenario_rules
 from correlator.run.rule_commands import find_rule
 from correlator.run.scenario import Scenario, load_scenario
 from correlator.run.whynot import explain_rule_at, explain_rule_silence, plain
+from correlator.run.whynot_links import explain_pair
 
 _read_event = msgspec.json.Decoder(Event).decode
 _read_json = msgspec.json.Decoder().decode
@@ -33,11 +35,13 @@ _GROWN = (("domains", "domain"), ("assets", "asset"), ("steps", "finding"), ("me
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What replay.json says: the scenario as it was given, its time zone, whether people are tokens in it."""
+    """What replay.json says: the scenario as it was given, its time zone, whether people are tokens, how it linked."""
 
     scenario: Path
     zone: tzinfo
     tokens: bool
+    linking: Linking
+    baseline: Path | None
 
 
 # ---- a threat ----------------------------------------------------------------------------------
@@ -136,8 +140,11 @@ def _proof(event_id: str, event: Event | None, member: Mapping[str, Any] | None,
 # ---- why not -----------------------------------------------------------------------------------
 
 
-def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO) -> int:
+def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO, background: Background | None = None) -> int:
     """Prints how often a rule matched and, if never, what was missing; gives 0.
+
+    With two findings instead of a rule (`rule` and `where`: ids or origins): why they are not linked.
+    background: makes the ordinary traffic from which the replay learned what is usual.
 
     rule: id, name, title or beginning of an id. where: the origin of a message ("inputs/a.ndjson:12"):
     what of the rule failed on its events. The rules are read anew from the scenario, so a change to them
@@ -148,14 +155,29 @@ def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO) -> int:
         raise UsageError("people are tokens in this replay, not in the rules: replay without --config to ask that")
     scenario = _scenario(about.scenario)
     rules = scenario_rules(scenario).rules
-    chosen = find_rule(rules, rule)
     events = list(_events(out_dir))
+    try:
+        chosen = find_rule(rules, rule)
+    except UsageError:
+        if where is None:
+            raise
+        stdout.writelines(f"{line}\n" for line in _why_no_link(about, scenario, events, rule, where, background))
+        return 0
     if where is None:
         stdout.writelines(f"{line}\n" for line in explain_rule_silence(scenario, rules, chosen, events))
         return 0
     meant = _origin(where, events, out_dir)
     stdout.writelines(f"{line}\n" for line in explain_rule_at(scenario, rules, chosen, events, meant))
     return 0
+
+
+def _why_no_link(
+    about: _About, scenario: Scenario, events: list[Event], first: str, second: str, background: Background | None
+) -> Iterator[str]:
+    loaded = scenario_rules(scenario)
+    entries = usual(scenario, loaded, background, about.baseline) if about.linking != "off" else ()
+    pipeline, _ = make_pipeline(scenario, loaded, about.linking, entries)
+    yield from explain_pair(pipeline, events, scenario.until_ms, first, second, about.zone)
 
 
 def _scenario(path: Path) -> Scenario:
@@ -188,7 +210,14 @@ def _about(out_dir: Path) -> _About:
     path = out_dir / "replay.json"
     try:
         told = _read_json(path.read_bytes())
-        return _About(Path(told["scenario"]), zone_named(told["zone"]), bool(told.get("tokens")))
+        baseline = told.get("baseline")
+        return _About(
+            Path(told["scenario"]),
+            zone_named(told["zone"]),
+            bool(told.get("tokens")),
+            told.get("linking", "graph"),
+            Path(baseline) if baseline else None,
+        )
     except FileNotFoundError as error:
         raise UsageError(f"{out_dir} holds no replay; write one with `correlator replay --out {out_dir}`") from error
     except OSError as error:

@@ -38,6 +38,7 @@ from correlator.run.expect import check, load_expect
 from correlator.run.linking import Background, usual, without_correlations
 from correlator.run.pipeline import Pipeline
 from correlator.run.scenario import PACK, BackgroundMessage, Batch, Scenario, load_scenario
+from correlator.run.score import score, score_lines
 
 RECORD_EVENTS = 500  # as ingest packs them; what a record holds changes no byte of the output
 PACE_STEP_S = 0.1
@@ -110,6 +111,7 @@ def replay(
     linking: Linking = "graph",
     baseline: Path | None = None,
     privacy: PrivacySettings | None = None,
+    scored: bool = False,
 ) -> int:
     """Replays a scenario folder; 0 when its expectations hold, 1 when not.
 
@@ -119,7 +121,7 @@ def replay(
     its history.
 
     background: makes the ordinary traffic that scenario.yaml wishes for (`correlator.lab`).
-    Raises UsageError and FaultyFile for unusable input.
+    scored: precision, recall and F are printed too. Raises UsageError and FaultyFile for unusable input.
     """
     loaded_scenario = load_scenario(scenario)
     private = None
@@ -145,7 +147,7 @@ def replay(
         _take(pipeline.finish(loaded_scenario.until_ms), threats, files)
         elapsed_s = time.monotonic() - started
         shown.update(0, description="done")
-        files.ending(loaded_scenario, scenario, pipeline, premises, counts)
+        files.ending(loaded_scenario, scenario, pipeline, premises, counts, linking, baseline)
     if private is not None:
         private.flush(time.time_ns() // 1_000_000)
     told = [threat for threat in threats.values() if threat["phase"] != "merged"]
@@ -155,8 +157,11 @@ def replay(
             stdout.write(_json.encode(threat).decode() + "\n")
     else:
         _tell(told, loaded_scenario, stdout)
-    problems = check(load_expect(loaded_scenario.expect_file), told) if loaded_scenario.expect_file.exists() else None
+    expect = load_expect(loaded_scenario.expect_file) if loaded_scenario.expect_file.exists() else None
+    problems = check(expect, told) if expect is not None else None
     _summary(counts, pipeline, premises, elapsed_s, out, stderr)
+    if scored and expect is not None:
+        stderr.write("\n".join(score_lines(score(expect, told))) + "\n")
     if problems is None:
         stderr.write("no expect.yaml: nothing to compare with\n")
         return 0
@@ -281,7 +286,16 @@ class _Files:
             for event in events:
                 self.write("decoded", event)
 
-    def ending(self, scenario: Scenario, given: Path, pipeline: Pipeline, premises: Premises, counts: Counts) -> None:
+    def ending(
+        self,
+        scenario: Scenario,
+        given: Path,
+        pipeline: Pipeline,
+        premises: Premises,
+        counts: Counts,
+        linking: Linking,
+        baseline: Path | None,
+    ) -> None:
         if self.out is None:
             return
         unknown = [
@@ -297,6 +311,8 @@ class _Files:
             "counts": msgspec.to_builtins(counts),
             "counters": pipeline.counters(),
             "tokens": scenario.private is not None,
+            "linking": linking,
+            "baseline": str(baseline.resolve()) if baseline is not None else "",
         }
         (self.out / "replay.json").write_bytes(msgspec.json.format(_json.encode(about)) + b"\n")
 

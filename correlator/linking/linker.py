@@ -129,6 +129,7 @@ class GraphLinker:
         if self.watch is not None:
             self.watch(self.engine, finding)
         placed = self.engine.place(item_of(finding))
+        self.engine.closed.clear()  # the book keeps what is ended
         threat = placed.threat if placed is not None else None
         if threat is None or not (threat.reported or threat.score >= self.engine.settings.watch):
             return None, [], "", (), 0.0

@@ -144,6 +144,7 @@ def test_linking_switched_off_and_on_goes_on_with_the_threats_that_are_open():
                 del kept[key]
     assert kept == dict(engine.snapshot())
     assert max(revisions.values()) > 10
+    assert engine.pipeline.book.linker.engine.closed == [], "ended threats are not kept"
 
 
 def test_a_baseline_counts_only_where_nothing_was_learned_yet():

@@ -207,8 +207,11 @@ class Matcher:
             cell = self._cell(keyspace, key, position)
             if cell is None:
                 return
-        elif cell.touched == position:
-            cell.doubled = True
+        elif cell.touched == position and not cell.doubled:
+            for slot in feed.slots:
+                for mate in slot.mates:
+                    if cell.lasts[mate] == position:
+                        cell.doubled = True
         cell.touched = position
         pair = (position, event_id)
         for slot in feed.slots:
@@ -304,15 +307,14 @@ class Matcher:
         has expired is taken out only when the number left would make a condition true.
         """
         rules = slot.distincts
-        if slot.value_field:
-            one = source.attributes.get(slot.value_field, MISSING)
-        else:
-            one = MISSING
+        accessors = rules[0][3].value_accessors
+        field = slot.value_field
+        one = source.attributes.get(field, MISSING) if field else accessors[0].get(source)
         values: Sequence[str]
-        if type(one) is str and one:
+        if type(one) is str and one and len(accessors) == 1:
             values = (one,)
         else:
-            values = joint_keys([accessor.get(source) for accessor in rules[0][3].value_accessors])
+            values = joint_keys([accessor.get(source) for accessor in accessors])
             if not values:
                 return
         window = cell.wins[slot.index]
@@ -332,11 +334,13 @@ class Matcher:
         assert vals is not None
         base = window.base
         size = base + len(entries)
-        last = len(values) - 1
-        now = position & TIME
         window.last = cell.lasts[slot.index] = position
-        for which, value in enumerate(values):
-            before = newest.get(value, -1)  # of this value, its newest entry until now
+        start, before = size, -1  # before: of a value, its newest entry until now
+        for value in values:
+            if size > start:  # of several values, all but the last are counted here, and the last below
+                for at in range(0, len(heads), 2):
+                    heads[at + 1] += before < heads[at]
+            before = newest.get(value, -1)
             if before >= 0:
                 again[before - base] = 1
             newest[value] = size
@@ -345,31 +349,36 @@ class Matcher:
             window.pairs.append(pair)
             vals.append(value)
             again.append(0)
-            at = 0
-            for place, span, k, rule in rules:
-                distinct = heads[at + 1]
-                if before < heads[at]:
-                    distinct += 1
-                    heads[at + 1] = distinct
-                if which == last:
-                    due = cell.dues[place]
-                    if distinct >= k and due < now:
-                        head = heads[at]
-                        while entries[head - base] + span < now:
-                            if not again[head - base]:
-                                distinct -= 1
-                            head += 1
-                        heads[at], heads[at + 1] = head, distinct
-                        if distinct >= k:
-                            # It goes on holding until the k-th newest value's newest entry expires.
-                            floor = floor_of(rule, cell, FOREVER)
-                            if due >= 0:
-                                cell.dues[place] = floor + span
-                            else:
-                                self.episodes.holds(rule, cell, key, position, pair[1], source, floor)
-                    if distinct < k and due >= 0:
-                        self.episodes.lapses(rule, cell, position)
-                at += 2
+        now = position & TIME
+        dues = cell.dues
+        at = 0
+        for place, span, k, rule in rules:
+            head, distinct = heads[at], heads[at + 1]
+            if before < head:
+                distinct += 1
+                heads[at + 1] = distinct
+            if distinct >= k:
+                due = dues[place]
+                if due < now:
+                    while entries[head - base] + span < now:
+                        if not again[head - base]:
+                            distinct -= 1
+                        head += 1
+                    heads[at], heads[at + 1] = head, distinct
+                    if distinct < k:
+                        if due >= 0:
+                            self.episodes.lapses(rule, cell, position)
+                    else:
+                        # It goes on holding until the k-th newest value's newest entry expires.
+                        floor = floor_of(rule, cell, FOREVER)
+                        if due >= 0:
+                            dues[place] = floor + span
+                        else:
+                            self.episodes.holds(rule, cell, key, position, pair[1], source, floor)
+                            dues = cell.dues
+            elif dues[place] >= 0:
+                self.episodes.lapses(rule, cell, position)
+            at += 2
         if len(entries) >= window.prune_at:
             self.episodes.prune(cell, window, slot, position)
 

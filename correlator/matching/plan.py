@@ -54,6 +54,7 @@ class Slot:
         self.alls: list[tuple[int, int, Callable[[list[int]], tuple[int, ...]], Rule]] = []  # picks the other slots
         self.ordered_last: list[tuple[int, int, int, Rule]] = []  # slot of the first step
         self.value_field = ""  # what distinct counts count, where it can only be an attribute of that very name
+        self.mates: set[int] = set()  # other slots of rules that are decided inline on several
         self.inline: set[int] = set()  # indexes of the rules above
         self.general: list[Rule] = []
         self.lean = True  # a first entry alone can decide nothing
@@ -411,6 +412,7 @@ def _register(compiled: Rule) -> None:
     compiled.keyspace.no_dues.append(-1)
     for slot in slots:
         slot.inline.add(compiled.index)
+        slot.mates.update(other.index for other in slots if other is not slot)
     alone_decides = len(compiled.seq or slots) < 2
     if compiled.form == "count":
         slots[0].counts.append((place, span, compiled.k, compiled))

@@ -152,27 +152,36 @@ class DetectionIndex:
             selection = self._select(event)
         # Most events find nothing in the tables, or one entry: no list is made for them.
         found = selection.always
+        several = False  # more than one list of candidates
         sure: list[int] | None = None
         for field, table in selection.plain:
             value = attributes.get(field, MISSING)
             if type(value) is str:
                 bucket = table.get(value.lower())
-                if bucket is not None:
-                    sure = None if found else bucket.sure
-                    found = found + bucket.candidates if found else bucket.candidates
+                if bucket is None:
+                    pass
+                elif found:
+                    found = found + bucket.candidates
+                    several, sure = True, None
+                else:
+                    found, sure = bucket.candidates, bucket.sure
             elif value is not MISSING:
                 found = found + _of_value(value, table)
-                sure = None
+                several, sure = True, None
         for accessor, table in selection.fields:
             value = accessor.get(event)
             if type(value) is str:
                 bucket = table.get(value.lower())
-                if bucket is not None:
-                    sure = None if found else bucket.sure
-                    found = found + bucket.candidates if found else bucket.candidates
+                if bucket is None:
+                    pass
+                elif found:
+                    found = found + bucket.candidates
+                    several, sure = True, None
+                else:
+                    found, sure = bucket.candidates, bucket.sure
             elif value is not MISSING:
                 found = found + _of_value(value, table)
-                sure = None
+                several, sure = True, None
         if sure is not None:
             return sure
         if not found:
@@ -182,7 +191,7 @@ class DetectionIndex:
             test = candidate.test
             if test is None or test(event):
                 hits.append(candidate.number)
-        if len(hits) > 1:
+        if several and len(hits) > 1:
             hits = sorted(set(hits))
         return hits
 

@@ -69,7 +69,7 @@ class Cell:
              position up to which it is known to hold; looked up anew only once that has passed
     born     position of its first event
     touched  position of its last event
-    doubled  one event may stand in several of its windows
+    doubled  one event may stand in several windows of a rule
     eps      rule index -> open episode
     extras   rule index -> running metric, pending anchors or consecutive window
     """

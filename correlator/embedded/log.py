@@ -504,7 +504,7 @@ def numbered(one: RawMessage, number: int) -> RawMessage:
         one.input, number, one.site,
         Message(
             message.channel, message.payload, message.received_ms, message.retained, message.dup,
-            message.queued_since_ms, message.line, message.origin, f"{RAW_PREFIX}{number}",
+            message.queued_since_ms, message.line, message.origin, f"{RAW_PREFIX}{number}", message.qos,
         ),
         one.tick_ms,
     )  # fmt: skip

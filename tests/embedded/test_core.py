@@ -10,6 +10,7 @@ import pytest
 
 from correlator.clock import MINUTE_MS
 from correlator.embedded import EmbeddedLog
+from correlator.embedded.log import numbered
 from correlator.errors import StateRefused, UsageError
 from correlator.events.event import Reject
 from correlator.events.threat import Threat
@@ -96,6 +97,13 @@ def test_only_one_process_writes_a_log(tmp_path: Path) -> None:
         EmbeddedLog(tmp_path / "log.sqlite3", write=True)
     log.close()
     EmbeddedLog(tmp_path / "log.sqlite3", write=True).close()
+
+
+def test_a_message_numbered_by_the_log_keeps_all_that_it_said() -> None:
+    message = Message("ward 3/door", b"{}", 7, retained=True, dup=True, queued_since_ms=3, line=5, origin="x:5", qos=1)
+    made = numbered(RawMessage("raw.x/0", 0, "h1", message), 12)
+    assert (made.offset, made.message) == (12, msgspec.structs.replace(message, raw=made.message.raw))
+    assert made.message.raw.endswith("12")
 
 
 def test_a_file_that_is_no_log_of_this_release_is_refused_in_words(tmp_path: Path) -> None:

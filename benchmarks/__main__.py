@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def compiled(size: Size, plain: Found) -> Found:
         path = os.pathsep.join([str(folder), scratch])
         Path(scratch, "benchmarks").symlink_to(ROOT / "benchmarks")
         words = [sys.executable, "-P", "-m", "benchmarks", "--works-only", str(result)]
-        words += ["--rules", *map(str, size.rule_counts)] if size is not QUICK else ["--quick"]
+        words += ["--rules", *map(str, size.rule_counts), "--events", str(size.events), "--runs", str(size.runs)]
         subprocess.run(words, cwd=scratch, env={**os.environ, "PYTHONPATH": path}, check=True)
         told = json.loads(result.read_text())
     if not told["from"].startswith(str(folder)) or told["from"].endswith(".py"):
@@ -323,14 +323,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--quick", action="store_true", help="a smoke test: small, one run, nothing compiled")
     parser.add_argument("--rules", type=int, nargs="+", metavar="N", help="rule counts of the works")
+    parser.add_argument("--events", type=int, metavar="N", help="events of the works (200,000)")
+    parser.add_argument("--runs", type=int, metavar="N", help="runs of which the median counts (3)")
     parser.add_argument("--works-only", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     size = QUICK if given.quick else Size()
-    if given.rules:
-        size = Size(rule_counts=tuple(given.rules))
+    asked = {"rule_counts": given.rules and tuple(given.rules), "events": given.events, "runs": given.runs}
+    size = replace(size, **{name: value for name, value in asked.items() if value})
     if arguments is None:
         one_core()
     if given.works_only:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 
+import msgspec
 import paho.mqtt.client as mqtt
 import pytest
 import yaml
@@ -16,10 +18,18 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from correlator.cli.main import main
 from correlator.config.load import load
 from correlator.config.rights import kafka_rights, kafka_users
+from correlator.delivery.process import run as deliver_all
+from correlator.delivery.process import status
 from correlator.ingest.kafka import KafkaSettings
+from correlator.journal.action import Act
+from correlator.journal.feeds import KafkaFeed
+from correlator.journal.kafka import KafkaJournal
+from correlator.journal.view import View
 from correlator.lab.brokers import KafkaBroker, MosquittoBroker
 from correlator.lab.live import Service
+from correlator.notifier.ownership import Ownership
 from tests.brokers.fixtures import read_all
+from tests.notifier.cases import THREATS
 
 pytestmark = pytest.mark.xdist_group("secure")  # one secured Kafka for all of this file
 
@@ -32,6 +42,7 @@ def profile(tmp_path_factory) -> Path:
         'bridge: {routes: [{topics: "ev/#", to: raw.mqtt, site: h1}]}\n'
         "topics: {partitions: 1, raw_partitions: 1}\n"
         "ingest: {sources: [{input: raw.mqtt, dialect: zigbee2mqtt, site: h1}]}\n"
+        "outputs: [{name: own, format: ocsf, to: {kind: kafka, topic: correlator-threats}}]\n"
     )
     assert main(["secure", "init", str(folder / "made"), "--config", str(folder / "correlator.yaml")]) == 0
     return folder / "made"
@@ -232,6 +243,51 @@ def test_rights_that_are_no_longer_in_the_table_are_taken_away(profile, kafka, c
     assert main(["secure", "apply", str(profile), "--kafka", f"localhost:{kafka.port}", *config]) == 0
     assert main(["secure", "apply", str(profile), "--kafka", f"localhost:{kafka.port}", *config]) == 0
     assert "0 rights given, 0 taken away" in capsys.readouterr().out
+
+
+# ---- outputs and notifier ------------------------------------------------------------------------------
+
+
+def test_outputs_deliver_reject_and_keep_their_place_with_their_own_rights(profile, kafka):
+    """One threat goes to a topic of another name than threats.*, what is no threat to rejects; both are committed."""
+    producer = Producer(as_user(profile, kafka, "admin").client())
+    for value in (msgspec.json.encode(THREATS["combined"]), b"no threat"):
+        producer.produce("threats", value, b"k", partition=0)
+    assert producer.flush(30) == 0
+    outputs = load(profile.parent / "correlator.yaml").settings.outputs
+    settings, stop = as_user(profile, kafka, "outputs"), threading.Event()
+    thread = threading.Thread(target=deliver_all, args=(outputs, settings, stop))
+    thread.start()
+    try:
+        end = time.monotonic() + 60
+        while status(outputs, settings) != [("own", 2, 0)]:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+    finally:
+        stop.set()
+        thread.join(30)
+    admin = as_user(profile, kafka, "admin").client()
+    host = admin.pop("bootstrap.servers")
+    assert [one.key() for one in read_all(host, "correlator-threats", **admin)] == [THREATS["combined"].id.encode()]
+    assert b"unreadable_threat" in read_all(host, "rejects", **admin)[-1].value()
+
+
+def test_the_notifier_reads_writes_and_takes_over_with_its_own_rights(profile, kafka):
+    client = as_user(profile, kafka, "notifier").client()
+    journal = KafkaJournal(client)
+    journal.append(Act(id="a", site="h1", who="notifier", verb="login", at_ms=1))
+    view, owner = View(":memory:"), Ownership(client, "console.actions")
+    feed = KafkaFeed(client, view, enriched="events.enriched")
+    try:
+        end = time.monotonic() + 60
+        while not (owner.mine() and feed.caught_up()):
+            assert time.monotonic() < end
+            feed.poll(view, 0.1)
+        assert [act.id for _, act, _ in view.acts("h1")] == ["a"]
+    finally:
+        owner.close()
+        feed.close()
+        journal.close()
 
 
 # ---- the bridge ----------------------------------------------------------------------------------------

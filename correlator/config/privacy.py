@@ -214,8 +214,9 @@ def _redact(locker: Locker, found: Somebody, kept: Kept) -> int:
             continue  # nobody can read it any more
         left = without(payload, instead)
         if left != payload:
-            changed[one.event] = locker.seal(one.event, left, now_ms())
-    kept.replace(changed)
+            changed[one.event] = left
+    locker.prepare(changed, now_ms())
+    kept.replace({event: locker.seal(event, left) for event, left in changed.items()})
     return len(changed)
 
 

@@ -84,6 +84,8 @@ class Keeper(threading.Thread):
         )  # fmt: skip
 
     def _keep(self, reader: Consumer, listed: list[Wanted]) -> None:
+        if self._locker is not None and listed:
+            self._locker.prepare([one.event for one in listed], time.time_ns() // 1_000_000)
         by_place: dict[str, dict[int, list[Wanted]]] = {}
         for one in listed:
             place, _, offset = one.raw.rpartition(":")
@@ -144,7 +146,7 @@ class Keeper(threading.Thread):
         told = payload[:EVIDENCE_BYTES]
         if self._locker is not None:
             try:
-                told = self._locker.seal(one.event, told, time.time_ns() // 1_000_000)
+                told = self._locker.seal(one.event, told)
             except Locked:  # the evidence of its threat was erased
                 return
         kept = KeptMessage(

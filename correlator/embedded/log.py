@@ -198,6 +198,8 @@ class EmbeddedLog:
                 "INSERT INTO state VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
                 (entry for entry in turn.entries if entry[1] is not None),
             )
+            if self._locker is not None and turn.wanted:
+                self._locker.prepare([one.event for one in turn.wanted], turn.at_ms)
             for wanted in turn.wanted:
                 self._keep(wanted, turn.at_ms)
             if self._locker is not None:
@@ -234,7 +236,7 @@ class EmbeddedLog:
         kept = payload[:EVIDENCE_BYTES]
         if self._locker is not None:
             try:
-                kept = self._locker.seal(wanted.event, kept, at_ms)
+                kept = self._locker.seal(wanted.event, kept)
             except Locked:  # the evidence of its threat was erased
                 return
         self._db.execute(

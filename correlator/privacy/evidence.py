@@ -26,9 +26,13 @@ class Locker:
     def __init__(self, vault: Vault) -> None:
         self.vault = vault
 
-    def seal(self, event: str, payload: bytes, now_ms: int) -> bytes:
+    def prepare(self, events: Iterable[str], now_ms: int) -> None:
+        """Makes the keys of events, all at once, before `seal` is asked for any."""
+        self.vault.make_secrets(events, now_ms)
+
+    def seal(self, event: str, payload: bytes) -> bytes:
         """A raw message under the key of its event. Raises Locked where the key of its threat was deleted."""
-        return _MAGIC + wrapped(self.vault.secret_for(event, now_ms), payload, event)
+        return _MAGIC + wrapped(self.vault.secret_of(event), payload, event)
 
     def claim(self, threat: str, events: Iterable[str], now_ms: int) -> None:
         """Notes that events are evidence of a threat: its key opens theirs. The first threat keeps them."""

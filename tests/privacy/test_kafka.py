@@ -57,6 +57,6 @@ def test_topics_name_nobody_but_the_raw_ones_and_evidence_opens_with_the_vault(s
     opened = Locker(vault).open(first.event, first.payload)
     assert opened in messages
     left = without(opened, dict.fromkeys(values, "tok-gone"))
-    kept.replace({first.event: Locker(vault).seal(first.event, left, 0)})
+    kept.replace({first.event: Locker(vault).seal(first.event, left)})
     again = next(row for row in kept.evidence() if row.event == first.event)
     assert Locker(vault).open(first.event, again.payload) == left

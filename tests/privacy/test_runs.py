@@ -15,12 +15,15 @@ from correlator.errors import UsageError
 from correlator.events.threat import Threat
 from correlator.matching import Record
 from correlator.privacy.evidence import Locker
+from correlator.privacy.private import with_tokens
 from correlator.privacy.tokens import TOKEN
+from correlator.run.deciding import Entries
 from correlator.run.explain import why_not
+from correlator.run.linking import load_baseline
 from correlator.run.replay import make_pipeline, replay, scenario_rules
 from correlator.run.scenario import Scenario
 from tests.embedded.feeding import Running, messages_of
-from tests.ingest.carried import last_promises, raw_messages, scenario, scenario_table, told, without_raw
+from tests.ingest.carried import baseline_of, last_promises, raw_messages, scenario, scenario_table, told, without_raw
 
 from .keeping import back, ids_by_order, named_in, tokenised
 
@@ -31,9 +34,9 @@ def values_of(private) -> list[str]:
     return sorted({one.value for one in private.vault.everybody()})
 
 
-def told_by(one: Scenario) -> Iterator[str]:
+def told_by(one: Scenario, baseline: Entries = ()) -> Iterator[str]:
     """Every revision of every threat that a replay tells up to `until`."""
-    pipeline, _ = make_pipeline(one, scenario_rules(one))
+    pipeline, _ = make_pipeline(one, scenario_rules(one), baseline=baseline)
     records = [Record(events=list(batch.events)) for batch in one.events() if batch.received_ms <= one.until_ms]
     for record in [*records, Record(ticks={"": one.until_ms + one.lateness_ms + 1})]:
         for threat in pipeline.receive(record).threats:
@@ -79,9 +82,12 @@ def sorted_story(text: str):
     return ordered(msgspec.json.decode(text))
 
 
-def test_a_replay_with_tokens_tells_the_same_threats(tmp_path, clear):
-    one = tokenised(tmp_path, "k1")
-    threats = list(told_by(one))
+def test_a_replay_with_tokens_tells_the_same_threats_also_by_what_was_learned(tmp_path):
+    plain, one = scenario(STORY), tokenised(tmp_path, "k1")
+    learned = load_baseline(baseline_of(plain))
+    renamed = one.private.texts([], None, one.site_file.read_bytes(), str(one.site_file))[3]
+    clear = list(told_by(plain, learned))
+    threats = list(told_by(one, with_tokens(learned, renamed)))
     assert TOKEN.search("".join(threats))
     one.private.flush(0)
     same_story(list(back(threats, one.private)), clear)

@@ -49,10 +49,9 @@ def plan(
     began_ms = min(row.made_ms for row in firsts)
     grade = _grade(threat, one)
     if grade not in {_grade_of(row) for row in told} and _more(grade, told):
-        due_ms = max(
-            now_ms,
-            max(row.due_ms for row in told if row.occasion in ("first", "grown")) + settings.growth_min * MINUTE_MS,
-        )
+        # What quiet hours hold was not told yet: growth does not wait for it, and what is critical passes at once.
+        last = [row.due_ms for row in told if row.occasion in ("first", "grown") and not row.held]
+        due_ms = max(now_ms, max(last) + settings.growth_min * MINUTE_MS) if last else now_ms
         for item in chosen:
             if any(row.receiver == item.receiver for row in firsts):
                 rows.append(_row(settings, threat, item.receiver, "grown", grade, item.why, now_ms, due_ms, zone))

@@ -187,6 +187,15 @@ def test_what_quiet_hours_held_arrives_in_the_morning_as_one_message(tmp_path, p
     assert [key.split("/")[1] for key in notified] == ["first", "digest", "first", "first"]
 
 
+def test_what_becomes_critical_in_the_night_does_not_wait_for_the_morning(tmp_path, places, threat):
+    house = House(tmp_path, places, receivers=NIGHT)
+    house.tell(threat)
+    house.notifier.step(T0)
+    house.tell(msgspec.structs.replace(threat, severity="critical", revision=9))
+    house.notifier.step(T0 + M)
+    assert [one.split("/")[0] for one in house.sent()] == ["grown"]
+
+
 def test_one_held_message_arrives_as_itself(tmp_path, places, threat):
     house = House(tmp_path, places, receivers=NIGHT)
     house.tell(threat)

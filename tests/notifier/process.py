@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from correlator.notifier.service import Notifier
 from correlator.premises import load_site
 from tests.notifier.cases import HERE, made
 
+logging.getLogger("correlator").addHandler(logging.NullHandler())  # a flood is what is wanted here
 folder, port = Path(sys.argv[1]), sys.argv[2]
 journal = SqliteJournal(folder / "journal.db")
 box = Outbox(folder / "outbox.db")

@@ -96,8 +96,10 @@ def reveal(loaded: Loaded, who: Asker, what: str, kept: Kept, out: TextIO) -> in
             raise UsageError(f"{what} leads nowhere: it was erased, or never made here")
         out.write(f"{found.kind} {found.value}\n")
         return 0
-    who.may("reveal", REVEALS, event=what)
     found_message = next((one for one in kept.evidence() if one.event == what), None)
+    if found_message is not None and found_message.site != who.site:
+        raise UsageError(f"event {what} is of site {found_message.site!r}; choose it with --site")
+    who.may("reveal", REVEALS, event=what)
     if found_message is None:
         raise UsageError(f"{what!r} is no token, and no message is kept for an event of that id")
     out.write(Locker(vault).open(what, found_message.payload).decode("utf-8", "replace") + "\n")

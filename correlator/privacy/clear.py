@@ -68,6 +68,8 @@ def finds_clear_names(how: str, part: str) -> str:
         return "only"
     if how == "startswith" and lower.startswith((*STARTS, "s-1-5-32")):
         return "only"
+    if how == "startswith" and len(lower) >= _SHORTEST_PART and any(one.startswith(lower) for one in STARTS):
+        return "only"
     if how == "contains" and any(one in lower for one in PARTS):
         return "only"
     if len(lower) < _SHORTEST_PART:

@@ -108,12 +108,14 @@ class TokenisedRules:
     def _keywords(self, node: Any) -> None:
         """Words searched in texts: one that is an identity of the site stands there as its token."""
         made: list[Any] = []
-        for one in yaml_of.items(node):
+        for one in yaml_of.items(node) or [node]:
             text = yaml_of.text_in(one) or ""
             kind = self.known.get(text.lower())
             made += [yaml_of.scalar(token) for token in self.identity.tokens(kind, text)] if kind else [one]
-        if made:
+        if yaml_of.items(node):
             node.value = made
+        elif made[0] is not node:
+            yaml_of.put(node, made[0].value)  # what is said from now on has the newest
 
     def _tokens(self, node: Any, kind: str) -> Any:
         """The node with tokens for whole values; a single value is a list where several keys are matched."""
@@ -144,6 +146,8 @@ def _lines(document: Any, fields: IdentityFields) -> Iterator[_Line]:
 
 def _selection(name: Any, node: Any, fields: IdentityFields, product: str, service: str) -> Iterator[_Line]:
     inner = yaml_of.items(node)
+    if not inner and yaml_of.text_in(node) is not None:
+        yield _Line(node, yaml_of.scalar(""), node, "", ())
     if inner and not any(yaml_of.pairs(one) or yaml_of.items(one) for one in inner):
         yield _Line(node, yaml_of.scalar(""), node, "", ())
     for one in inner:

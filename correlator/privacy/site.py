@@ -17,7 +17,7 @@ from correlator.privacy import rewriting as yaml_of
 from correlator.privacy.tokens import TOKEN, KeyedIdentity
 from correlator.sources.logparts import account_name
 
-_REFERRING: Final = ("relations", "services", "protections", "windows", "sources", "assets")
+_REFERRING: Final = ("relations", "services", "protections", "windows", "sources", "assets", "floors")
 _CREDENTIALS: Final = (("badges", "badge"), ("accounts", "account"))
 
 

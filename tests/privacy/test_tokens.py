@@ -183,12 +183,25 @@ def test_what_a_token_cannot_answer_is_refused_with_its_place(product, line, say
     "line",
     [
         "account|endswith: $", "account: '*$'", "User|contains: [AUTHORI, AUTORI]", "TargetSid|endswith: '-512'",
-        "account|startswith: 'NT AUTHORITY\\'", "account: [p-17, vlumen]", "account|exists: true", "account: null",
+        "account|startswith: 'NT AUTHORITY\\'", "account|startswith: NT AUTH", "account: [p-17, vlumen]", "account|exists: true", "account: null",
         "account|cidr: 192.0.2.0/24", "host|startswith: ws", "door|re: d-.*", "badge|fieldref: Data.Card", "account: '*'",
     ],
 )  # fmt: skip
 def test_whole_values_names_that_stay_clear_and_other_fields_may_be_asked_for(line):
     assert check([("r.yml", RULE.format(product="windows", line=line))], IdentityFields()) == []
+
+
+def test_words_that_are_identities_of_the_site_are_searched_as_tokens(tmp_path):
+    private = Private(settings_with(tmp_path, "k1"), (), NOW_MS)
+    made = TokenisedRules(private.identity, private.fields, {"vlumen": "account"}, {})
+    text = RULE.format(product="linux", line="host: x") + "# seen with VLumen\n"
+    words = text.replace(
+        "  selection:\n    kind: host.logon\n    host: x\n", "  one: VLumen\n  two: [failed, vlumen]\n"
+    )
+    token = private.identity.token("account", "vlumen")
+    rule = made.rules(words.replace("condition: selection", "condition: one or two"))
+    assert f'one: "{token}"' in rule and f'two: [failed, "{token}"]' in rule
+    assert "umen" not in rule
 
 
 def test_the_rule_pack_can_be_asked_of_tokens():

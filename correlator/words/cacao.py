@@ -13,7 +13,7 @@ from correlator.clock import DAY_MS, utc_text
 from correlator.events.threat import Threat
 from correlator.premises import Premises
 from correlator.words.language import Language
-from correlator.words.message import PlaybookStep, frame, headline, named, steps_for, type_words
+from correlator.words.message import PlaybookStep, frame, headline, named, steps_for, steps_in_words, type_words
 
 _SPACE = UUID("8d2b2f5e-52f7-5a1c-8f0e-2a6f6f0f9a77")
 _PUBLISHED_MS = 20_454 * DAY_MS  # 2026-01-01: the playbooks' own date, so that the same threat gives the same bytes
@@ -31,9 +31,10 @@ def playbook(threat: Threat, places: Premises, language: Language) -> bytes:
     names = [_id("action", threat.id, step.id) for step in steps]
     start, end = _id("start", threat.id), _id("end", threat.id)
     workflow: dict[str, Any] = {start: {"type": "start", "on_completion": names[0] if names else end}}
-    for number, step in enumerate(steps):
+    texts = steps_in_words(threat, places, language)  # with phone numbers
+    for number, (step, text) in enumerate(zip(steps, texts, strict=True)):
         after = names[number + 1] if number + 1 < len(names) else end
-        workflow[names[number]] = _action(step, language, group, after)
+        workflow[names[number]] = _action(step, text, group, after)
     workflow[end] = {"type": "end"}
     told = {
         "type": "playbook",
@@ -55,12 +56,12 @@ def playbook(threat: Threat, places: Premises, language: Language) -> bytes:
     return json.dumps(told, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _action(step: PlaybookStep, language: Language, agent: str, after: str) -> dict[str, Any]:
+def _action(step: PlaybookStep, text: str, agent: str, after: str) -> dict[str, Any]:
     return {
         "type": "action",
         "name": step.id,
-        "description": step.text[language],
+        "description": text,
         "on_completion": after,
-        "commands": [{"type": "manual", "command": step.text[language]}],
+        "commands": [{"type": "manual", "command": text}],
         "agent": agent,
     }

@@ -127,6 +127,12 @@ def test_a_playbook_is_valid_cacao(name, places):
     assert sorted(seen) == sorted(told["workflow"])
 
 
+def test_a_playbook_tells_whom_to_phone(threat, places):
+    told = json.loads(cacao.playbook(threat, places, "en"))
+    commands = [one["commands"][0]["command"] for one in told["workflow"].values() if one["type"] == "action"]
+    assert any("head of security: +39 055 0101" in one for one in commands)
+
+
 CAP_SCHEMA = xmlschema.XMLSchema(str(Path(__file__).parent / "published" / "cap-1.2" / "CAP-v1.2.xsd"))
 NS = {"c": cap.NAMESPACE}
 

@@ -525,6 +525,6 @@ class Paths:
             if not touched or (state // THREATS not in touched and touched.isdisjoint(record[1])):
                 found = record[0]
             else:
-                found = self.rules.weighted(state, self.epoch, self.conditions, touched)
+                found = self.rules.weighted(state, self.epoch, self.conditions)
             self._links[state] = found
         return found

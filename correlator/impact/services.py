@@ -172,16 +172,24 @@ def _fails_for_any_cause(paths: Paths, group: Group, parts: _Parts) -> int:
     if not _redundant(group):
         return likeliest  # one loss suffices: shared steps are already counted once
     shared: dict[int, int] = {}
+    below: dict[int, int] = {}  # label -> ends that follow from it
+    parents = paths.parents
     for asset in sorted(group.leaves() & parts.ends.keys()):
         above: set[int] = set()
         for label, _, _ in parts.ends[asset]:
-            above.update(paths.path(label))
+            while label != ROOT:
+                above.add(label)
+                below[label] = below.get(label, 0) + 1
+                label = parents[label]
         for label in above:
             shared[label] = shared.get(label, 0) + 1
+    # Where all that follows from a label follows from the next one, that one is the likelier cause.
+    passed = {parents[label] for label, ends in below.items() if ends == below.get(parents[label])}
     for label, count in shared.items():
         product = paths.products[label]
         # A certain start is no cause of its own, and what is unlikelier than the result cannot raise it.
-        if count > 1 and likeliest < product and (product < PPM or len(paths.seeds) > 1):
+        wanted = count > 1 and label not in passed
+        if wanted and likeliest < product and (product < PPM or len(paths.seeds) > 1):
             likeliest = max(likeliest, product * _fails(paths, group, parts, label) // PPM)
     return likeliest
 

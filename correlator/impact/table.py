@@ -43,7 +43,7 @@ class RuleTable:
         self._itself: dict[int, _Steps] = {}
         self._groups: dict[int, dict[int, _Steps]] = {}
         self._links: dict[tuple[int, int], tuple[Link, ...]] = {}
-        self._raw: dict[tuple[int, int], tuple[Link, ...]] = {}
+        self._raw: dict[tuple[int, int], dict[int, tuple[int, int]]] = {}
         self._records: dict[int, dict[int, Record]] = {}
         self._bounds: dict[int, dict[int, int]] = {}
         for number, rule in enumerate(self.rules):
@@ -83,26 +83,36 @@ class RuleTable:
         if found is None:
             if len(self._links) >= LINKS_KEPT:
                 self._links.clear()
-            found = self._links[key] = self.weighted(state, epoch, NOTHING)
+            protections, rules = self.protections, self.rules
+            links = [
+                (to, weight(ppm, rules[number], state, to, NOTHING, protections), number)
+                for to, (ppm, number) in self._raw_links(state, epoch).items()
+            ]
+            links.sort(key=_likeliest_first)
+            found = self._links[key] = tuple(links)
         return found
 
-    def weighted(
-        self, state: int, epoch: int, conditions: Conditions, touched: frozenset[int] | None = None
-    ) -> tuple[Link, ...]:
-        """The same under conditions; touched: the assets they are about, None: all are looked at."""
+    def weighted(self, state: int, epoch: int, conditions: Conditions) -> tuple[Link, ...]:
+        """The same under conditions. Only steps that something bears on are weighed again."""
         protections, rules = self.protections, self.rules
-        raw = self._raw_links(state, epoch)
-        if touched is None or state // THREATS in touched:
-            found = [
-                (to, weight(ppm, rules[number], state, to, conditions, protections), number) for to, ppm, number in raw
-            ]
-        else:
-            found = [link for link in self.links(state, epoch) if link[0] // THREATS not in touched]
-            found += [
-                (to, weight(ppm, rules[number], state, to, conditions, protections), number)
-                for to, ppm, number in raw
-                if to // THREATS in touched
-            ]
+        barriers, eased, dark, guards = conditions.barriers, conditions.eased, conditions.dark, protections.of_state
+        own = state // THREATS
+        here = own in eased or own in barriers
+        links = self.links(state, epoch)
+        found: list[Link] = []
+        changed = False
+        for link in links:
+            to, _, number = link
+            rule = rules[number]
+            if (rule.blocked_by and (here or to // THREATS in eased or to // THREATS in barriers)) or (
+                dark and to in guards
+            ):
+                ppm = self._raw_links(state, epoch)[to][0]
+                link = to, weight(ppm, rule, state, to, conditions, protections), number
+                changed = True
+            found.append(link)
+        if not changed:
+            return links
         found.sort(key=_likeliest_first)
         return tuple(found)
 
@@ -116,9 +126,8 @@ class RuleTable:
 
     def bound(self, state: int, epoch: int) -> int:
         """No step from a state is likelier than this, whatever the conditions; ppm. Remembered in `bounds`."""
-        found = max(
-            (most_likely(ppm, self.rules[number]) for _, ppm, number in self._raw_links(state, epoch)), default=0
-        )
+        steps = [most_likely(ppm, self.rules[number]) for ppm, number in self._raw_links(state, epoch).values()]
+        found = max(steps, default=0)
         self.bounds(epoch)[state] = found
         return found
 
@@ -145,7 +154,8 @@ class RuleTable:
         self.records(epoch)[state] = found
         return found
 
-    def _raw_links(self, state: int, epoch: int) -> tuple[Link, ...]:
+    def _raw_links(self, state: int, epoch: int) -> dict[int, tuple[int, int]]:
+        """State it leads to -> (the rule's own likelihood, number of the rule)."""
         key = (state, epoch)
         found = self._raw.get(key)
         if found is None:
@@ -156,12 +166,10 @@ class RuleTable:
 
     def step(self, state: int, to: int, epoch: int, conditions: Conditions) -> int:
         """The likelihood in ppm of one of a state's links under conditions."""
-        for target, ppm, number in self._raw_links(state, epoch):
-            if target == to:
-                return weight(ppm, self.rules[number], state, to, conditions, self.protections)
-        raise KeyError(to)
+        ppm, number = self._raw_links(state, epoch)[to]
+        return weight(ppm, self.rules[number], state, to, conditions, self.protections)
 
-    def _find(self, state: int, epoch: int) -> tuple[Link, ...]:
+    def _find(self, state: int, epoch: int) -> dict[int, tuple[int, int]]:
         graph = self.graph
         asset, threat = divmod(state, THREATS)
         key = graph.classes[asset] * THREATS + threat
@@ -186,7 +194,7 @@ class RuleTable:
                         to = neighbour * THREATS + step
                         if weight > best.get(to, (0, 0))[0]:
                             best[to] = weight, number
-        return tuple((to, weight, number) for to, (weight, number) in best.items())
+        return best
 
     def _strength(self, asset: int, code: int, neighbour: int, epoch: int) -> int:
         note = self.graph.notes.get((asset, code // CLASSES, neighbour))

@@ -87,11 +87,9 @@ def show_reject(kafka: KafkaSettings, position: str, out: TextIO) -> int:
 def retry_reject(kafka: KafkaSettings, position: str, out: TextIO) -> int:
     """Sends the raw message of a reject again, to the end of the raw topic it came from.
 
-    Its receive time stays: the event comes late, as it is. Raises UsageError where bytes are missing.
+    Its receive time stays: the event comes late, as it is. Raises UsageError where the raw topic has let it go.
     """
     one = _at(kafka, position)
-    if one.size > len(one.payload):
-        raise UsageError(f"only {len(one.payload)} of {one.size} bytes were kept; it cannot be sent again")
     message = _raw_message(kafka, one)
     producer = Producer(
         kafka.client(enable__idempotence=True, partitioner="murmur2_random", message__timeout__ms=30_000)
@@ -118,7 +116,7 @@ def _raw_message(kafka: KafkaSettings, one: Reject) -> Message:
                 return message
     finally:
         reader.close()
-    raise UsageError(f"{one.raw} is no longer in its raw topic; `rejects show` has its bytes")
+    raise UsageError(f"{one.raw} is no longer in its raw topic; what is left of it: `rejects show`")
 
 
 def _read_rejects(kafka: KafkaSettings) -> Iterator[tuple[str, Reject]]:

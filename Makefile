@@ -106,6 +106,7 @@ soak: $(VENV)/dev.done programs ## a million messages, one in twenty broken; ten
 .PHONY: linking-eval
 linking-eval: $(VENV)/dev.done ## judge linking on generated hospitals (seeds kept aside); prints the table of docs/linking.md
 	@$(BIN)/python -m correlator.lab.linking_eval --seeds aside
+	@$(BIN)/python -m correlator.lab.moved
 
 .PHONY: test
 test: $(VENV)/dev.done programs ## all checks and tests: ruff, mypy, import-linter, pytest

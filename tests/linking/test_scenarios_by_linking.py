@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from correlator.lab.background import background
+from correlator.lab.moved import given, together
 from correlator.matching import Record
 from correlator.run.linking import learned
 from correlator.run.replay import make_pipeline, scenario_rules
@@ -50,3 +51,11 @@ def test_a_scenario_is_found_across_domains_by_linking_alone(name):
 @pytest.mark.parametrize("name", ["contractor-window", "fire-drill"])
 def test_a_negative_control_stays_silent_with_linking_on(name, seed):
     assert [one.title for one in threats_of(name, "graph", seed)] == []
+
+
+def test_the_findings_of_a_theft_moved_to_unrelated_places_are_no_threat():
+    """Few runs; `make linking-eval` makes forty of each scenario."""
+    of = given(SCENARIOS / "patient-data-theft")
+    whole = together(of, None)
+    assert whole >= 5
+    assert sum(2 * together(of, seed) >= whole for seed in range(4)) == 0

@@ -19,6 +19,7 @@ from correlator.run.site_engine import SiteEngine
 _BOUNDS: Final = {
     "groups_dropped": "groups", "groups_refused": "groups_refused", "window_events_dropped": "window_events",
     "linking_evicted": "linking_threats", "linking_members_counted": "linking_members",
+    "linking_kinds_shared": "linking_kinds", "linking_rates_dropped": "linking_rates",
     "impact_paths_refused": "impact_paths",
 }  # fmt: skip
 

@@ -570,7 +570,7 @@ class LinkEngine:
         """Whether the kind was first seen so lately that its findings are a new detector's novelty."""
         if episode.evidence >= EVIDENCE["high"] or not self.new_kind_ms:
             return False
-        known = self.rates.kinds.get(episode.kind)
+        known = self.rates.kinds.get(self.rates.name_of(episode.kind))
         return known is not None and episode.t_ms - known.first_ms < self.new_kind_ms and known.count[0] > NOVEL
 
     def _first(self, ranked: list[tuple[float, float, str]]) -> str:

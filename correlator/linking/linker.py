@@ -189,8 +189,9 @@ class GraphLinker:
 
     def counters(self) -> dict[str, int]:
         """What bounds took away so far: weak threats for want of room, members that are only counted."""
-        counted = self.engine.counters
-        return {"linking_evicted": counted["evicted"], "linking_members_counted": counted["members_counted"]}
+        counted = {**self.engine.counters, **self.engine.rates.counters}
+        names = ("evicted", "members_counted", "kinds_shared", "rates_dropped")
+        return {f"linking_{name}": counted[name] for name in names}
 
     def names(self) -> dict[str, str]:
         """Threat of shared evidence or of the graph -> the id people know it by."""

@@ -20,6 +20,8 @@ BINS: Final = 54  # floor(2 (s + 20)) for s up to the cap of 6, and one to spare
 HOUR_PSEUDO: Final = 6.0  # findings' worth of trust in the next coarser profile of the day
 REBASE: Final = 40.0  # half-lives' exponent after which inflated counts are brought down again
 MAX_BURST_KINDS: Final = 32
+OTHER_KINDS: Final = "other kinds"  # what is counted under one name once there is no room for more
+DECAYED: Final = 0.01  # a count below this has been forgotten
 
 Count = list[float]  # [value, time ms]
 
@@ -75,7 +77,7 @@ class Rates:
         self.assets: dict[str, AssetState] = {}
         self.of_class: dict[str, int] = {}
         self.pairs_kept = 0
-        self.dropped = 0
+        self.counters: dict[str, int] = {"kinds_shared": 0, "rates_dropped": 0}
         self.tail: list[float] = [0.0] * BINS
         self.class_tail: dict[str, list[float]] = {}
         self.tail_ms = 0
@@ -86,7 +88,7 @@ class Rates:
 
     def rate(self, state: AssetState, kind: str, t_ms: int) -> tuple[float, float]:
         """(rate per second of this kind on this asset, surprise s in nats), before it is counted."""
-        tau_ms, rho = self.tau_ms, self.rho
+        tau_ms, rho, kind = self.tau_ms, self.rho, self.name_of(kind)
         time = tau_ms / 1000 * (1 - math.exp((self.start_ms - t_ms) / tau_ms))
         assets = len(self.assets)
         known = self.kinds.get(kind)
@@ -182,7 +184,7 @@ class Rates:
         A drill or a detector's bad day makes one kind come everywhere; then one more proves little. The
         first two of a kind are no spate.
         """
-        known = self.kinds.get(kind)
+        known = self.kinds.get(self.name_of(kind))
         if known is None:
             return 0.0
         most = 0.0
@@ -200,14 +202,18 @@ class Rates:
 
     def habit(self, first: str, then: str, t_ms: int) -> float:
         """How often `then` came in one burst after `first`, of the times that `first` came."""
-        known = self.kinds.get(first)
-        pair = known.pairs.get(then) if known is not None else None
+        known = self.kinds.get(self.name_of(first))
+        pair = known.pairs.get(self.name_of(then)) if known is not None else None
         if known is None or pair is None:
             return 0.0
         tau_ms = self.tau_ms
         n_pair = pair[0] * math.exp((pair[1] - t_ms) / tau_ms)
         n_first = known.count[0] * math.exp((known.count[1] - t_ms) / tau_ms)
         return n_pair / (n_first + 1)
+
+    def name_of(self, kind: str) -> str:
+        """The name under which a kind is counted: its own, or that of all for which there is no room."""
+        return kind if kind in self.kinds or len(self.kinds) < self.settings.max_kinds else OTHER_KINDS
 
     # ---- counting ---------------------------------------------------------------------------------
 
@@ -225,7 +231,9 @@ class Rates:
 
         of_day: it tells something of the rhythm of the day; what never stops does not.
         """
-        tau_ms = self.tau_ms
+        tau_ms, own = self.tau_ms, self.name_of(kind)
+        self.counters["kinds_shared"] += own != kind
+        kind = own
         self.changed_kinds.add(kind)
         known = self.kinds.get(kind)
         if known is None:
@@ -244,8 +252,7 @@ class Rates:
                 _add(count, 1.0, t_ms, tau_ms)
         count = state.rates.get(kind)
         if count is None:
-            state.rates[kind] = [1.0, float(t_ms)]
-            self.pairs_kept += 1
+            self._keep(state, kind, t_ms)
         else:
             _add(count, 1.0, t_ms, tau_ms)
         if of_day:
@@ -253,8 +260,25 @@ class Rates:
             known.hours[hour] += 1
             self.hours[hour] += 1
 
+    def _keep(self, state: AssetState, kind: str, t_ms: int) -> None:
+        """Begins the count of a kind on an asset, where there is room: those that are there are never pushed out.
+
+        What has decayed on this asset goes first; without room the kind counts in its class and floor alone.
+        """
+        if self.pairs_kept >= self.settings.max_rates:
+            gone = [one for one, (n, at) in state.rates.items() if n * math.exp((at - t_ms) / self.tau_ms) < DECAYED]
+            for one in gone:
+                del state.rates[one]
+            self.pairs_kept -= len(gone)
+        if self.pairs_kept >= self.settings.max_rates:
+            self.counters["rates_dropped"] += 1
+            return
+        state.rates[kind] = [1.0, float(t_ms)]
+        self.pairs_kept += 1
+
     def count_burst(self, state: AssetState, kind: str, bin_: int, t_ms: int) -> None:
         """Counts a new episode in the tail (one count a burst: its highest bin) and among the habits."""
+        kind = self.name_of(kind)
         if t_ms - state.burst_ms > self.settings.burst_ms:
             state.burst_ms, state.burst_bin, state.burst_kinds = t_ms, bin_, [kind]
             self._count_tail(state, bin_, t_ms)
@@ -274,6 +298,7 @@ class Rates:
 
     def pair(self, first: str, then: str, t_ms: int, times: float) -> None:
         """Counts an ordered pair of kinds as a habit."""
+        first, then = self.name_of(first), self.name_of(then)
         self.changed_kinds.add(first)
         pairs = self.kinds[first].pairs
         count = pairs.get(then)
@@ -284,9 +309,11 @@ class Rates:
 
     def uncount(self, state: AssetState, kind: str, t_ms: int) -> None:
         """Takes one count back: what a confirmed attack did is no base rate."""
+        kind = self.name_of(kind)
         known = self.kinds[kind]
         self.changed_kinds.add(kind)
-        for count in (known.count, known.groups[state.cls], known.groups[state.floor], state.rates[kind]):
+        own = state.rates.get(kind)
+        for count in (known.count, known.groups[state.cls], known.groups[state.floor], *([own] if own else [])):
             _add(count, -1.0, t_ms, self.tau_ms)
             count[0] = max(0.0, count[0])
 

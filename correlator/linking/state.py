@@ -111,6 +111,7 @@ def _restore_asset(engine: LinkEngine, name: str, data: list[Any]) -> None:
         rates.of_class[state.cls] = rates.of_class.get(state.cls, 0) + 1
         rates.of_class[state.floor] = rates.of_class.get(state.floor, 0) + 1
     state.rates = dict(data[2])
+    rates.pairs_kept += len(state.rates) - (len(old.rates) if old is not None else 0)
     state.tail = dict(data[3])
     state.tail_ms, state.burst_ms, state.burst_bin, state.burst_kinds = data[4:8]
     kept = {id_: _episode_of(one, state) for id_, one in data[8]}
@@ -148,7 +149,7 @@ def _site(engine: LinkEngine) -> bytes:
             rates.hours,
             rates.heard,
             sorted(rates.doubted.items()),
-            sorted(engine.counters.items()),
+            sorted({**engine.counters, **rates.counters}.items()),
         ]
     )
 
@@ -168,7 +169,8 @@ def _restore_site(engine: LinkEngine, data: list[Any]) -> None:
     ) = data
     rates.doubted = dict(doubted)
     rates.class_tail = dict(class_tail)
-    engine.counters.update(counters)
+    for name, value in counters:
+        (rates.counters if name in rates.counters else engine.counters)[name] = value
 
 
 # ---- episodes and threats ------------------------------------------------------------------------------

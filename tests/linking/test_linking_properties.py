@@ -464,3 +464,25 @@ def test_14_negative_controls_stay_under_4(control, seed):
     names = {one.id for one in made}
     of = ward.fold(ward.engine(PLACES), [*ward.ordinary(seed + 20, 6), *made])
     assert [one for one in ward.told(of) if names & set(one[2])] == []
+
+
+# ---- bounds
+
+
+def test_new_kinds_and_pairs_beyond_the_bounds_share_a_rate_are_counted_and_push_nothing_out():
+    week = [one for one in WEEK if one.t_ms < ward.evening(4)]
+    plain = ward.fold(ward.engine(PLACES), week)
+    known = {name: dict(one.rates) for name, one in plain.rates.assets.items()}
+    of = ward.engine(PLACES, max_kinds=len(plain.rates.kinds), max_rates=plain.rates.pairs_kept)
+    ward.fold(of, week)
+    for at in range(300):
+        of.place(Item(f"x-{at}", f"made.up-{at}", f"a-pc-{at % 24}", ward.evening(4) + at * SECOND_MS, "cyber", "low"))
+    assert len(of.rates.kinds) == len(plain.rates.kinds) + 1  # and one for all others
+    assert of.rates.pairs_kept == plain.rates.pairs_kept
+    assert sum(len(one.rates) for one in of.rates.assets.values()) == of.rates.pairs_kept
+    assert of.rates.counters == {"kinds_shared": 300, "rates_dropped": 300}
+    assert {name: of.rates.assets[name].rates for name in known} == known
+    again = ward.engine(PLACES, max_kinds=len(plain.rates.kinds), max_rates=plain.rates.pairs_kept)
+    state.restore(again, state.snapshot(of))
+    assert state.snapshot(again) == state.snapshot(of)
+    assert again.rates.pairs_kept == of.rates.pairs_kept

@@ -243,12 +243,14 @@ class PartitionEngine:
         return messages
 
     def failed(self, offset: int, error: FoldFailed) -> list[tuple[str, bytes | None]]:
-        """The entry to write before the process ends: what failed, and how often in a row."""
+        """The entries to write before the process ends: what failed, how often in a row, and what is left out."""
         before = self._poison
         again = before is not None and before.at == error.at and before.offset == offset
         tries = before.tries + 1 if again and before is not None else 1
         site = getattr(error, "__notes__", [""])[-1]
-        return [(POISON, _pack(Poison(site, error.at, offset, tries, str(error)[:500])))]
+        failed = _pack(Poison(site, error.at, offset, tries, str(error)[:500]))
+        # What was left out just now is known nowhere else yet, and would fail again first.
+        return [(POISON, failed), (LEFT_OUT, _pack(self._left_out) if self._left_out else None)]
 
     # ---- state ---------------------------------------------------------------------------------
 

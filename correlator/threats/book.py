@@ -462,8 +462,14 @@ class ThreatBook:
         self.linker.close(threat.id)
         if self._impact is not None:
             self._impact.forget(threat.id)
-        findings = [found for one in threat.findings if (found := self._findings.pop(one, None)) is not None]
-        matches = [found for one in threat.findings if (found := self._matches.pop(one, None)) is not None]
+        findings = [found for one in threat.findings if (found := self._findings.get(one)) is not None]
+        matches = [found for one in threat.findings if (found := self._matches.get(one)) is not None]
+        # What links over the graph may stand in two threats.
+        held = {one for other in self._open.values() for one in other.findings}
+        for one in threat.findings:
+            if one not in held:
+                self._findings.pop(one, None)
+                self._matches.pop(one, None)
         self._ended[threat.id] = Ended(threat, self._now_ms, findings, matches)
         if len(self._ended) > MAX_ENDED:
             del self._ended[min(self._ended, key=lambda one: (self._ended[one].ended_ms, one))]

@@ -14,7 +14,7 @@ from correlator.embedded import Core, EmbeddedLog
 from correlator.events.event import Event, Reject
 from correlator.events.threat import Threat
 from correlator.matching.matcher import Matcher
-from tests.ingest.carried import replayed, scenario
+from tests.ingest.carried import replayed, scenario, scenario_bundle
 
 from .feeding import Running, in_pieces, messages_of, threats_of
 
@@ -59,6 +59,7 @@ def test_an_event_that_folding_fails_at_is_left_out_at_the_third_try_and_everyth
             raise ZeroDivisionError("a bug of ours")
         return fold(self, event, order_ms)
 
+    scenario_bundle(one)  # what is usual is learned before
     monkeypatch.setattr(Matcher, "fold", failing)
     running = Running(one, tmp_path / "log.sqlite3")
     messages = messages_of(one)

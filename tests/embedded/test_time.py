@@ -11,16 +11,11 @@ import msgspec
 from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.embedded import EmbeddedLog
 from correlator.ingest.raw import RawMessage
-from correlator.linking.settings import LinkingSettings
-from correlator.matching import EngineSettings
-from correlator.run.bodies import Bundle, bundle
-from correlator.run.deciding import Deciding
 from correlator.run.scenario import Scenario, load_scenario
 from correlator.sources.dialect import Message
 from tests.ingest.carried import last_promises, raw_messages, scenario
 from tests.stream.house import HOUSE, alert_said, door_said
 
-from . import feeding
 from .feeding import Running
 
 T = 1_772_438_400_000  # 2026-03-02T08:00:00Z
@@ -40,13 +35,6 @@ def told(one: Scenario, file: Path, messages: list[RawMessage], topic: str) -> l
         after = rows[-1][0]
     log.close()
     return found
-
-
-def of_a_site_that_has_learned(one: Scenario) -> Bundle:
-    """Linking over the graph speaks from the first finding on."""
-    rules = ["pack" if rule == "pack" else Path(rule) for rule in one.rules]
-    deciding = Deciding(EngineSettings(lateness_ms=one.lateness_ms), LinkingSettings(warm_up_ms=0))
-    return bundle(one.site_file, rules, one.overlay, deciding)
 
 
 def house_messages(ahead_ms: int) -> list[RawMessage]:
@@ -81,8 +69,7 @@ def test_a_device_clock_one_hour_ahead_changes_only_its_own_events(tmp_path):
     assert not any(one.get("late_ms") for one in mine)
 
 
-def test_a_bridge_cut_off_in_the_break_in_that_delivers_40_minutes_later_still_brings_the_door(tmp_path, monkeypatch):
-    monkeypatch.setattr(feeding, "scenario_bundle", of_a_site_that_has_learned)
+def test_a_bridge_cut_off_in_the_break_in_that_delivers_40_minutes_later_still_brings_the_door(tmp_path):
     one = scenario("vaccine-theft")
     forced = "inputs/access.ndjson:67"
     messages = list(raw_messages(one))

@@ -39,6 +39,7 @@ STATE_KINDS: Final = frozenset(
     if name.partition(".")[0] in ("door", "contact", "camera", "sensor", "reader", "recorder", "protection", "badge")
 )  # fmt: skip
 MAX_ENDED: Final = 200  # ended threats kept for people to reopen, for EVIDENCE_MS; the oldest go first
+MAX_KEPT: Final = 20_000  # events, and matches, kept that no threat holds; the oldest go first, counted
 MAX_DECLARED: Final = 1_000  # windows and exceptions that people declared; further ones are refused
 MAX_MEMBERS: Final = 1_000  # member events a threat message lists: about 300 KB, under the 512 KB bound
 
@@ -110,6 +111,8 @@ class ThreatBook:
         self._now_ms = 0
         self.evidence_missing = 0
         self.decisions_missed = 0  # those that found no threat to act on
+        self.evidence_dropped = 0
+        self._thin_at = [MAX_KEPT * 5 // 4] * 2  # events and findings at which it is looked for what can go
         self.out: list[Threat] = []
 
     # ---- what the engine tells -----------------------------------------------------------------
@@ -123,6 +126,8 @@ class ThreatBook:
                 self._evidence_sweep_ms = event.time_ms + EVIDENCE_MS
             elif event.time_ms > self._evidence_sweep_ms:
                 self._forget_evidence(event.time_ms)
+            if len(self._evidence) > self._thin_at[0]:
+                self._thin_out()
             if self._takes_events and not self._speaking.intersection(enriched.rules):
                 self._notable(event, enriched)
             if self._impact is not None and event.kind in STATE_KINDS and self._open:
@@ -176,6 +181,8 @@ class ThreatBook:
         self._matches[match.id] = match
         self._findings[finding.id] = finding
         self._placed(finding, self.linker.place(finding))
+        if len(self._findings) > self._thin_at[1]:
+            self._thin_out()
 
     def next_deadline_ms(self) -> int:
         """When a revision of mere growth or a close falls due, -1 if nothing does."""
@@ -646,6 +653,28 @@ class ThreatBook:
             time_quality=event.time_quality,
         )
 
+    def _thin_out(self) -> None:
+        """Drops the oldest events and findings that no threat holds, beyond MAX_KEPT of each."""
+        of_threats = {one for threat in self._open.values() for one in threat.findings}
+        held = {event for one in of_threats for event in self._findings[one].events}
+        held.update(event for ended in self._ended.values() for one in ended.findings for event in one.events)
+        free = sorted((kept.event.time_ms, one) for one, kept in self._evidence.items() if one not in held)
+        for _, one in free[: max(0, len(free) - MAX_KEPT)]:
+            del self._evidence[one]
+            self.evidence_dropped += 1
+        alone = sorted(
+            (finding.t_ms, one) for one, finding in self._findings.items()
+            if one not in of_threats and (one not in self._matches or self._matches[one].state != "open")
+        )  # fmt: skip
+        for _, one in alone[: max(0, len(alone) - MAX_KEPT)]:
+            del self._findings[one]
+            self._matches.pop(one, None)
+            self.evidence_dropped += 1
+        # What threats hold stays, and is not looked through again at every event.
+        self._thin_at = [
+            max(MAX_KEPT * 5 // 4, len(table) + MAX_KEPT // 4) for table in (self._evidence, self._findings)
+        ]
+
     def _forget_evidence(self, now_ms: int) -> None:
         """Drops old events that no threat holds, open or to be reopened, and what people declared until then."""
         oldest = now_ms - EVIDENCE_MS
@@ -681,7 +710,11 @@ class ThreatBook:
 
     def counters(self) -> dict[str, int]:
         """What could not be shown or done."""
-        return {"evidence_missing": self.evidence_missing, "decisions_missed": self.decisions_missed}
+        return {
+            "evidence_missing": self.evidence_missing,
+            "evidence_dropped": self.evidence_dropped,
+            "decisions_missed": self.decisions_missed,
+        }
 
     # ---- state ---------------------------------------------------------------------------------
 
@@ -699,7 +732,7 @@ class ThreatBook:
         return sorted([*found, *self.linker.changes()], key=itemgetter(0))
 
     def _book_entry(self) -> bytes:
-        numbers = (self.evidence_missing, self.decisions_missed)
+        numbers = (self.evidence_missing, self.decisions_missed, self.evidence_dropped, *self._thin_at)
         return _pack([self._now_ms, self._evidence_sweep_ms, sorted(self._deadlines), *numbers])
 
     def _open_entries(self) -> dict[str, bytes]:
@@ -740,7 +773,8 @@ class ThreatBook:
                 threats.append(msgspec.msgpack.decode(value, type=OpenThreat))
             elif component == "book":
                 self._now_ms, self._evidence_sweep_ms, deadlines, self.evidence_missing, *later = _unpack(value)
-                self.decisions_missed = later[0] if later else 0
+                self.decisions_missed, self.evidence_dropped, *thin_at = (*later, *(0, 0)[len(later) :])
+                self._thin_at = thin_at or self._thin_at
                 self._deadlines = [(due, what, threat) for due, what, threat in deadlines]
             elif component == "ended":
                 self._ended[name] = _read_ended(value)

@@ -25,6 +25,7 @@ from correlator.linking.settings import LinkingSettings
 from correlator.premises import Premises, read_site
 from correlator.run.link import Line, link_lines, threats_json
 
+PEOPLE: Final = "people"  # of a variant: findings name badges and accounts, see `hospital`
 TUNING: Final = range(1, 41)
 ASIDE: Final = range(1001, 1041)
 
@@ -116,15 +117,19 @@ def premises_of(one: Hospital) -> Premises:
 
 def run(seed: int, variants: dict[str, dict[str, Any]]) -> dict[str, Score]:
     """One hospital under several settings."""
-    made = hospital(seed)
-    premises = premises_of(made)
-    lines = [msgspec.convert(one, Line) for one in made.findings]
     scores = {}
+    made = {people: hospital(seed, people=people) for people in sorted({_people(one) for one in variants.values()})}
     for name, changes in variants.items():
-        settings = LinkingSettings(**changes)
-        engine = link_lines(premises, lines, made.from_ms, settings)
-        scores[name] = judge(made, threats_json(engine))
+        of = made[_people(changes)]
+        lines = [msgspec.convert(one, Line) for one in of.findings]
+        settings = LinkingSettings(**{word: value for word, value in changes.items() if word != PEOPLE})
+        engine = link_lines(premises_of(of), lines, of.from_ms, settings)
+        scores[name] = judge(of, threats_json(engine))
     return scores
+
+
+def _people(changes: dict[str, Any]) -> bool:
+    return bool(changes.get(PEOPLE))
 
 
 def _run(task: tuple[int, dict[str, dict[str, Any]]]) -> dict[str, Score]:
@@ -159,6 +164,10 @@ DESIGNED: Final[dict[str, Any]] = {
     "prior_ms": 30 * DAY_MS,
     "reach_cut": 0.01,
     "new_domain": 1.5,
+    "rank": 4.0,
+    "merge": 2.0,
+    "parent": -4.0,
+    "fringe": -99.0,
 }
 # The first design, then what each change alone does to the defaults when it is taken back.
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
@@ -173,6 +182,12 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "without cost by delay": {"cost_floor": 1.5, "cost_slope": 0.0, "join_slope": 0.0},
     "opened by rare findings only": {"open_from": -7.0, "prior_ms": 30 * DAY_MS},
     "purged at 2.5": {"purge": 2.5},
+    "merged from 2 on": {"merge": 2.0, "parent": -4.0},
+    "weak threats stand back little": {"rank": 4.0},
+    "later followers must be better": {"join_slope": 3.5},
+    "leaves kept": {"fringe": -99.0},
+    "findings name people": {PEOPLE: True},
+    "findings name people, not used": {PEOPLE: True, "anchors": False},
 }
 
 

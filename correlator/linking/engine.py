@@ -377,7 +377,7 @@ class LinkEngine:
         site, asset = rates.tail_rates(place, bin_, t_ms)
         surge = rates.surge(place, item.kind, t_ms) if settings.surge_half_life_ms else 0.0
         episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * len(rates.assets))
-        people = self._people(episode, item) if item.anchors and settings.anchors else ()
+        people = self._people(episode, item) if item.anchors and settings.anchors else []
         episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
         return episode, rate, people
 

@@ -36,10 +36,8 @@ class GraphLinker:
     from_ms: findings before it only teach; None: the first 24 hours do (settings.warm_up_ms).
     baseline: state entries with what was usual before (`state.rates_of`); with them it speaks at once, and
     they count only where no state is restored. Raises StateRefused.
-    takes_events: the book places notable single events too, as findings of their own.
+    With it the book places notable single events too, as findings of their own.
     """
-
-    takes_events: Final = True
 
     def __init__(
         self,

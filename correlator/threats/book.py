@@ -21,6 +21,7 @@ from correlator.events.kinds import KINDS
 from correlator.events.threat import Advice, EnrichedEvent, Evidence, Finding, Match, Step, Threat
 from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
+from correlator.linking.linker import GraphLinker
 from correlator.linking.tables import shipped_tables
 from correlator.premises import Premises
 from correlator.rules.syntax import CorrelationRule, DetectionRule, RuleSet
@@ -93,7 +94,8 @@ class ThreatBook:
         self.linker = linker
         self._rules: dict[str, CorrelationRule | DetectionRule] = {**rules.detections, **rules.correlations}
         # Notable events that no detection of its own speaks of are findings too, where the linker wants them.
-        self._takes_events = bool(getattr(linker, "takes_events", False))
+        self._takes_events = isinstance(linker, GraphLinker)
+        self._types = linker.tables if isinstance(linker, GraphLinker) else shipped_tables()
         self._speaking = frozenset(rules.detections) - rules.used if self._takes_events else frozenset()
         self._exceptions = Exceptions(rules.exceptions, places)
         self._places = places
@@ -147,7 +149,7 @@ class ThreatBook:
             t_ms=event.time_ms,
             domain=kind.domain,
             level=event.level or kind.level,
-            threat_type=shipped_tables().kind_type(event.kind),
+            threat_type=self._types.kind_type(event.kind),
             events=(event.id,),
             windows=enriched.windows if enriched.in_window else (),
             late=event.late_ms > 0,
@@ -470,7 +472,7 @@ class ThreatBook:
         if self._impact is not None:
             self._impact.forget(threat.id)
         findings = [found for one in threat.findings if (found := self._findings.get(one)) is not None]
-        matches = [found for one in threat.findings if (found := self._matches.get(one)) is not None]
+        matches = [self._matches[one] for one in threat.findings if one in self._matches]
         # What links over the graph may stand in two threats.
         held = {one for other in self._open.values() for one in other.findings}
         for one in threat.findings:

@@ -775,8 +775,9 @@ class ThreatBook:
                 threats.append(msgspec.msgpack.decode(value, type=OpenThreat))
             elif component == "book":
                 self._now_ms, self._evidence_sweep_ms, deadlines, self.evidence_missing, *later = _unpack(value)
-                self.decisions_missed, self.evidence_dropped, *thin_at = (*later, *(0, 0)[len(later) :])
-                self._thin_at = thin_at or self._thin_at
+                numbers: list[int] = [*later, *[0] * (2 - len(later))]
+                self.decisions_missed, self.evidence_dropped = numbers[:2]
+                self._thin_at = numbers[2:] or self._thin_at
                 self._deadlines = [(due, what, threat) for due, what, threat in deadlines]
             elif component == "ended":
                 self._ended[name] = _read_ended(value)

@@ -11,6 +11,8 @@ import pytest
 
 from correlator.errors import FaultyFile, StateRefused
 from correlator.impact.settings import ImpactSettings
+from correlator.ingest.meter import SiteMeter
+from correlator.ingest.metrics import REGISTRY
 from correlator.linking.linker import GraphLinker
 from correlator.linking.settings import LinkingSettings
 from correlator.linking.tables import FOLDER
@@ -160,3 +162,24 @@ def test_a_baseline_counts_only_where_nothing_was_learned_yet():
     some = [(key, value) for key, value in warm.snapshot() if "/asset/" not in key]
     fresh.restore(some)
     assert not any("/asset/" in key for key, _ in fresh.snapshot()), "what was forgotten stays so"
+
+
+@pytest.mark.parametrize(
+    ("linking", "warm", "learns"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_a_site_says_that_it_is_in_its_learning_day(linking, warm, learns):
+    one = scenario("fire-drill")
+    records, made, _ = log_of(one, pack_events=500)
+    deciding = Deciding(
+        EngineSettings(lateness_ms=one.lateness_ms), LinkingSettings() if linking else None, ImpactSettings()
+    )
+    if not warm:
+        made = bundle(one.site_file, ["pack"], one.overlay, deciding)
+        first = msgspec.structs.replace(made.configuration, serial=1)
+        records = [msgspec.structs.replace(records[0], configuration=first), *records[1:]]
+    engine = SiteEngine(one.site_id, made.bodies)
+    for record in records:
+        engine.receive(record)
+    SiteMeter(one.site_id).engine(engine, one.until_ms)
+    assert engine.learning() == learns
+    assert REGISTRY.get_sample_value("correlator_learning", {"site": one.site_id}) == learns

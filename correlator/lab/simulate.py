@@ -67,6 +67,7 @@ class MqttPath:
         self._lock = threading.Condition()
         self._waiting = 0
         self._refused = ""
+        self._broken = False
         self._client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id=f"simulator-{time.time_ns():x}", protocol=mqtt.MQTTv5
         )
@@ -79,6 +80,7 @@ class MqttPath:
             self._client.tls_set(str(ca))
         self._client.on_publish = self._published
         self._client.on_connect = self._connected
+        self._client.on_disconnect = self._disconnected
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 3600
         try:
@@ -90,6 +92,10 @@ class MqttPath:
     def _connected(self, _: mqtt.Client, __: Any, ___: Any, reason: Any, ____: Any) -> None:
         if reason.is_failure:
             self._tell_refused(f"the MQTT broker refuses the simulator: {reason}")
+
+    def _disconnected(self, *_: Any) -> None:
+        with self._lock:
+            self._broken = True
 
     def _published(self, _: mqtt.Client, __: Any, ___: int, reason: Any, ____: Any) -> None:
         with self._lock:
@@ -117,6 +123,10 @@ class MqttPath:
 
     def _publish(self, topic: str, payload: bytes, said: list[tuple[str, str]]) -> None:
         self._wait(_WAITING_MESSAGES)
+        if self._broken:
+            # What was on the way is sent again by the client, and must arrive before anything new.
+            self._wait(0)
+            self._wait_connected()
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         if said:
             properties.UserProperty = said
@@ -132,6 +142,14 @@ class MqttPath:
                     raise UsageError(f"the MQTT broker has not taken {self._waiting} messages for {_GIVE_UP_S:.0f} s")
             if self._refused:
                 raise UsageError(self._refused)
+
+    def _wait_connected(self) -> None:
+        until = time.monotonic() + _GIVE_UP_S
+        while not self._client.is_connected():
+            if time.monotonic() > until:
+                raise UsageError(f"the MQTT broker has been away for {_GIVE_UP_S:.0f} s")
+            time.sleep(0.02)
+        self._broken = False
 
     def flush(self) -> None:
         """Returns when the broker has taken everything."""

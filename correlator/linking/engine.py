@@ -393,7 +393,7 @@ class LinkEngine:
             if state is None:
                 state = rates.asset(anchor, *self.ground.place_of(anchor))
             bin_ = rates.bin_of(rates.rate(state, kind, t_ms)[1])
-            chances.append((anchor, math.log(rates.tail_rates(state, bin_, t_ms)[1])))
+            chances.append((anchor, math.log(rates.tail_rates(state, bin_, t_ms)[1]) + self.settings.anchor_cost))
             found.append((state, bin_))
         episode.anchors = tuple(chances)
         return found

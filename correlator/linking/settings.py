@@ -30,6 +30,9 @@ class LinkingSettings(BaseModel):
     hours: bool = Field(default=True, description="rates follow the time of day, by the wall clock of the site")
     floors: bool = Field(default=True, description="rates are shared within a class on one floor before the class")
     anchors: bool = Field(default=True, description="a finding's further assets (badge, person, account) may link it")
+    anchor_cost: float = Field(
+        default=2.0, ge=0, description="what a link by badge, person or account pays: people are where they work"
+    )
     core_ms: int = Field(default=60 * SECOND_MS, gt=0, description="core of the delay density")
     horizon_ms: int = Field(default=DAY_MS, gt=0, description="no link beyond this delay")
     reach_cut: float = Field(default=0.004, gt=0, lt=1, description="smallest product of weights that is still a path")

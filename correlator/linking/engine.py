@@ -460,8 +460,11 @@ class LinkEngine:
         found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]] = {}
         for asset, chance in ((item.asset, episode.chance), *episode.anchors):
             touched: dict[str, list[Touch]] = {}
-            for source in self._leads.get(asset, ()):
-                for threat_id, touch in self._at.get(source, _NO_TOUCH).items():
+            leads = self._leads.get(asset)
+            if leads is None:
+                continue
+            for source in leads.keys() & self._at.keys():  # in any order: nothing below depends on it
+                for threat_id, touch in self._at[source].items():
                     if threat_id in touched:
                         touched[threat_id].append(touch)
                     else:

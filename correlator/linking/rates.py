@@ -134,9 +134,9 @@ class Rates:
         exposure /= 4 * max(passed * 24 + rest, 1e-9)
         site, own = self.hours, kind.hours
         here = (2 * site[hour] + site[before] + site[after]) / 4
-        factor = (here + HOUR_PSEUDO) / (math.fsum(site) * exposure + HOUR_PSEUDO)
+        factor = (here + HOUR_PSEUDO) / (sum(site) * exposure + HOUR_PSEUDO)
         here = (2 * own[hour] + own[before] + own[after]) / 4
-        return (here + HOUR_PSEUDO * factor) / (math.fsum(own) * exposure + HOUR_PSEUDO)
+        return (here + HOUR_PSEUDO * factor) / (sum(own) * exposure + HOUR_PSEUDO)
 
     def hour_of(self, t_ms: int) -> int:
         """Hour of the day by the wall clock of the site."""

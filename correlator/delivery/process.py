@@ -3,6 +3,9 @@
 Each output is a consumer group of its own (`outputs-<name>`): its committed offset is the proof of what was
 delivered, so a restart goes on there. At least once, by (id, revision). An output that cannot deliver waits
 and tries again, the others go on; what the other side will never take goes to `rejects` with its reason.
+
+A receiver that forgets what nobody repeats (Alertmanager) is told each open threat again every REPEAT_S; which
+are open is read from the topic when the process starts.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from correlator import __version__
 from correlator.delivery.evidence import Keeper
@@ -24,23 +27,32 @@ from correlator.events.event import LEVELS
 from correlator.events.threat import Threat
 from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
-from correlator.outputs.format import About
+from correlator.outputs.format import About, is_closed
 from correlator.outputs.formats import FORMATS
 from correlator.privacy.evidence import Locker
 
 THREATS: Final = "threats"
+REPEAT_S: Final = 120.0  # how often Alertmanager, which forgets, is told an open threat again
+FORGETFUL: Final = ("alertmanager",)
+STAY_MS: Final = 300_000  # until when it stays there if nobody repeats it
+MAX_OPEN: Final = 20_000  # threats repeated by an output; the one told longest ago goes first
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
 _decode: Final = msgspec.json.Decoder(Threat).decode
 
 
 @dataclass(slots=True)
 class State:
-    """What an output did since the process started. last_error: "" while it works."""
+    """What an output did since the process started. last_error: "" while it works.
+
+    repeated: open threats told again; forgotten: open ones that are not repeated, since MAX_OPEN others are.
+    """
 
     delivered: int = 0
     passed_over: int = 0
     refused: int = 0
     tries: int = 0
+    repeated: int = 0
+    forgotten: int = 0
     last_error: str = ""
 
 
@@ -58,7 +70,8 @@ def deliver(threat: Threat, output: OutputSettings, sender: Sender, state: State
 
     wait: sleeps that many seconds; True: stop trying, the process ends (then Later is raised).
     """
-    about = About(version=__version__, link=output.link)
+    until_ms = time.time_ns() // 1_000_000 + STAY_MS
+    about = About(version=__version__, link=output.link, until_ms=until_ms)
     body = FORMATS[output.format].render(threat, about)
     began = time.monotonic()
     pause = FIRST_WAIT_S
@@ -98,13 +111,17 @@ class Delivery(threading.Thread):
         self._sender = open_target(output.to, FORMATS[output.format], kafka)
         self._rejects = Producer(kafka.client(enable__idempotence=True, acks="all"))
         self.failure: BaseException | None = None
+        self._open: dict[str, tuple[Threat, float]] = {}  # newest revision, when told; oldest first
 
     def run(self) -> None:
         """Until the stop event is set."""
         consumer = Consumer(self._kafka.client(**_group(self._kafka, self.output.name)))
         try:
+            if self.output.format in FORGETFUL:
+                self._look_back(consumer)
             consumer.subscribe([self._kafka.topic(THREATS)])
             while not self._ending.is_set():
+                self._repeat()
                 message = consumer.poll(0.2)
                 if message is None:
                     continue
@@ -138,6 +155,68 @@ class Delivery(threading.Thread):
         given_up = deliver(threat, self.output, self._sender, self.state, self._ending.wait)
         if given_up:
             self._reject(threat.site, value, "output_refused", given_up)
+        elif self.output.format in FORGETFUL:
+            self._keep(threat, time.monotonic())
+
+    def _keep(self, threat: Threat, told_s: float) -> None:
+        """Notes that a threat is open, or no more."""
+        self._open.pop(threat.id, None)
+        if is_closed(threat):
+            return
+        if len(self._open) >= MAX_OPEN:
+            del self._open[next(iter(self._open))]
+            self.state.forgotten += 1
+        self._open[threat.id] = (threat, told_s)
+
+    def _repeat(self) -> None:
+        """Tells again what is open and was told long ago."""
+        while self._open and not self._ending.is_set():
+            threat, told_s = next(iter(self._open.values()))
+            if time.monotonic() - told_s < REPEAT_S:
+                return
+            deliver(threat, self.output, self._sender, self.state, self._ending.wait)
+            self.state.repeated += 1
+            self._keep(threat, time.monotonic())
+
+    def _look_back(self, consumer: Consumer) -> None:
+        """Reads what was delivered before this process started, for the threats that are still open."""
+        topic = self._kafka.topic(THREATS)
+        ends: dict[int, int] = {}
+        while not self._ending.is_set():
+            try:
+                known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+                stands = consumer.committed([TopicPartition(topic, one) for one in known], timeout=10)
+            except KafkaException as error:  # a broker that starts has no coordinator yet
+                self.state.last_error = str(error)
+                self._ending.wait(FIRST_WAIT_S)
+                continue
+            ends = {one.partition: one.offset for one in stands if one.offset > 0}
+            break
+        consumer.assign([TopicPartition(topic, one, OFFSET_BEGINNING) for one in ends])
+        while ends and not self._ending.is_set():
+            message = consumer.poll(1.0)
+            if message is None:
+                continue
+            ended, partition, offset, value = message.error(), message.partition(), message.offset(), message.value()
+            if ended is not None:
+                if ended.code() == KafkaError._PARTITION_EOF and partition is not None:
+                    ends.pop(partition, None)
+                continue
+            assert partition is not None
+            assert offset is not None
+            if value is not None and offset < ends.get(partition, 0):
+                self._was_told(value)
+            if offset + 1 >= ends.get(partition, 0):
+                ends.pop(partition, None)
+        consumer.unassign()
+
+    def _was_told(self, value: bytes) -> None:
+        try:
+            threat = _decode(value)
+        except msgspec.DecodeError:
+            return  # it is in `rejects` already
+        if wanted(threat, self.output):
+            self._keep(threat, float("-inf"))  # nobody knows when it was told last: again at once
 
     def _reject(self, site: str, value: bytes, reason: str, detail: str) -> None:
         body = {
@@ -155,6 +234,7 @@ def _group(kafka: KafkaSettings, name: str) -> dict[str, Any]:
         "enable__auto__commit": False,
         "isolation__level": "read_committed",
         "session__timeout__ms": 10_000,
+        "enable__partition__eof": True,
     }
 
 

@@ -11,12 +11,12 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from correlator.delivery import process
 from correlator.delivery.process import State, deliver, run, status, wanted
 from correlator.delivery.settings import OutputSettings
 from correlator.delivery.targets import Refused, open_target
@@ -78,7 +78,7 @@ def opened():
 @pytest.fixture
 def cluster(kafka, topics, unique):
     """Settings of a cluster with the topics of a delivery."""
-    for name in ("threats", "rejects", "threats.ocsf"):
+    for name in ("threats", "rejects", "threats.ocsf", "events.enriched", "evidence"):
         topics(name)
     return KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"{unique}.")
 
@@ -248,18 +248,6 @@ def syslog_receiver(context: ssl.SSLContext | None = None, *, close_after_each=F
             server.shutdown()
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return folder
-
-
 @pytest.mark.parametrize("format", ["cef", "leef"])
 def test_syslog_over_tls_arrives_whole_and_apart(format, certificate, opened):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -346,6 +334,24 @@ def test_alertmanager_holds_one_alert_that_grows_and_ends(alertmanager, opened):
     closed = msgspec.structs.replace(told, phase="quiet", revision=5, decided_ms=now_ms + 1)
     assert deliver(closed, target, sender, State(), lambda _: True) == ""
     until(lambda: amtool(alertmanager) == [])
+
+
+def test_an_open_alert_stays_there_and_a_restart_goes_on_repeating_it(alertmanager, cluster, monkeypatch):
+    """Alertmanager forgets an alert at its end; what is open must be repeated, also what was sent before a restart."""
+    monkeypatch.setattr(process, "REPEAT_S", 1.0)
+    monkeypatch.setattr(process, "STAY_MS", 6_000)
+    now_ms = int(time.time() * 1000)
+    still_open, gone = (numbered(n, opened_ms=now_ms - 60_000, decided_ms=now_ms - 50_000) for n in (1, 2))
+    publish(cluster, still_open, gone, msgspec.structs.replace(gone, phase="quiet", revision=9, decided_ms=now_ms))
+    outputs = [output(format="alertmanager", kind="http", url=f"http://127.0.0.1:{alertmanager}/api/v2/alerts")]
+    with running(outputs, cluster):
+        until(lambda: [one["labels"]["threat"] for one in amtool(alertmanager)] == [still_open.id])
+        time.sleep(7)
+        assert len(amtool(alertmanager)) == 1
+    until(lambda: amtool(alertmanager) == [])
+    assert status(outputs, cluster) == [("siem", 3, 0)]
+    with running(outputs, cluster):
+        until(lambda: [one["labels"]["threat"] for one in amtool(alertmanager)] == [still_open.id])
 
 
 def amtool(port: int) -> list[dict]:

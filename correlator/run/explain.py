@@ -210,9 +210,9 @@ def _about(out_dir: Path) -> _About:
     path = out_dir / "replay.json"
     try:
         told = _read_json(path.read_bytes())
-        baseline = told.get("baseline")
+        scenario, baseline = Path(told["scenario"]), told.get("baseline")
         return _About(
-            Path(told["scenario"]),
+            scenario,
             zone_named(told["zone"]),
             bool(told.get("tokens")),
             told.get("linking", "graph"),

@@ -266,3 +266,20 @@ def test_a_damaged_file_is_named(tmp_path):
     (out / "decoded.ndjson").write_text(json.dumps({"id": 3}), encoding="utf-8")
     with pytest.raises(UsageError, match=r"decoded\.ndjson is damaged"):
         explain_threat(out, threat, io.StringIO())
+
+
+# ---- two findings --------------------------------------------------------------------------------------
+
+
+def test_two_findings_are_named_by_their_messages_and_a_learning_site_says_that_it_links_nothing_yet(tmp_path):
+    out = replayed(tmp_path, Line(0, "forced", "d-pharmacy"), Line(20, "denied", "d-pharmacy", "770017"))
+    text = silence_of(out, "inputs/doors.ndjson:2", "inputs/doors.ndjson:1")
+    assert "still learning" in text
+    assert "770017" not in text
+    assert text.index("02 Mar 09:00:00") < text.index("02 Mar 09:00:20")
+
+
+def test_a_message_that_is_no_finding_is_refused_by_its_name(tmp_path):
+    out = replayed(tmp_path, Line(0, "forced", "d-pharmacy"), Line(5, "opened", "d-pharmacy"))
+    with pytest.raises(UsageError, match=r"'inputs/doors.ndjson:9' is no finding"):
+        silence_of(out, "inputs/doors.ndjson:1", "inputs/doors.ndjson:9")

@@ -201,7 +201,7 @@ def page(chromium, request):
         context.close()
     assert hosts <= {"localhost"}
     # What a browser says of a console that a test ended.
-    away = ("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE", "htmx:sse:error", "Failed to fetch")
+    away = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_INCOMPLETE", "htmx:sse:error", "Failed to fetch")
     assert [text for text in said if not any(word in text for word in away)] == []
 
 

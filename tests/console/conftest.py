@@ -155,7 +155,8 @@ def story(tmp_path_factory):
 # ---- a real browser ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
+# A module, not a session: while it runs, its event loop is in the way of tests with one of their own.
+@pytest.fixture(scope="module")
 def chromium():
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert program is not None, "a browser is missing: apt-get install --yes chromium fonts-dejavu-core"

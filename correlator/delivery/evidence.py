@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from correlator.delivery.rejects import Rejects
 from correlator.events.event import KeptMessage
 from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
@@ -48,6 +49,7 @@ class Keeper(threading.Thread):
         self.kept = self.gone = 0
         self._refused: KafkaError | None = None
         self._kafka, self._ending, self._locker = kafka, stop, locker
+        self._rejects = Rejects(kafka, "evidence")
         self._claimed: dict[str, None] = {}  # evidence that threats have, the newest
         self._producer = Producer(
             kafka.client(enable__idempotence=True, acks="all", partitioner="murmur2_random", compression__type="lz4")
@@ -57,16 +59,12 @@ class Keeper(threading.Thread):
         """Reads, fetches, writes."""
         told, raw = self._reader(), self._reader()
         try:
-            threats = self._kafka.topic(THREATS)
-            told.subscribe([self._kafka.topic(ENRICHED), *([threats] if self._locker is not None else [])])
+            listened = [ENRICHED, *([THREATS] if self._locker is not None else [])]
+            told.subscribe([self._kafka.topic(name) for name in listened])
             while not self._ending.is_set():
                 messages = [one for one in told.consume(BATCH, timeout=0.2) if _usable(one)]
                 if messages:
-                    for one in messages:
-                        if one.topic() == threats:
-                            self._claim(one.value() or b"")
-                    messages = [one for one in messages if one.topic() != threats]
-                    self._keep(raw, [found for one in messages if (found := _wanted(one)) is not None])
+                    self._keep(raw, self._taken(messages))
                     told.commit(asynchronous=False)
         except BaseException as error:  # noqa: BLE001 - told by the main thread
             self.failure = error
@@ -82,6 +80,22 @@ class Keeper(threading.Thread):
                 isolation__level="read_committed", session__timeout__ms=10_000,
             )
         )  # fmt: skip
+
+    def _taken(self, messages: list[Message]) -> list[Wanted]:
+        """What the messages want kept; threats among them claim theirs. What cannot be read is a reject."""
+        found: list[Wanted] = []
+        for message in messages:
+            value = message.value() or b""
+            try:
+                if message.topic() == self._kafka.topic(THREATS):
+                    self._claim(value)
+                elif (one := wanted(Rendered(ENRICHED, b"", value, ()))) is not None:
+                    found.append(one)
+            except msgspec.DecodeError as error:
+                # The outputs reject threats that cannot be read; said once is enough.
+                if message.topic() != self._kafka.topic(THREATS):
+                    self._rejects.write("", value, "unreadable_event", str(error))
+        return found
 
     def _keep(self, reader: Consumer, listed: list[Wanted]) -> None:
         if self._locker is not None and listed:
@@ -183,7 +197,3 @@ def _usable(message: Message) -> bool:
     if error.retriable() or error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN):
         return False
     raise KafkaException(error)
-
-
-def _wanted(message: Message) -> Wanted | None:
-    return wanted(Rendered(ENRICHED, message.key() or b"", message.value() or b"", ()))

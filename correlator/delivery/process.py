@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from correlator import __version__
 from correlator.delivery.evidence import Keeper
+from correlator.delivery.rejects import Rejects
 from correlator.delivery.settings import OutputSettings
 from correlator.delivery.targets import Later, Refused, Sender, open_target
 from correlator.events.event import LEVELS
@@ -109,7 +110,7 @@ class Delivery(threading.Thread):
         self.output, self.state = output, State()
         self._kafka, self._ending = kafka, stop
         self._sender = open_target(output.to, FORMATS[output.format], kafka)
-        self._rejects = Producer(kafka.client(enable__idempotence=True, acks="all"))
+        self._rejects = Rejects(kafka, output.name)
         self.failure: BaseException | None = None
         self._open: dict[str, tuple[Threat, float]] = {}  # newest revision, when told; oldest first
 
@@ -147,14 +148,14 @@ class Delivery(threading.Thread):
         try:
             threat = _decode(value)
         except msgspec.DecodeError as error:
-            self._reject("", value, "unreadable_threat", str(error))
+            self._rejects.write("", value, "unreadable_threat", str(error))
             return
         if not wanted(threat, self.output):
             self.state.passed_over += 1
             return
         given_up = deliver(threat, self.output, self._sender, self.state, self._ending.wait)
         if given_up:
-            self._reject(threat.site, value, "output_refused", given_up)
+            self._rejects.write(threat.site, value, "output_refused", given_up)
         elif self.output.format in FORGETFUL:
             self._keep(threat, time.monotonic())
 
@@ -217,14 +218,6 @@ class Delivery(threading.Thread):
             return  # it is in `rejects` already
         if wanted(threat, self.output):
             self._keep(threat, float("-inf"))  # nobody knows when it was told last: again at once
-
-    def _reject(self, site: str, value: bytes, reason: str, detail: str) -> None:
-        body = {
-            "reason": reason, "detail": detail, "output": self.output.name, "site": site or "_unknown",
-            "bytes": len(value), "raw": value[:65_536].decode("utf-8", "replace"), "schema_version": "1.0",
-        }  # fmt: skip
-        self._rejects.produce(self._kafka.topic("rejects"), msgspec.json.encode(body), (site or "_unknown").encode())
-        self._rejects.flush(10)
 
 
 def _group(kafka: KafkaSettings, name: str) -> dict[str, Any]:

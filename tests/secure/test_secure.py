@@ -262,7 +262,7 @@ def test_outputs_deliver_reject_and_keep_their_place_with_their_own_rights(profi
     thread.start()
     try:
         end = time.monotonic() + 60
-        while status(outputs, settings) != [("own", 2, 0)]:
+        while [(name, waiting) for name, done, waiting in status(outputs, settings) if done >= 2] != [("own", 0)]:
             assert time.monotonic() < end
             time.sleep(0.2)
     finally:

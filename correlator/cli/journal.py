@@ -61,8 +61,8 @@ def verify(file: Path, embedded: Path | None) -> int:
         from correlator.clock import utc_text
         from correlator.journal.verify import verify as check
 
-        wrong = 0
-        for one in check(journal_of(_load(file).settings.kafka, embedded)):
+        wrong, journal = 0, journal_of(_load(file).settings.kafka, embedded)
+        for one in check(journal):
             click.echo(f"{one.site}: {one.actions} actions, {one.anchors} anchors, hash {one.chain[:16]}")
             for position, at_ms in one.broken:
                 click.echo(f"  the anchor of {utc_text(at_ms)} (position {position}) does not fit: something before it"
@@ -71,6 +71,8 @@ def verify(file: Path, embedded: Path | None) -> int:
             if rest and not one.broken:
                 click.echo(f"  the last {rest} stand behind the last anchor; nobody can say yet")
             wrong += len(one.broken)
+        if journal.unreadable:
+            click.echo(f"{journal.unreadable} records are no actions and count for nothing")
         return 1 if wrong else 0
 
     return _unreachable(work)

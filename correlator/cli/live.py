@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -17,7 +17,7 @@ _PATH: Any = click.Path(path_type=Path)
 
 
 class _Speed(click.ParamType):
-    """`60x` or `60`: how many seconds of the scenario pass in one second."""
+    """`60x` or `60`: how many seconds of event time pass in one second."""
 
     name = "speed"
 
@@ -29,6 +29,9 @@ class _Speed(click.ParamType):
         if not 0 < speed < float("inf"):
             self.fail(f"{value!r} is not a speed such as 60x", param, ctx)
         return speed
+
+
+SPEED: Final = _Speed()
 
 
 class _Address(click.ParamType):
@@ -75,7 +78,7 @@ def _write(text: str) -> None:
 @click.option("--mqtt", "mqtt_at", type=_Address(), metavar="HOST:PORT", help="MQTT broker, for MQTT inputs.")
 @click.option("--kafka", type=_Address(), metavar="HOST:PORT", help="Kafka without encryption, for logs.")
 @click.option("--config", type=_PATH, metavar="FILE", help="Reach Kafka as `kafka:` of this file says.")
-@click.option("--speed", type=_Speed(), metavar="60x", help="Pace; without it, as fast as the brokers take it.")
+@click.option("--speed", type=SPEED, metavar="60x", help="Pace; without it, as fast as the brokers take it.")
 @click.option("--tick", "tick_ms", type=click.IntRange(1), metavar="MS",
               help="How often each input promises, in ms of scenario time.")  # fmt: skip
 @click.option("--background/--no-background", default=True, show_default=True,
@@ -117,7 +120,7 @@ def simulate(
 @click.command(epilog=_examples("correlator live", "correlator live fire-drill --speed 60x", "correlator live --once"))
 @click.argument("scenario", type=_PATH, default="vaccine-theft")
 @click.option("--once", is_flag=True, help="End when the scenario has played; exit code 0 when its expectations hold.")
-@click.option("--speed", type=_Speed(), metavar="60x", help="Pace; without it a scenario plays in about a minute.")
+@click.option("--speed", type=SPEED, metavar="60x", help="Pace; without it a scenario plays in about a minute.")
 @click.option("--kafka-port", type=click.IntRange(0, 65535), default=0, help="Port of Kafka; 0: a free one.")
 @click.option("--mqtt-port", type=click.IntRange(0, 65535), default=0, help="Port of Mosquitto; 0: a free one.")
 @click.option("--folder", type=_PATH, metavar="DIR", help="Keep data, logs and settings here; else they go at the end.")

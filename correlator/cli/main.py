@@ -27,6 +27,7 @@ from correlator.cli.inputs import inputs_run as _inputs_run
 from correlator.cli.journal import journal as _journal
 from correlator.cli.link import baseline as _baseline
 from correlator.cli.link import link as _link
+from correlator.cli.live import SPEED
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
 from correlator.cli.notifier import notifier as _notifier
@@ -38,21 +39,6 @@ from correlator.clock import duration_ms
 # ---- argument types ------------------------------------------------------------------------------------
 
 _PATH: Any = click.Path(path_type=Path)
-
-
-class _Speed(click.ParamType):
-    """`60x` or `60`: how many seconds of event time pass in one second."""
-
-    name = "speed"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            speed = float(str(value).removesuffix("x"))
-        except ValueError:
-            speed = 0.0
-        if not 0 < speed < float("inf"):
-            self.fail(f"{value!r} is not a speed such as 60x", param, ctx)
-        return speed
 
 
 class _Lateness(click.ParamType):
@@ -122,7 +108,7 @@ def app() -> None:
 )
 @click.argument("scenario", type=_PATH, required=False)
 @click.option("--out", type=_PATH, metavar="DIR", help="Write threats, matches, events and rejects here.")
-@click.option("--speed", type=_Speed(), metavar="60x", help="Pace the replay; without it, as fast as it goes.")
+@click.option("--speed", type=SPEED, metavar="60x", help="Pace the replay; without it, as fast as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
 @click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
 @click.option(

@@ -29,6 +29,7 @@ class KafkaJournal:
 
     def __init__(self, client: Mapping[str, Any], partition: int = 0, topic: str = TOPIC) -> None:
         self._topic, self._partition = topic, partition
+        self.unreadable = 0
         self._producer = Producer(
             {
                 **client,
@@ -72,7 +73,10 @@ class KafkaJournal:
         return offset
 
     def read(self, after: int) -> Iterator[tuple[int, Act]]:
-        """The actions behind an offset up to the end of the partition as it stands. Raises JournalAway."""
+        """The actions behind an offset up to the end of the partition as it stands. Raises JournalAway.
+
+        What is no action counts for nothing, as in the views; `unreadable` counts it.
+        """
         here = TopicPartition(self._topic, self._partition)
         try:
             first, end = self._consumer.get_watermark_offsets(here, timeout=READ_TIMEOUT_S)
@@ -93,8 +97,14 @@ class KafkaJournal:
                 offset, value = message.offset(), message.value()
                 assert offset is not None
                 at = offset + 1
-                if value is not None:
-                    yield offset, from_bytes(value)
+                if value is None:
+                    continue
+                try:
+                    act = from_bytes(value)
+                except ValueError:
+                    self.unreadable += 1
+                    continue
+                yield offset, act
 
     def close(self) -> None:
         """Leaves the broker."""

@@ -16,7 +16,9 @@ from correlator.journal.action import Act, from_bytes, to_bytes
 
 
 class Journal(Protocol):
-    """The journal as its readers and writers see it."""
+    """The journal as its readers and writers see it. unreadable: records met that are no actions."""
+
+    unreadable: int
 
     def append(self, act: Act) -> int:
         """Writes an action and returns its position once it is safe. Raises JournalAway."""
@@ -43,6 +45,7 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path) -> None:
+        self.unreadable = 0  # only this class writes into its table
         self._db = sqlite3.connect(path, isolation_level=None, timeout=5.0, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")

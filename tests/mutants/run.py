@@ -25,7 +25,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-SUITES = ("tests/rules/test_decisions.py", "tests/matching", "tests/properties")
+SUITES = ("tests/rules/test_decisions.py", "tests/properties")
 NEEDED = ("pyproject.toml", "docs/rules.md", "tests/rules/decisions", "tests/reference", *SUITES)
 
 

@@ -292,6 +292,11 @@ def test_the_notifier_reads_writes_and_takes_over_with_its_own_rights(profile, k
             assert time.monotonic() < end
             feed.poll(view, 0.1)
         assert [act.id for _, act, _ in view.acts("h1")] == ["a"]
+        admin = Producer(as_user(profile, kafka, "admin").client())
+        admin.produce("console.actions", b"{}", b"h1", partition=0)
+        assert admin.flush(30) == 0
+        assert [act.id for _, act in journal.read(-1)] == ["a"], "what is no action stops nobody"
+        assert journal.unreadable > 0
     finally:
         owner.close()
         feed.close()

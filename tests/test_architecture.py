@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from importlinter.cli import lint_imports
 
 PACKAGE = Path(__file__).resolve().parent.parent / "correlator"
 
@@ -53,10 +54,11 @@ def offences(source: str, may_open: bool = False) -> list[str]:
     return found
 
 
-def test_a_folder_is_a_stage_and_imports_point_one_way(root, monkeypatch, capsys):
-    monkeypatch.chdir(root)
-    broken = lint_imports(config_filename=str(root / "pyproject.toml"), no_cache=True)
-    assert not broken, capsys.readouterr().out
+def test_a_folder_is_a_stage_and_imports_point_one_way(root):
+    # In a process of its own: the linter sets up logging and silences what logs in this one.
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([program, "--no-cache"], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("module", modules_of(DECIDING))

@@ -214,7 +214,8 @@ class KafkaBroker(BrokerProcess):
         path = ["-cp", f"{jars}/*"]
         if not (self.folder / "data" / "meta.properties").exists():
             identity = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
-            format_ = ["kafka.tools.StorageTool", "format", "-t", identity, "-c", str(file)]
+            # With "=": every 64th id begins with "-", which would be taken for an option.
+            format_ = ["kafka.tools.StorageTool", "format", f"--cluster-id={identity}", "-c", str(file)]
             for user, password in self.users.items():
                 format_ += ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
             done = subprocess.run(

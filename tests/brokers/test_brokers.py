@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 
@@ -65,6 +66,16 @@ def received_once(port: int, topic: str) -> bytes:
         client.loop(0.1)
     client.disconnect()
     return got[0]
+
+
+def test_kafka_starts_with_an_id_that_looks_like_an_option(tmp_path, monkeypatch):
+    chance = os.urandom
+    monkeypatch.setattr(brokers.os, "urandom", lambda count: b"\xf8" + chance(count - 1))  # "-..." in base64
+    broker = KafkaBroker(tmp_path)
+    try:
+        assert broker.start().running
+    finally:
+        broker.stop()
 
 
 def test_a_broker_says_that_its_port_is_in_use(mosquitto, tmp_path):

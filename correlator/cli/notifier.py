@@ -29,22 +29,6 @@ def _places(loaded: Any) -> dict[str, Any]:
     return {places.site.id: places for places in site_models(loaded)}
 
 
-def _threats(file: Path) -> list[Any]:
-    import msgspec
-
-    from correlator.errors import UsageError
-    from correlator.events.threat import Threat
-
-    newest = {}
-    for number, line in enumerate(file.read_bytes().splitlines(), 1):
-        try:
-            threat = msgspec.json.decode(line, type=Threat)
-        except msgspec.DecodeError as error:
-            raise UsageError(f"{file}:{number}: not a threat: {error}") from error
-        newest[threat.id] = threat
-    return list(newest.values())
-
-
 @click.group(epilog=_examples("correlator notifier run", "correlator notifier routes out/threats.ndjson"))
 def notifier() -> None:
     """Tell people: who, when, through what, in which words, and what became of it."""
@@ -61,6 +45,7 @@ def routes(threats: Path, file: Path, at: str) -> int:
         from correlator.clock import local, parse_iso
         from correlator.errors import UsageError
         from correlator.notifier.routes import choose, quiet_until_ms, situation
+        from correlator.outputs.reading import newest
 
         loaded = _load(file)
         settings, places = _settings(loaded), _places(loaded)
@@ -68,7 +53,7 @@ def routes(threats: Path, file: Path, at: str) -> int:
             at_ms = parse_iso(at)[0] if at else -1
         except ValueError as error:
             raise UsageError(f"--at {at}: {error}; write 2026-10-25T03:00+01:00") from error
-        for threat in _threats(threats):
+        for threat in newest(threats):
             if threat.site not in places:
                 raise UsageError(f"{file} has no site {threat.site!r}, of which the threat is")
             zone = places[threat.site].site.timezone
@@ -102,12 +87,13 @@ def preview(threats: Path, site_file: Path, language: Any, form: str) -> int:
     """Print what people would read about the threats in a file."""
 
     def work() -> int:
+        from correlator.outputs.reading import newest
         from correlator.premises import load_site
         from correlator.words import cacao, cap
         from correlator.words.message import Occasion, is_drill, message
 
         places = load_site(site_file)
-        for threat in _threats(threats):
+        for threat in newest(threats):
             drill = is_drill(threat, places)
             if form == "cacao":
                 click.echo(cacao.playbook(threat, places, language).decode(), nl=False)

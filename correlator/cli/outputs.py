@@ -41,26 +41,19 @@ def try_format(name: str, file: Path, link: str) -> int:
     """Print what would be sent for each threat of a file (JSON lines, as `replay --out` writes them)."""
 
     def work() -> int:
-        import msgspec
-
         from correlator import __version__
         from correlator.errors import UsageError
-        from correlator.events.threat import Threat
         from correlator.outputs.format import About
         from correlator.outputs.formats import FORMATS
+        from correlator.outputs.reading import revisions
         from correlator.sources.settings import nearest
 
         form = FORMATS.get(name)
         if form is None:
             raise UsageError(f"there is no format {name!r}: {nearest(name, FORMATS)}")
         about = About(version=__version__, link=link)
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    threat = msgspec.json.decode(line, type=Threat)
-                except msgspec.DecodeError as error:
-                    raise UsageError(f"{file}:{number}: not a threat: {error}") from error
-                click.echo(form.render(threat, about).decode())
+        for threat in revisions(file):
+            click.echo(form.render(threat, about).decode())
         return 0
 
     return guarded(work)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,6 +26,7 @@ from correlator.events.event import Event, Reject
 from correlator.events.threat import Evidence, Match
 from correlator.premises import Premises
 from correlator.premises.live import LiveState
+from correlator.sqlite import transaction
 
 KEPT_DAYS: Final = 30
 MOST_MATCHES: Final = 500_000  # kept; the oldest go first, and the page says so
@@ -115,16 +116,9 @@ class Facts:
 
     # ---- writing -------------------------------------------------------------------------------
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> AbstractContextManager[None]:
         """Everything inside is one transaction, positions included."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        return transaction(self._db)
 
     def position(self, source: str) -> int:
         """How far a source was read, -1 if never."""

@@ -28,6 +28,7 @@ from correlator.run.rule_commands import find_rule
 from correlator.run.scenario import Scenario, capture_message
 from correlator.run.whynot import explain_rule_silence
 from correlator.sources import Context, Dialect, Message
+from correlator.sqlite import read_only
 
 _LIVE: Final = "live/"
 _LEARNED: Final = "1/linker/site"  # its first element: since when rates are learned (correlator.linking.state)
@@ -151,10 +152,8 @@ class LogFacts:
     def __init__(self, log: Path, sources: SourceTable, locker: Locker | None = None) -> None:
         self._sources, self._locker = sources, locker
         self._checkpoint: bytes | None = None
-        self._db = sqlite3.connect(
-            f"{log.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
-        )
         try:
+            self._db = read_only(log)
             self._db.execute("SELECT event FROM evidence LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise UsageError(f"{log} is no embedded log: {error}") from error

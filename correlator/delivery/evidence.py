@@ -22,8 +22,7 @@ from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.ingest.raw import from_headers
-from correlator.privacy.evidence import Locker
-from correlator.privacy.locks import Locked
+from correlator.privacy.evidence import Locker, sealed
 from correlator.run.evidence import EVIDENCE_BYTES, Wanted, members_of, wanted
 from correlator.run.rendering import Rendered
 
@@ -94,7 +93,7 @@ class Keeper(threading.Thread):
             except msgspec.DecodeError as error:
                 # The outputs reject threats that cannot be read; said once is enough.
                 if message.topic() != self._kafka.topic(THREATS):
-                    self._rejects.write("", value, "unreadable_event", str(error))
+                    self._rejects.write(message, "unreadable_event", str(error))
         return found
 
     def _keep(self, reader: Consumer, listed: list[Wanted]) -> None:
@@ -157,12 +156,9 @@ class Keeper(threading.Thread):
         raw = from_headers(
             headers, payload, input=channel, offset=0, channel=channel, received_ms=message.timestamp()[1], raw=one.raw
         )
-        told = payload[:EVIDENCE_BYTES]
-        if self._locker is not None:
-            try:
-                told = self._locker.seal(one.event, told)
-            except Locked:  # the evidence of its threat was erased
-                return
+        told = sealed(self._locker, one.event, payload[:EVIDENCE_BYTES])
+        if told is None:
+            return
         kept = KeptMessage(
             event=one.event, site=one.site, channel=raw.message.channel, received_ms=raw.message.received_ms,
             payload=told, size=len(payload), sha256=hashlib.sha256(payload).hexdigest(),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from correlator import __version__
 from correlator.delivery.evidence import Keeper
@@ -131,7 +131,7 @@ class Delivery(threading.Thread):
                     if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                         self.state.last_error = "topic threats does not exist; `correlator topics create` makes it"
                     continue
-                self._take(message.value())
+                self._take(message)
                 consumer.commit(message=message, asynchronous=True)
         except Later:
             pass  # the process ends while the other side is away: the message comes again
@@ -142,20 +142,21 @@ class Delivery(threading.Thread):
             consumer.close()
             self._sender.close()
 
-    def _take(self, value: bytes | None) -> None:
+    def _take(self, message: Message) -> None:
+        value = message.value()
         if value is None:
             return
         try:
             threat = _decode(value)
         except msgspec.DecodeError as error:
-            self._rejects.write("", value, "unreadable_threat", str(error))
+            self._rejects.write(message, "unreadable_threat", str(error))
             return
         if not wanted(threat, self.output):
             self.state.passed_over += 1
             return
         given_up = deliver(threat, self.output, self._sender, self.state, self._ending.wait)
         if given_up:
-            self._rejects.write(threat.site, value, "output_refused", given_up)
+            self._rejects.write(message, "output_refused", given_up, threat.site)
         elif self.output.format in FORGETFUL:
             self._keep(threat, time.monotonic())
 

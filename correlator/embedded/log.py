@@ -29,8 +29,7 @@ import msgspec
 from correlator.errors import CorrelatorError, StateRefused, UsageError
 from correlator.ingest.raw import RawMessage, from_headers, to_headers
 from correlator.inputs import FilePosition, Reading
-from correlator.privacy.evidence import Locker
-from correlator.privacy.locks import Locked
+from correlator.privacy.evidence import Locker, sealed
 from correlator.run.evidence import EVIDENCE_BYTES, Wanted
 from correlator.run.log import LogRecord
 from correlator.run.partition import CHECKPOINT
@@ -233,12 +232,9 @@ class EmbeddedLog:
             return
         message = _message(int(number), *row)
         payload = message.message.payload
-        kept = payload[:EVIDENCE_BYTES]
-        if self._locker is not None:
-            try:
-                kept = self._locker.seal(wanted.event, kept)
-            except Locked:  # the evidence of its threat was erased
-                return
+        kept = sealed(self._locker, wanted.event, payload[:EVIDENCE_BYTES])
+        if kept is None:
+            return
         self._db.execute(
             "INSERT OR IGNORE INTO evidence VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (wanted.event, at_ms, message.message.received_ms, wanted.site, message.message.channel,

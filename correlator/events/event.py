@@ -128,6 +128,9 @@ RejectReason = Literal[
     "no_configuration",
     "engine_error",
     "log_gap",              # records of the log that were gone before they were folded
+    "unreadable_event",     # on events.enriched, met by the evidence keeper
+    "unreadable_threat",    # on threats, met by an output
+    "output_refused",       # a threat that an output's receiver will never take
 ]  # fmt: skip
 REJECT_REASONS: tuple[str, ...] = RejectReason.__args__  # type: ignore[attr-defined]
 

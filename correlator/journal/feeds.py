@@ -20,6 +20,7 @@ from correlator.journal import kafka
 from correlator.journal.action import from_bytes
 from correlator.journal.store import JournalAway, SqliteJournal
 from correlator.journal.view import HEALTH, View
+from correlator.sqlite import read_only
 
 THREATS: Final = "threats"
 ENRICHED: Final = "events.enriched"
@@ -230,10 +231,8 @@ class LogFeed:
         self._ended = False
         if not log.is_file():
             raise UsageError(f"there is no {log}; `correlator run --embedded` writes it")
-        self._db = sqlite3.connect(
-            f"{log.resolve().as_uri()}?mode=ro", uri=True, timeout=5.0, isolation_level=None, check_same_thread=False
-        )
         try:
+            self._db = read_only(log)
             self._db.execute("SELECT id, topic, value FROM output LIMIT 1").fetchone()
         except sqlite3.Error as error:
             raise UsageError(f"{log} is no embedded log: {error}") from error

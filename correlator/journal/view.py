@@ -23,6 +23,7 @@ import msgspec
 from correlator.events.threat import Threat
 from correlator.journal.action import Act, to_bytes
 from correlator.journal.fold import DEFAULT_MAX_SHELF_MS, Declared, Fold, Handling, Outcome, seen_key
+from correlator.sqlite import transaction
 
 SCHEMA_VERSION: Final = 2
 _TABLES: Final = """
@@ -135,14 +136,12 @@ class View:
     @contextmanager
     def batch(self) -> Iterator[None]:
         """Everything inside is one transaction, positions included; after an error nothing of it remains."""
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            yield
+            with transaction(self._db):
+                yield
         except BaseException:
-            self._db.execute("ROLLBACK")
             self._folds.clear()  # may hold what was rolled back
             raise
-        self._db.execute("COMMIT")
 
     def reached(self, source: str, position: int) -> None:
         """Notes how far a source (topic and partition, or file) was read."""

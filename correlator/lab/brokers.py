@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -70,7 +71,7 @@ def port_is_open(port: int, host: str = LOOPBACK) -> bool:
         return probe.connect_ex((host, port)) == 0
 
 
-class BrokerProcess:
+class BrokerProcess(ABC):
     """A broker that this process started: start, stop, kill, and what its log said last."""
 
     name = "broker"
@@ -81,8 +82,9 @@ class BrokerProcess:
         self.host = host
         self.process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def _command(self) -> Sequence[str]:
-        raise NotImplementedError
+        """What starts it in the foreground."""
 
     def _working_folder(self) -> Path:
         return self.folder

@@ -22,6 +22,7 @@ from correlator.events.event import LEVELS
 from correlator.events.text import one_line, shortened
 from correlator.events.threat import Evidence, Impact, Threat
 from correlator.lab import drawings
+from correlator.outputs.reading import newest
 from correlator.premises import Premises, load_site
 from correlator.run.expect import Expectation, check, load_expect
 from correlator.run.scenario import load_scenario
@@ -62,23 +63,10 @@ def report(out: Path) -> Path:
     about = msgspec.json.decode(about_file.read_bytes())
     scenario = load_scenario(Path(about["scenario"]))
     expected = load_expect(scenario.expect_file) if scenario.expect_file.exists() else None
-    page = render(read_threats(threats_file), load_site(scenario.site_file), about, expected)
+    page = render(newest(threats_file), load_site(scenario.site_file), about, expected)
     target = out / FILE
     target.write_text(page, encoding="utf-8")
     return target
-
-
-def read_threats(file: Path) -> list[Threat]:
-    """The newest revision of each threat in a file of JSON lines. Raises UsageError for what is none."""
-    newest: dict[str, Threat] = {}
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                threat = msgspec.json.decode(line, type=Threat)
-            except msgspec.DecodeError as error:
-                raise UsageError(f"{file}:{number}: not a threat: {error}") from error
-            newest[threat.id] = threat
-    return list(newest.values())
 
 
 def render(threats: Iterable[Threat], places: Premises, about: dict[str, Any], expected: Expectation | None) -> str:

@@ -38,10 +38,8 @@ COMPANION: Final = 0.5  # how far a companion is itself a member
 ANCHORED: Final = "of "  # before a kind: how often it names this badge, person or account
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 
-_FIRM: Final = (
-    "companion",
-    "again",
-)  # links of findings that prove nothing of their own: they hold as their source does
+# Links of findings that prove nothing of their own: they hold as their source does.
+_FIRM: Final = ("companion", "again")
 
 # The terms of a link in the order they are summed. The first six are x; all of them are the gain.
 TERMS: Final = (

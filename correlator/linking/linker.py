@@ -238,7 +238,10 @@ class GraphLinker:
 
 
 def item_of(finding: Finding) -> Item:
-    """A finding as the engine takes it; further anchors are the person, badge or account of its group."""
+    """A finding as the engine takes it, on its place alone.
+
+    With the badge or account that it names as further anchors, strangers joined a theft (docs/linking.md).
+    """
     return Item(finding.id, finding.kind, finding.asset, finding.t_ms, finding.domain, finding.level, finding.tactics,
                 finding.threat_type, (), bool(finding.windows))  # fmt: skip
 

@@ -29,7 +29,9 @@ class LinkingSettings(BaseModel):
     surprise_cap: float = Field(default=6.0, gt=0, description="all first-evers share one class")
     hours: bool = Field(default=True, description="rates follow the time of day, by the wall clock of the site")
     floors: bool = Field(default=True, description="rates are shared within a class on one floor before the class")
-    anchors: bool = Field(default=True, description="a finding's further assets (badge, person, account) may link it")
+    anchors: bool = Field(
+        default=True, description="`link`: a line's further assets (badge, person, account) may link it"
+    )
     anchor_cost: float = Field(
         default=2.0, ge=0, description="what a link by badge, person or account pays: people are where they work"
     )

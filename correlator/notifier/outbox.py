@@ -14,8 +14,8 @@ sends again with the same key, which receivers take as the same message. At leas
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from msgspec import Struct
 from correlator.clock import MINUTE_MS, SECOND_MS
 from correlator.events.event import LEVELS
 from correlator.events.ids import digest
+from correlator.sqlite import transaction
 
 LEASE_MS: Final = 30 * SECOND_MS
 FIRST_RETRY_MS: Final = SECOND_MS
@@ -160,19 +161,9 @@ class Outbox:
             )
         return found
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
+    def batch(self) -> AbstractContextManager[None]:
         """Everything inside is one transaction; inside another one it is part of that."""
-        if self._db.in_transaction:
-            yield
-            return
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        return nullcontext() if self._db.in_transaction else transaction(self._db)
 
     def sent(self, key: str, now_ms: int) -> None:
         """The receiver's channel took the message, and with it those it gathers."""

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from correlator.privacy.locks import unwrapped, wrapped
+from correlator.privacy.locks import Locked, unwrapped, wrapped
 from correlator.privacy.vault import Vault
 
 _MAGIC: Final = b"\x00CE1"  # no line or payload of a device begins with it
@@ -43,6 +43,16 @@ class Locker:
         if not kept.startswith(_MAGIC):
             return kept
         return unwrapped(self.vault.secret_of(event), kept[len(_MAGIC) :], event)
+
+
+def sealed(locker: Locker | None, event: str, payload: bytes) -> bytes | None:
+    """A raw message as it is kept: under lock if there is a locker; None where its threat's evidence was erased."""
+    if locker is None:
+        return payload
+    try:
+        return locker.seal(event, payload)
+    except Locked:
+        return None
 
 
 def without(payload: bytes, tokens: Mapping[str, str]) -> bytes:

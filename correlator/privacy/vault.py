@@ -23,6 +23,7 @@ from msgspec import Struct
 from correlator.errors import StateRefused, UsageError
 from correlator.privacy.locks import KEY_BYTES, Locked, unwrapped, wrapped
 from correlator.sources.logparts import account_name
+from correlator.sqlite import transaction
 
 FORMAT: Final = 1
 LONGEST_VALUE: Final = 1_000
@@ -81,8 +82,7 @@ class Vault:
             raise UsageError(f"{file}: no usable vault: {error}") from error
 
     def _prepare(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._db):
             version = self._db.execute("PRAGMA user_version").fetchone()[0]
             if version > FORMAT:
                 raise StateRefused(f"{self.file} was written by a newer release (format {version}); upgrade this one")
@@ -90,8 +90,6 @@ class Vault:
                 for statement in _SCHEMA.split(";"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA user_version={FORMAT}")
-        finally:
-            self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Closes the file."""
@@ -102,20 +100,13 @@ class Vault:
     def learn(self, found: Iterable[tuple[str, str, str]], now_ms: int) -> None:
         """Writes what (token, kind, value) tokens stand for, and that they were seen now; erased ones stay away."""
         rows = [(token, kind, value[:LONGEST_VALUE], _name(kind, value), now_ms) for token, kind, value in found]
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany(
-                    "INSERT INTO identity SELECT ?1, ?2, ?3, ?4, ?5, ?5"
-                    " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE token = ?1)"
-                    " ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)",
-                    rows,
-                )
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db):
+            self._db.executemany(
+                "INSERT INTO identity SELECT ?1, ?2, ?3, ?4, ?5, ?5"
+                " WHERE NOT EXISTS (SELECT 1 FROM erased WHERE token = ?1)"
+                " ON CONFLICT DO UPDATE SET last_ms = max(last_ms, excluded.last_ms)",
+                rows,
+            )
 
     def find(self, token: str) -> Identified | None:
         """What a token stands for; None if it leads nowhere (any more)."""
@@ -144,16 +135,10 @@ class Vault:
 
     def erase(self, tokens: Sequence[str], now_ms: int) -> int:
         """Makes tokens lead nowhere for good; gives how many led somewhere."""
+        with self._lock, transaction(self._db):
+            self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?)", ((one, now_ms) for one in tokens))
+            done = self._db.executemany("DELETE FROM identity WHERE token = ?", ((one,) for one in tokens)).rowcount
         with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?)", ((one, now_ms) for one in tokens))
-                done = self._db.executemany("DELETE FROM identity WHERE token = ?", ((one,) for one in tokens)).rowcount
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return done
 
@@ -167,15 +152,8 @@ class Vault:
     def make_secrets(self, events: Iterable[str], now_ms: int) -> None:
         """Makes keys for the raw messages of events that have none, in one transaction."""
         rows = [(event, secrets.token_bytes(KEY_BYTES), now_ms) for event in events]
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._db.executemany("INSERT OR IGNORE INTO evidence VALUES (?, ?, '', ?)", rows)
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db):
+            self._db.executemany("INSERT OR IGNORE INTO evidence VALUES (?, ?, '', ?)", rows)
 
     def secret_of(self, event: str) -> bytes:
         """The key of an event's raw message. Raises Locked where it, or that of its threat, is gone."""
@@ -191,28 +169,21 @@ class Vault:
 
     def claim(self, threat: str, events: Iterable[str], now_ms: int) -> None:
         """Puts the keys of events that belong to no threat yet under the key of this one, made if there is none."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                secret = self._db.execute(
-                    "INSERT INTO threat VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)"
-                    " RETURNING secret",
-                    (threat, secrets.token_bytes(KEY_BYTES), now_ms),
-                ).fetchone()[0]
-                for event in events:
-                    row = self._db.execute("SELECT secret, threat FROM evidence WHERE event = ?", (event,)).fetchone()
-                    if row is None or not row[1]:
-                        own = row[0] if row is not None else secrets.token_bytes(KEY_BYTES)
-                        self._db.execute(
-                            "INSERT INTO evidence VALUES (?, ?, ?, ?)"
-                            " ON CONFLICT DO UPDATE SET secret = excluded.secret, threat = excluded.threat",
-                            (event, wrapped(secret, own, event), threat, now_ms),
-                        )
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, transaction(self._db):
+            secret = self._db.execute(
+                "INSERT INTO threat VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)"
+                " RETURNING secret",
+                (threat, secrets.token_bytes(KEY_BYTES), now_ms),
+            ).fetchone()[0]
+            for event in events:
+                row = self._db.execute("SELECT secret, threat FROM evidence WHERE event = ?", (event,)).fetchone()
+                if row is None or not row[1]:
+                    own = row[0] if row is not None else secrets.token_bytes(KEY_BYTES)
+                    self._db.execute(
+                        "INSERT INTO evidence VALUES (?, ?, ?, ?)"
+                        " ON CONFLICT DO UPDATE SET secret = excluded.secret, threat = excluded.threat",
+                        (event, wrapped(secret, own, event), threat, now_ms),
+                    )
 
     def forget_threat(self, threat: str) -> bool:
         """Deletes a threat's key: its raw messages can be read no more, wherever they stand. False: there is none."""

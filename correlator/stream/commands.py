@@ -57,7 +57,7 @@ def list_rejects(kafka: KafkaSettings, out: TextIO, *, reason: str, site: str, l
     """The newest rejects, oldest first: position, time, site, source, reason, detail; then their number by reason."""
     found: list[tuple[str, Reject]] = []
     counts: dict[str, int] = {}
-    for position, one in _read_rejects(kafka):
+    for position, one in _read_rejects(kafka, out):
         if (reason and one.reason != reason) or (site and one.site != site):
             continue
         counts[one.reason] = counts.get(one.reason, 0) + 1
@@ -119,8 +119,8 @@ def _raw_message(kafka: KafkaSettings, one: Reject) -> Message:
     raise UsageError(f"{one.raw} is no longer in its raw topic; what is left of it: `rejects show`")
 
 
-def _read_rejects(kafka: KafkaSettings) -> Iterator[tuple[str, Reject]]:
-    """(position, reject) of the whole topic, partition by partition."""
+def _read_rejects(kafka: KafkaSettings, out: TextIO) -> Iterator[tuple[str, Reject]]:
+    """(position, reject) of the whole topic, partition by partition; says on `out` what is none."""
     topic = kafka.topic(REJECTS)
     reader = _reader(kafka)
     try:
@@ -133,7 +133,11 @@ def _read_rejects(kafka: KafkaSettings) -> Iterator[tuple[str, Reject]]:
             reader.assign([place])
             if start < end:
                 for message in messages_of(reader, topic, end):
-                    yield f"{partition}:{message.offset()}", _reject(message.value() or b"")
+                    value = message.value() or b""
+                    try:
+                        yield f"{partition}:{message.offset()}", _reject(value)
+                    except msgspec.DecodeError as error:  # another writer's
+                        out.write(f"{partition}:{message.offset()} is no reject: {error}\n")
     except KafkaException as error:
         raise UsageError(f"{topic} cannot be read: {error.args[0].str()}") from error
     finally:
@@ -150,6 +154,8 @@ def _at(kafka: KafkaSettings, position: str) -> Reject:
         for message in reader.consume(1, timeout=15):
             if message.error() is None and message.offset() == int(offset):
                 return _reject(message.value() or b"")
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{position} is no reject: {error}") from error
     finally:
         reader.close()
     raise UsageError(f"there is no reject {position}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import socket
@@ -24,6 +25,7 @@ from correlator.events.threat import Threat
 from correlator.ingest.kafka import KafkaSettings
 from correlator.lab.brokers import free_port
 from correlator.outputs.formats import FORMATS
+from correlator.stream.commands import list_rejects, show_reject
 from tests.brokers.fixtures import read_all
 from tests.notifier.cases import THREATS
 from tests.notifier.peers import webhook
@@ -159,6 +161,27 @@ def test_what_will_never_be_taken_goes_to_rejects_with_its_reason(cluster, kafka
         ("unreadable_threat", rejects[1]["detail"]),
     ]
     assert json.loads(peer.got[0][2])["finding_info"]["uid"] == f"{2:032x}"
+
+
+def test_rejects_of_an_output_are_listed_and_shown_like_all_others_and_what_is_none_is_said(cluster, kafka):
+    with webhook() as peer:
+        peer.answers = [400]
+        publish(cluster, numbered(1))
+        with running([output(kind="http", url=f"http://127.0.0.1:{peer.port}/")], cluster):
+            until(lambda: len(read_all(kafka.bootstrap, cluster.topic("rejects"))) == 1)
+    producer = Producer(cluster.client())
+    producer.produce(cluster.topic("rejects"), b"{}", partition=0)
+    assert producer.flush(10) == 0
+    out = io.StringIO()
+    list_rejects(cluster, out, reason="", site="", last=9)
+    said = out.getvalue()
+    assert "siem  output_refused: 127.0.0.1 answered 400" in said
+    assert "is no reject: Object missing required field" in said
+    listed = next(line for line in said.splitlines() if "output_refused:" in line)
+    out = io.StringIO()
+    show_reject(cluster, listed.split()[0], out)
+    assert "raw: threats/0:0" in out.getvalue()
+    assert f'"id":"{1:032x}"' in out.getvalue()
 
 
 # ---- HTTP --------------------------------------------------------------------------------------

@@ -183,14 +183,16 @@ def test_every_path_above_the_cutoff_is_there_and_no_other(seed):
     assert found == expected
 
 
-@pytest.mark.parametrize("seed", range(25))
+# Sites whose trees of paths have 4 to 13 steps, few enough to list; the first seven reach a state over several paths.
+@pytest.mark.parametrize(
+    "seed", [35, 173, 236, 262, 467, 494, 563, 2, 27, 30, 31, 46, 53, 60, 68, 85, 97, 112, 143, 200]
+)
 def test_the_likelihood_is_the_chance_that_one_of_the_paths_comes_off(seed):
     """Against all outcomes of all steps of the tree of paths, each on or off."""
-    model, dice = random_model(seed, cutoff=0.25)
+    model, dice = random_model(seed, cutoff=0.1)
     paths = model.paths(random_seeds(model, dice, 1))
     labels = range(len(paths.states))
-    if len(paths.states) > 13:
-        pytest.skip("too many outcomes to list")
+    assert 4 <= len(paths.states) <= 13
     totals = dict.fromkeys(paths.labels_of, 0.0)
     for outcome in product((True, False), repeat=len(paths.states)):
         chance = 1.0

@@ -14,7 +14,8 @@ from correlator.cli.main import main
 from correlator.errors import UsageError
 from correlator.events.threat import Evidence, Impact, ImpactStep, Step
 from correlator.lab.drawings import joined_to, layout, ordered
-from correlator.lab.report import read_threats, render, report, scores
+from correlator.lab.report import render, report, scores
+from correlator.outputs.reading import newest
 from correlator.premises import load_site
 from correlator.run.expect import Expectation, ExpectedThreat, Member
 from tests.notifier.cases import HERE, THREATS
@@ -131,4 +132,4 @@ def test_a_folder_without_a_replay_is_refused_in_words(tmp_path):
         report(tmp_path)
     (tmp_path / "t.ndjson").write_text("{}\n")
     with pytest.raises(UsageError, match=r"t\.ndjson:1: not a threat"):
-        read_threats(tmp_path / "t.ndjson")
+        newest(tmp_path / "t.ndjson")

@@ -319,12 +319,7 @@ class Matcher:
                 return
         window = cell.wins[slot.index]
         if window is None:
-            window = Window()
-            window.vals = []
-            window.newest = {}
-            window.again = bytearray()
-            window.heads = [0] * (2 * len(rules))
-            cell.wins[slot.index] = window
+            window = cell.wins[slot.index] = Window.of_values(len(rules))
         elif window.last == position:
             return
         newest, again, heads, entries, vals = window.newest, window.again, window.heads, window.pos, window.vals

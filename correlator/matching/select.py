@@ -168,6 +168,7 @@ class DetectionIndex:
             elif value is not MISSING:
                 found = found + _of_value(value, table)
                 several, sure = True, None
+        # The same for fields that are no plain attributes; written out, so that no event pays for a call.
         for accessor, table in selection.fields:
             value = accessor.get(event)
             if type(value) is str:

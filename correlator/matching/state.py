@@ -40,6 +40,13 @@ class Window:
         self.again: bytearray | None = None
         self.heads: list[int] | None = None
 
+    @classmethod
+    def of_values(cls, rules: int) -> Window:
+        """An empty window whose distinct values that many rules count."""
+        window = cls()
+        window.vals, window.newest, window.again, window.heads = [], {}, bytearray(), [0] * (2 * rules)
+        return window
+
     def drop(self, cut: int) -> None:
         """Forgets the first entries."""
         if self.newest is not None and self.again is not None and self.heads is not None and self.vals is not None:

@@ -55,7 +55,8 @@ class Retention:
         except sqlite3.OperationalError as error:
             _log.warning("retention_failed", detail=str(error))
             removed = 0
-        self._more = removed >= ROWS
+        # Without waiting for the next time: a portion was full, or the file is still too large and there was something.
+        self._more = removed >= ROWS or (removed > 0 and self._log_file.bytes_used() > self._settings.max_bytes)
         metrics.log_bytes.set(self._log_file.bytes_used())
         metrics.log_oldest_ms.set(self._log_file.oldest_ms())
         entries, size = self._log_file.state_size()

@@ -167,3 +167,82 @@ def test_what_is_shown_to_people_who_listen_is_what_it_was(house, page):
     told = shown.locator("#overview").aria_snapshot()
     golden = Path(__file__).parent / "overview.aria.yaml"
     assert told + "\n" == golden.read_text()
+
+
+# ---- the plan, larger -----------------------------------------------------------------------------
+
+LARGE = """() => { const f = document.querySelector('.frame'), d = f.firstElementChild.getBoundingClientRect();
+    return [d.width / f.clientWidth, f.scrollLeft, f.scrollTop]; }"""
+
+
+def pinch(page, device, box, start: float, end: float) -> None:
+    """Two fingers on the middle of a box, from `start` pixels apart to `end`."""
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for number in range(11):
+        half = (start + (end - start) * number / 10) / 2
+        points = [{"x": x - half, "y": y, "id": 1}, {"x": x + half, "y": y, "id": 2}]
+        device.send(
+            "Input.dispatchTouchEvent", {"type": "touchMove" if number else "touchStart", "touchPoints": points}
+        )
+    device.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_the_plan_grows_by_button_and_key_and_moves_by_arrows_and_mouse(page):
+    shown = page("viewer", viewport={"width": 1280, "height": 900})
+    shown.click('button[aria-label="Larger"]')
+    shown.focus(".frame")
+    for _ in range(5):
+        shown.keyboard.press("+")
+    size, left, _ = shown.evaluate(LARGE)
+    assert size == pytest.approx(1.25**6, rel=0.02)
+    assert left > 0
+    shown.keyboard.press("ArrowLeft")
+    shown.wait_for_function(f"() => document.querySelector('.frame').scrollLeft <= {left - 39}")
+    box = shown.locator(".frame").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    before = shown.evaluate(LARGE)
+    shown.mouse.move(x, y)
+    shown.mouse.down()
+    shown.mouse.move(x - 60, y - 20, steps=4)
+    shown.mouse.up()
+    after = shown.evaluate(LARGE)
+    assert (after[1] - before[1], after[2] - before[2]) == pytest.approx((60, 20), abs=2)
+    assert "zone=" not in shown.url  # a plan that is moved opens no room
+    shown.click("text=Whole floor")
+    assert shown.evaluate(LARGE)[0] <= 1
+
+
+def test_two_fingers_make_the_plan_larger_and_smaller_until_it_fits(page):
+    shown = page("viewer", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    device = shown.context.new_cdp_session(shown)
+    shown.locator(".frame").scroll_into_view_if_needed()
+    before = shown.evaluate(LARGE)[0]
+    pinch(shown, device, shown.locator(".frame").bounding_box(), 60, 180)
+    assert shown.evaluate(LARGE)[0] == pytest.approx(3 * before, rel=0.05)
+    for _ in range(4):
+        pinch(shown, device, shown.locator(".frame").bounding_box(), 200, 50)
+    assert shown.evaluate(LARGE)[0] == pytest.approx(1, abs=0.02)
+    assert shown.evaluate("visualViewport.scale") == 1
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_what_was_made_larger_stays_so_when_the_page_changes_and_a_focused_room_is_seen(house, page):
+    port = house.start()
+    shown = page("viewer", at=port, viewport={"width": 1280, "height": 900})
+    shown.focus(".frame")
+    for _ in range(7):
+        shown.keyboard.press("+")
+    before = shown.evaluate(LARGE)
+    house.tell(THREAT)
+    shown.wait_for_selector('svg a[aria-label="Pharmacy store: high threat open"]')
+    assert shown.evaluate(LARGE) == before
+    for _ in range(shown.locator("svg.plan a").count()):
+        shown.keyboard.press("Tab")
+        seen = shown.evaluate("""() => { const r = document.activeElement.getBoundingClientRect(),
+            f = document.querySelector('.frame').getBoundingClientRect();
+            return r.right > f.left && r.left < f.right && r.bottom > f.top && r.top < f.bottom; }""")
+        assert seen
+
+
+def test_without_script_there_is_nothing_to_press_that_does_nothing(page):
+    assert page("viewer", script=False).locator(".zoom").is_hidden()

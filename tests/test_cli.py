@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import correlator
 from correlator.cli.ending import INTERRUPTED, READER_GONE, UNUSABLE, error_text, guarded
@@ -271,6 +272,7 @@ def test_the_keyboard_interrupts_without_a_traceback(tmp_path):
 def test_init_writes_files_that_are_in_order_and_never_overwrites(tmp_path, capsys):
     assert main(["init", str(tmp_path / "my-site")]) == 0
     assert main(["site", "check", str(tmp_path / "my-site" / "site.yaml")]) == 0
+    assert main(["config", "check", "--config", str(tmp_path / "my-site" / "correlator.yaml")]) == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     (tmp_path / "my-site" / "site.yaml").write_text("mine", encoding="utf-8")
     (tmp_path / "my-site" / "correlator.yaml").unlink()
@@ -279,13 +281,30 @@ def test_init_writes_files_that_are_in_order_and_never_overwrites(tmp_path, caps
     assert "site.yaml" in capsys.readouterr().err
     assert (tmp_path / "my-site" / "site.yaml").read_text(encoding="utf-8") == "mine"
     assert not (tmp_path / "my-site" / "correlator.yaml").exists()
-    assert len(before) == 3
+    assert len(before) == 4
 
 
 def test_what_init_writes_can_be_replayed(tmp_path, capsys):
     main(["init", str(tmp_path)])
-    assert main(["replay", str(tmp_path / "correlator.yaml"), "--out", str(tmp_path / "out")]) == 0
+    assert main(["replay", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out" / "threats.ndjson").exists()
+
+
+def test_what_init_leaves_as_comments_is_taken_too(tmp_path, capsys):
+    main(["init", str(tmp_path)])
+    file = tmp_path / "correlator.yaml"
+    lines = file.read_text(encoding="utf-8").partition("\nsites:\n")[2].splitlines()
+    settings = [re.sub(r"^( *)# (?=[ -]*\{|[a-z]+:( |$)| )", r"\1", line) for line in lines]
+    file.write_text("sites:\n" + "\n".join(settings) + "\n", encoding="utf-8")
+    for name in ("overlay.yaml", "users.yaml", "doors.token"):
+        (tmp_path / name).touch()
+    capsys.readouterr()
+    code = main(["config", "check", "--config", str(file)])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    assert "4 sources on 4 inputs" in captured.out
+    told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert list(told) == ["sites", "bridge", "inputs", "ingest", "embedded", "console", "notifier"]
 
 
 def test_sources_list_shows_each_declaration(capsys):

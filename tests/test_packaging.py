@@ -149,5 +149,5 @@ def test_the_installed_command_reads_its_own_maps_and_rules(installed, tmp_path)
 
 def test_the_skeleton_of_the_installed_command_can_be_replayed(installed, tmp_path):
     assert in_empty_folder(installed, tmp_path, "init", "my-site").returncode == 0
-    done = in_empty_folder(installed, tmp_path, "replay", "my-site/correlator.yaml")
+    done = in_empty_folder(installed, tmp_path, "replay", "my-site")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr

@@ -34,6 +34,6 @@ def inputs_run(file: Path, log_level: str) -> int:
         sites = list(check(loaded))
         log_to(sys.stderr, log_level)
         settings = loaded.settings
-        return run_inputs(settings.inputs, settings.kafka, sites[0] if len(sites) == 1 else "", loaded.folder)
+        return run_inputs(settings.inputs, settings.kafka, sites[0] if len(sites) == 1 else "")
 
     return guarded(work)

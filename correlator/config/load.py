@@ -133,7 +133,7 @@ def shown(loaded: Loaded) -> Any:
 # ---- paths -------------------------------------------------------------------------------------
 
 # Sections whose paths start from the file's folder once they are read; paths of sites are joined where they are used.
-_BESIDE: Final = ("kafka", "outputs", "console", "notifier", "privacy")
+_BESIDE: Final = ("kafka", "bridge", "inputs", "outputs", "console", "notifier", "privacy")
 
 
 def _beside(settings: Settings, folder: Path) -> Settings:
@@ -186,6 +186,23 @@ def _paths(value: Any, name: str) -> Iterator[tuple[str, Path]]:
 
 # ---- positions ---------------------------------------------------------------------------------
 
+# What pydantic says in Python's words, in those of YAML.
+_MUST_BE: Final = {
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "string_type": "must be text",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "path_type": "must be a path",
+}
+
 
 def _fault(one: Mapping[str, Any], root: MarkedDict, file: str) -> Fault:
     """A fault of pydantic's with its place in the file, or the variable it came from."""
@@ -204,7 +221,8 @@ def _fault(one: Mapping[str, Any], root: MarkedDict, file: str) -> Fault:
             there = False
             break
     name = ".".join(str(step) for step in path)
-    message = str(one["msg"]).removeprefix("Value error, ")
+    said = str(one["msg"]).removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    message = _MUST_BE.get(one["type"], said)
     hint = ""
     variable = ENVIRONMENT + "__".join(str(step).upper() for step in path)
     if one["type"] == "extra_forbidden":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from correlator.clock import DAY_MS
 
@@ -36,7 +36,9 @@ class SourceSettings(BaseModel):
     spread: bool = Field(
         default=False, description="messages of a site may stand in any partition (its writer does not key by site)"
     )
-    map: str = Field(default="", description="map file of the dialects access and mapped, beside correlator.yaml")
+    map: str = Field(
+        default="", description="map of the dialects access and mapped: a file, or the name of one that comes along"
+    )
     settings: dict[str, Any] | None = Field(default=None, description="the dialect's own settings")
     sensitive: bool = Field(
         default=False, description="patients or faces (ATNA, HL7, DICOM, FHIR, ...): rejects hold no byte of a message"
@@ -50,6 +52,11 @@ class SourceSettings(BaseModel):
     envelope_time: Literal["ignored", "queued", "received"] = Field(
         default="ignored", description="what the shipper's own time is taken for; queued: it kept the line since then"
     )
+
+    @field_validator("topics", mode="before")
+    @classmethod
+    def _listed(cls, topics: object) -> object:
+        return (topics,) if isinstance(topics, str) else topics
 
 
 class IngestSettings(BaseModel):

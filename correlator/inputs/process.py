@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from pathlib import Path
 
 from correlator.errors import UsageError
 from correlator.ingest import metrics
@@ -29,10 +28,10 @@ def input_names(settings: InputsSettings) -> list[str]:
     return sorted(names)
 
 
-def run_inputs(settings: InputsSettings, kafka: KafkaSettings, site: str, folder: Path) -> int:
+def run_inputs(settings: InputsSettings, kafka: KafkaSettings, site: str) -> int:
     """Receives until stopped by a signal. Raises UsageError for what no waiting mends.
 
-    site: of inputs that name none, "" if there is no only one; folder: where relative paths start.
+    site: of inputs that name none, "" if there is no only one.
     """
     names = input_names(settings)
     if not names:
@@ -46,7 +45,7 @@ def run_inputs(settings: InputsSettings, kafka: KafkaSettings, site: str, folder
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    positions = PositionFile(folder / settings.positions)
+    positions = PositionFile(settings.positions)
     sink = KafkaSink(kafka, settings.id, positions)
     metrics.started_ms.labels("inputs").set(now_ms())
     try:

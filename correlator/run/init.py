@@ -1,4 +1,4 @@
-"""`correlator init`: a commented correlator.yaml, a site model and one capture to start from.
+"""`correlator init`: commented settings, a site model, and a scenario with one capture to start from.
 
 The files are those of correlator/run/skeleton, as they stand there; tests load and check them.
 """
@@ -27,5 +27,6 @@ def init(directory: Path, stdout: TextIO) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
         print(f"wrote {target}", file=stdout)
-    print(f"\nnext: correlator replay {directory / 'correlator.yaml'}", file=stdout)
+    print(f"\nnext: correlator replay {directory}", file=stdout)
+    print(f"live: correlator run --embedded -c {directory / 'correlator.yaml'}", file=stdout)
     return 0

@@ -54,7 +54,9 @@ FAULTS = [
     ("sites: [{rules: [pack]}]\n", "1:9", "'site' is missing"),
     ("ingest:\n  pack_events: 0\n", "2:16", "greater than or equal to 1"),
     ("ingest:\n  sources:\n    - {input: a, dialect: b, srouce: c}\n", "3:30", "did you mean 'source'"),
-    ("worker: {batch_ms: soon}\n", "1:20", "integer"),
+    ("worker: {batch_ms: soon}\n", "1:20", "worker.batch_ms: must be a whole number"),
+    ("inputs:\n  - {name: a}\n", "2:3", "inputs: must be a mapping"),
+    ("sites: site.yaml\n", "1:8", "sites: must be a list"),
     ("kafka: {security: sasl_ssl}\n", "1:8", "needs a username"),
     ("sites:\n  - {site: site.yaml, linking: {jion: 2}}\n", "2:33", "did you mean 'join'"),
     ("sites: [{site: site.yaml, impact: {gamma: sum}}]\n", "1:43", "gamma"),
@@ -131,6 +133,28 @@ def test_a_secret_is_read_from_a_file_and_never_shown(written, tmp_path, capsys)
     assert load(file).settings.kafka.secret() == "swordfish"
     assert main(["config", "show", "--config", str(file)]) == 0
     assert "swordfish" not in capsys.readouterr().out
+
+
+PATHS = """\
+bridge: {mqtt: {user: b, password_file: mqtt.secret}, alive_file: alive}
+inputs: {files: [{name: ids, path: eve.json}, {name: far, path: /var/log/eve.json}]}
+"""
+
+
+def test_paths_start_from_the_folder_of_the_file_and_not_from_where_a_process_starts(written, tmp_path, monkeypatch):
+    written(PATHS)
+    monkeypatch.chdir(tmp_path.parent)
+    folder = Path(tmp_path.name)
+    settings = load(folder / "correlator.yaml").settings
+    assert settings.bridge.mqtt.password_file == folder / "mqtt.secret"
+    assert settings.bridge.alive_file == folder / "alive"
+    assert [one.path for one in settings.inputs.files] == [folder / "eve.json", Path("/var/log/eve.json")]
+    assert settings.inputs.positions == folder / "positions.sqlite3"
+
+
+def test_one_topic_filter_needs_no_brackets(written):
+    text = GOOD.replace('topics: ["zigbee2mqtt/#"]', 'topics: "zigbee2mqtt/#"')
+    assert load(written(text)).settings.ingest.sources[0].topics == ("zigbee2mqtt/#",)
 
 
 def test_trusting_senders_clocks_is_refused_where_the_path_is_secured(written):

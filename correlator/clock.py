@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from zoneinfo import ZoneInfo, reset_tzpath
 
@@ -53,6 +54,20 @@ def duration_text(ms: int) -> str:
         if ms and ms % UNIT_MS[unit] == 0:
             return f"{ms // UNIT_MS[unit]}{unit}"
     return f"{ms}ms"
+
+
+def retry_after_ms(header: str, now_ms: int) -> int:
+    """How long an HTTP server asks to be left alone (Retry-After: seconds or a date; RFC 9110, section 10.2.3);
+    0 if it says nothing that can be read, a day at most."""
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return min(int(text[:10]) * SECOND_MS, DAY_MS)
+    try:
+        then = parsedate_to_datetime(text)
+    except ValueError:
+        return 0
+    wait_ms = int(then.replace(tzinfo=then.tzinfo or UTC).timestamp()) * SECOND_MS - now_ms
+    return min(max(0, wait_ms), DAY_MS)
 
 
 def epoch_ms(value: float) -> tuple[int, int]:

@@ -38,6 +38,7 @@ FORGETFUL: Final = ("alertmanager",)
 STAY_MS: Final = 300_000  # until when it stays there if nobody repeats it
 MAX_OPEN: Final = 20_000  # threats repeated by an output; the one told longest ago goes first
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 60.0
+LONGEST_ASKED_S: Final = 3_600.0  # a receiver that asks for more patience is asked again all the same
 _decode: Final = msgspec.json.Decoder(Threat).decode
 
 
@@ -92,7 +93,7 @@ def deliver(threat: Threat, output: OutputSettings, sender: Sender, state: State
                 state.refused += 1
                 metrics.output_refused.labels(output=output.name).inc()
                 return f"not taken for {output.give_up_min} min: {error}"
-            if wait(max(pause, error.after_s)):
+            if wait(max(pause, min(error.after_s, LONGEST_ASKED_S))):
                 raise
             pause = min(pause * 2, LONGEST_WAIT_S)
         else:

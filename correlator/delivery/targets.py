@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from correlator.clock import SECOND_MS, retry_after_ms
 from correlator.delivery.settings import FileTarget, HttpTarget, SyslogTarget, Target, TopicTarget
 from correlator.errors import CorrelatorError, UsageError
 from correlator.events.threat import Threat
@@ -190,8 +192,8 @@ class _Http:
                 if again and not fresh:
                     continue  # the receiver had closed an idle connection
                 raise Later(f"{self._at.hostname}: {type(error).__name__}: {error}") from error
-            wait = answer.headers.get("Retry-After", "")
-            return answer.status, float(wait) if wait.isdigit() else 0.0, said
+            wait_ms = retry_after_ms(answer.headers.get("Retry-After", ""), time.time_ns() // 1_000_000)
+            return answer.status, wait_ms / SECOND_MS, said
         raise AssertionError("unreachable")
 
     def _connected(self) -> HTTPConnection:

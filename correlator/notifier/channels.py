@@ -1,5 +1,8 @@
 """Sends a message through a receiver's channel. Apprise knows the channels; retries are the outbox's.
 
+What Apprise does not tell is when a busy receiver wants to be asked again (Retry-After). All its HTTP channels go
+through requests, whose adapter is listened to here.
+
 Channels proven here on real peers: mailto, ntfy, mqtt, json (webhook). The others of Apprise work as its
 documentation says.
 """
@@ -8,11 +11,16 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from contextvars import ContextVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import apprise
 from msgspec import Struct
+from requests.adapters import HTTPAdapter
 
+from correlator.clock import retry_after_ms
 from correlator.words.message import Message
 
 _TIMEOUT_S = 5
@@ -23,10 +31,27 @@ _SECRET = re.compile(r"(?<=://)[^/@\s]*@|(?<=[?&])(?:token|pass|key|secret)[^=&\
 
 
 class Result(Struct, frozen=True):
-    """Whether the channel took the message; error without secrets, "" if it did."""
+    """Whether the channel took the message; error without secrets, "" if it did. retry_after_ms: how long the
+    receiver asked to be left alone, 0 if it did not."""
 
     ok: bool
     error: str = ""
+    retry_after_ms: int = 0
+
+
+_asked: ContextVar[list[str] | None] = ContextVar("asked", default=None)  # Retry-After of each answer to a message
+_build_response = HTTPAdapter.build_response
+
+
+def _listening(self: HTTPAdapter, req: Any, resp: Any) -> Any:
+    response = _build_response(self, req, resp)
+    asked = _asked.get()
+    if asked is not None:
+        asked.append(response.headers.get("Retry-After", ""))
+    return response
+
+
+HTTPAdapter.build_response = _listening  # type: ignore[method-assign]
 
 
 def send(url: str, message: Message, severity: str, key: str) -> Result:
@@ -40,6 +65,8 @@ def send(url: str, message: Message, severity: str, key: str) -> Result:
     if not target.add(_with_options(url, severity, key)):
         return Result(False, f"{_scheme(url)} is no channel that Apprise knows, or its URL is incomplete")
     said: list[str] = []
+    asked: list[str] = []  # not a plain text: Apprise sends in a thread with a copy of this context
+    _asked.set(asked)
     took = target.notify(
         body=message.body,
         title=message.subject,
@@ -47,7 +74,10 @@ def send(url: str, message: Message, severity: str, key: str) -> Result:
         log_callback=lambda entry, _channel: said.append(str(getattr(entry, "message", entry))),
         log_level=logging.WARNING,
     )
-    return Result(True) if took else Result(False, masked(said[-1] if said else "the channel refused it"))
+    if took:
+        return Result(True)
+    wait_ms = retry_after_ms(asked[-1] if asked else "", time.time_ns() // 1_000_000)
+    return Result(False, masked(said[-1] if said else "the channel refused it"), wait_ms)
 
 
 def _scheme(url: str) -> str:

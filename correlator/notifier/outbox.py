@@ -174,7 +174,8 @@ class Outbox:
         )
 
     def failed(self, row: Row, error: str, now_ms: int, give_up_ms: int, retry_after_ms: int = 0) -> bool:
-        """The channel did not take it; True if this was the last try. retry_after_ms: what the receiver asked for."""
+        """The channel did not take it; True if this was the last try. retry_after_ms: what the receiver asked for; it
+        cannot put off the moment at which the channel counts as dead."""
         if now_ms - row.made_ms >= give_up_ms:
             self._db.execute(
                 "UPDATE outbox SET state = 'failed', lease_ms = 0, last_error = ?, ended_ms = ?"
@@ -182,7 +183,8 @@ class Outbox:
                 (error, now_ms, row.key, row.key),
             )
             return True
-        wait_ms = max(retry_ms(row.key, row.attempt + 1), retry_after_ms)
+        asked_ms = min(retry_after_ms, row.made_ms + give_up_ms - now_ms)
+        wait_ms = max(retry_ms(row.key, row.attempt + 1), asked_ms)
         self._db.execute(
             "UPDATE outbox SET lease_ms = 0, due_ms = ?, last_error = ? WHERE key = ?",
             (now_ms + wait_ms, error, row.key),

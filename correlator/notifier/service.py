@@ -180,7 +180,9 @@ class Notifier:
                 for one in (row, *members):
                     self._journal.append(_notice(one, now_ms))
                 left += 1
-            elif self.outbox.failed(row, result.error, now_ms, self.settings.give_up_min * MINUTE_MS):
+            elif self.outbox.failed(
+                row, result.error, now_ms, self.settings.give_up_min * MINUTE_MS, result.retry_after_ms
+            ):
                 self._dead(row, now_ms)
         return left
 

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from correlator.clock import retry_after_ms
 from correlator.delivery import process
 from correlator.delivery.process import State, deliver, run, status, wanted
 from correlator.delivery.settings import OutputSettings
@@ -198,6 +199,30 @@ def test_forty_refusals_and_then_success_are_one_message(opened):
         assert [(path, headers["Idempotency-Key"]) for path, headers, _ in peer.got] == [
             ("/in?a=1", "0a1b2c3d4e5f60718293a4b5c6d7e8f9/3")
         ]
+
+
+@pytest.mark.parametrize(("patience", "waits_s"), [("90", 90), ("", 0.5), ("86400", 3_600), ("soon", 0.5)])
+def test_a_receiver_that_says_when_to_come_back_is_not_asked_before(patience, waits_s, opened):
+    with webhook() as peer:
+        peer.answers, peer.patience = [503], patience
+        target, waited = output(kind="http", url=f"http://127.0.0.1:{peer.port}/"), []
+        said = deliver(THREATS["combined"], target, opened(target), State(), lambda s: bool(waited.append(s)))
+        assert (said, waited) == ("", [waits_s])
+
+
+@pytest.mark.parametrize(
+    ("header", "ms"),
+    [
+        ("120", 120_000),
+        ("Sun, 25 Oct 2026 01:30:00 GMT", 90_000),
+        ("Sun, 25 Oct 2026 01:00:00 GMT", 0),
+        ("9" * 5_000, 86_400_000),
+        ("-1", 0),
+        ("soon", 0),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(header, ms):
+    assert retry_after_ms(header, now_ms=1_792_891_710_000) == ms  # 25 Oct 2026, 01:28:30 UTC
 
 
 def test_the_token_of_a_file_is_sent_and_told_to_nobody(tmp_path, opened):

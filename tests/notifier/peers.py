@@ -13,11 +13,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Webhook:
     """An HTTP receiver. answers: status codes for the next requests, 200 after them; 0 hangs, -1 closes.
 
-    context: TLS of the server; None for plain HTTP.
+    context: TLS of the server; None for plain HTTP. patience: sent as Retry-After with every refusal.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.answers: list[int] = []
+        self.patience = ""
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         outer = self
 
@@ -34,6 +35,8 @@ class Webhook:
                 if status == 200:
                     outer.got.append((self.path, dict(self.headers), body))
                 self.send_response(status)
+                if status >= 400 and outer.patience:
+                    self.send_header("Retry-After", outer.patience)
                 self.end_headers()
                 self.wfile.write(b"{}")
 

@@ -107,6 +107,17 @@ def test_a_receiver_that_does_not_take_it_is_an_error_in_words(answer):
         assert time.monotonic() - began < 20
 
 
+@pytest.mark.parametrize("scheme", ["json", "ntfy"])
+def test_a_busy_receiver_says_when_it_wants_to_be_asked_again(scheme):
+    with webhook() as peer:
+        peer.answers, peer.patience = [429], "120"
+        url = f"{scheme}://127.0.0.1:{peer.port}/guards"
+        assert send(url, TOLD, "high", "k").retry_after_ms == 120_000
+        assert send(url, TOLD, "high", "k").ok
+        peer.answers, peer.patience = [503], ""
+        assert send(url, TOLD, "high", "k").retry_after_ms == 0
+
+
 def test_a_channel_that_nobody_knows_is_an_error_in_words():
     assert send("carrierpigeon://roof", TOLD, "high", "k").error == (
         "carrierpigeon is no channel that Apprise knows, or its URL is incomplete"

@@ -74,6 +74,16 @@ def test_a_receiver_that_says_when_to_come_back_is_not_asked_before():
     assert box.next_due_ms() == 90_000
 
 
+def test_patience_that_is_asked_for_does_not_put_off_that_a_channel_is_dead():
+    box = Outbox(":memory:")
+    box.ask([row()])
+    (claimed,) = box.claim(0)
+    assert not box.failed(claimed, "503", 0, 60 * M, retry_after_ms=24 * 60 * M)
+    assert box.next_due_ms() == 60 * M
+    (claimed,) = box.claim(60 * M)
+    assert box.failed(claimed, "503", 60 * M, 60 * M, retry_after_ms=24 * 60 * M)
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=30))
 def test_senders_that_die_lose_nothing(rounds):
     """A sender that claims and dies leaves a row that the next one sends, with the same key."""

@@ -113,6 +113,22 @@ def test_a_dead_channel_is_told_through_another(tmp_path, places, threat):
     assert [subject for _, subject in house.out] == ["The alert channel of desk is not working."]
 
 
+def test_a_busy_channel_is_asked_again_when_it_said_and_the_message_leaves_once(tmp_path, places, threat):
+    house, times = House(tmp_path, places), []
+
+    def send(*_told) -> Result:
+        times.append(now_ms)
+        return Result(True) if len(times) > 1 else Result(False, "429", 90_000)
+
+    house.notifier._send = send
+    house.tell(threat)
+    for second in range(0, 200, 10):
+        now_ms = T0 + second * 1_000
+        house.notifier.step(now_ms)
+    assert times == [T0, T0 + 90_000]
+    assert [row.state for row in house.box.all()] == ["sent"]
+
+
 def test_a_test_message_goes_to_every_receiver_at_once(house):
     assert [(name, result.ok) for name, result in try_channels(house.notifier.settings, house._send)] == [
         ("desk", True), ("manager", True), ("it", True),

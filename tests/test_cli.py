@@ -302,7 +302,7 @@ def test_what_init_leaves_as_comments_is_taken_too(tmp_path, capsys):
     code = main(["config", "check", "--config", str(file)])
     captured = capsys.readouterr()
     assert code == 0, captured.err
-    assert "4 sources on 4 inputs" in captured.out
+    assert "sources: 4, of inputs: 4\n" in captured.out
     told = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert list(told) == ["sites", "bridge", "inputs", "ingest", "embedded", "console", "notifier"]
 

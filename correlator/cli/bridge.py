@@ -6,22 +6,16 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import click
 
 from correlator.cli.ending import guarded
-
-_PATH: Any = click.Path(path_type=Path)
+from correlator.cli.options import PATH, examples
 
 _config = click.option(
-    "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+    "-c", "--config", type=PATH, default="correlator.yaml", show_default=True, metavar="FILE",
     help="Settings; the parts `bridge:` and `kafka:` are read.",
 )  # fmt: skip
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 @click.group()
@@ -31,7 +25,7 @@ def bridge() -> None:
 
 @bridge.command(
     "run",
-    epilog=_examples(
+    epilog=examples(
         "correlator bridge run",
         "correlator bridge run --config /etc/correlator/correlator.yaml",
         "correlator bridge run --dry-run",
@@ -71,7 +65,7 @@ def _run(config: Path, dry_run: bool) -> int:
     return 0
 
 
-@bridge.command("doctor", epilog=_examples("correlator bridge doctor", "correlator bridge doctor --listen 60"))
+@bridge.command("doctor", epilog=examples("correlator bridge doctor", "correlator bridge doctor --listen 60"))
 @_config
 @click.option("--listen", "listen_s", type=click.FloatRange(0, 3600), default=5.0, show_default=True, metavar="SECONDS",
               help="How long to wait for a message of each topic filter.")  # fmt: skip

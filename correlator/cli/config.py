@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from correlator.cli.ending import guarded
-
-_PATH: Any = click.Path(path_type=Path)
-_file = click.option(
-    "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE", help="Settings."
-)
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+from correlator.cli.options import config_option, examples, kafka_guarded, reach_kafka
 
 
 @click.group()
@@ -26,9 +17,9 @@ def config() -> None:
 
 
 @config.command(
-    "check", epilog=_examples("correlator config check", "correlator config check --config h1/correlator.yaml")
+    "check", epilog=examples("correlator config check", "correlator config check --config h1/correlator.yaml")
 )
-@_file
+@config_option
 def config_check(file: Path) -> int:
     """Read the file and every rule, site and map it names; report all faults with line and column."""
     from correlator.config.commands import check_file
@@ -37,9 +28,9 @@ def config_check(file: Path) -> int:
 
 
 @config.command(
-    "show", epilog=_examples("correlator config show", "CORRELATOR_KAFKA__BOOTSTRAP=k1:9092 correlator config show")
+    "show", epilog=examples("correlator config show", "CORRELATOR_KAFKA__BOOTSTRAP=k1:9092 correlator config show")
 )
-@_file
+@config_option
 def config_show(file: Path) -> int:
     """Print what is in force here: the file, the environment, and defaults; secrets are masked."""
     from correlator.config.commands import show
@@ -47,20 +38,24 @@ def config_show(file: Path) -> int:
     return guarded(lambda: show(file, sys.stdout))
 
 
-@config.command("apply", epilog=_examples("correlator config apply --dry-run", "correlator config apply"))
-@_file
+@config.command("apply", epilog=examples("correlator config apply --dry-run", "correlator config apply"))
+@config_option
 @click.option("--dry-run", is_flag=True, help="Say what would change and write nothing.")
 def config_apply(file: Path, dry_run: bool) -> int:
     """Put rules, sites and engine settings in force, from the next record of each site's log on.
 
     Says what changes. With a fault anywhere nothing is written.
     """
-    from correlator.config.commands import apply_file
 
-    return guarded(lambda: apply_file(file, sys.stdout, dry_run=dry_run))
+    def work() -> int:
+        from correlator.config.commands import apply_file
+
+        return apply_file(file, sys.stdout, reach_kafka, dry_run=dry_run)
+
+    return kafka_guarded(work)
 
 
-@config.command("describe", epilog=_examples("correlator config describe", "correlator config describe | less"))
+@config.command("describe", epilog=examples("correlator config describe", "correlator config describe | less"))
 def config_describe() -> int:
     """Print every setting with its default and what it does (docs/configuration.md)."""
 

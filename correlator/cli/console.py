@@ -10,19 +10,25 @@ import click
 
 from correlator.cli.ending import guarded
 from correlator.cli.journal import sources
-from correlator.cli.stream import _examples, _file, _level, _load, _unreachable
+from correlator.cli.options import (
+    PATH,
+    config_option,
+    examples,
+    kafka_guarded,
+    log_level_option,
+    process_on_kafka,
+    settings_of,
+)
 
-_PATH: Any = click.Path(path_type=Path)
 
-
-@click.group(epilog=_examples("correlator console open out", "correlator console run"))
+@click.group(epilog=examples("correlator console open out", "correlator console run"))
 def console() -> None:
     """Threats, floor plan, and what people do with them, in the browser."""
 
 
-@console.command("open", epilog=_examples("correlator console open out", "correlator console open out --language it"))
-@click.argument("out", type=_PATH, default="out")
-@click.option("--site", "site_file", type=_PATH, metavar="FILE", help="The site file; default: that of the replay.")
+@console.command("open", epilog=examples("correlator console open out", "correlator console open out --language it"))
+@click.argument("out", type=PATH, default="out")
+@click.option("--site", "site_file", type=PATH, metavar="FILE", help="The site file; default: that of the replay.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True)
 @click.option("--language", type=click.Choice(["en", "fr", "it"]), default="en", show_default=True)
 def open_(out: Path, site_file: Path | None, port: int, language: Any) -> int:
@@ -48,14 +54,14 @@ def open_(out: Path, site_file: Path | None, port: int, language: Any) -> int:
 
 
 @console.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator console run --state /var/lib/correlator", "correlator console run --embedded correlator.sqlite3"
     )
 )
-@_file
-@_level
-@click.option("--embedded", type=_PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
-@click.option("--state", type=_PATH, default="console-state", show_default=True, metavar="DIR", help="View, sessions.")
+@config_option
+@log_level_option
+@click.option("--embedded", type=PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
+@click.option("--state", type=PATH, default="console-state", show_default=True, metavar="DIR", help="View, sessions.")
 def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
     """Serve the threats on Kafka, until stopped (SIGTERM). Several replicas agree without talking.
 
@@ -81,11 +87,13 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         from correlator.rulepack import PACK
         from correlator.rules.load import load_rules
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         settings = loaded.settings.console
         if settings.users is None:
             raise UsageError(f"{file}: console.users is missing; `correlator console user` makes the file")
         log_to(sys.stderr, log_level)
+        if embedded is None:
+            process_on_kafka(loaded, "console")
         state.mkdir(parents=True, exist_ok=True)
         view = View(state / "view.db", settings.max_shelf_h * 3_600_000)
         feed, journal = sources(loaded.settings.kafka, embedded, view)
@@ -121,13 +129,13 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         around.close()
         return 0
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@console.command(epilog=_examples("correlator console user p-017 --role operator --users users.yaml"))
+@console.command(epilog=examples("correlator console user p-017 --role operator --users users.yaml"))
 @click.argument("name")
 @click.option("--role", type=click.Choice(["viewer", "operator", "analyst", "admin"]), required=True)
-@click.option("--users", type=_PATH, default="users.yaml", show_default=True, metavar="FILE", help="The file of users.")
+@click.option("--users", type=PATH, default="users.yaml", show_default=True, metavar="FILE", help="The file of users.")
 @click.option("--language", type=click.Choice(["en", "fr", "it"]), default=None)
 @click.option("--site", "sites", multiple=True, help="May see this site only; several times for several.")
 def user(name: str, role: Any, users: Path, language: str | None, sites: tuple[str, ...]) -> int:

@@ -10,9 +10,8 @@ from typing import Any, TextIO
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.options import PATH
 from correlator.clock import parse_iso
-
-_PATH: Any = click.Path(path_type=Path)
 
 
 class _Moment(click.ParamType):
@@ -29,10 +28,10 @@ class _Moment(click.ParamType):
             self.fail(f"{value!r} is not a time such as 2026-03-02T00:00:00Z", param, ctx)
 
 
-_site = click.option("--site", type=_PATH, required=True, metavar="FILE", help="The site file.")
+_site = click.option("--site", type=PATH, required=True, metavar="FILE", help="The site file.")
 _when = click.option("--when", "when_ms", type=_Moment(), metavar="ISO",
                      help="Relations valid at this time; now without it.")  # fmt: skip
-_files = click.argument("paths", nargs=-1, type=_PATH, metavar="[PATH]...")
+_files = click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
 
 
 @click.group()
@@ -79,11 +78,11 @@ def impact_test(paths: tuple[Path, ...]) -> int:
 @click.option("--mode", type=click.Choice(["quantitative", "safecare"]), default="quantitative", show_default=True,
               help="Likelihood and time, or the score 1 - gamma of SAFECARE.")  # fmt: skip
 @click.option("--gamma", type=click.Choice(["max", "capped_sum", "noisy_or"]), help="How protections combine.")
-@click.option("--rules", multiple=True, type=_PATH, metavar="PATH", help="Your own impact rules.")
+@click.option("--rules", multiple=True, type=PATH, metavar="PATH", help="Your own impact rules.")
 @click.option("--dark", multiple=True, metavar="ASSET", help="It does not work: what it protects is open.")
 @click.option("--do", multiple=True, metavar="MEASURE@ASSET", help="A counter-measure that is in place.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--svg", type=_PATH, metavar="FILE", help="Draw the paths.")
+@click.option("--svg", type=PATH, metavar="FILE", help="Draw the paths.")
 @_when
 def impact_whatif(
     site: Path, at: tuple[str, ...], threat: str, mode: str, gamma: Any, rules: tuple[Path, ...],
@@ -111,7 +110,7 @@ def impact_whatif(
 @click.option("--threat", metavar="TYPE", help="What happens.")
 @click.option("--format", "kind", type=click.Choice(["graphml", "json"]), default="graphml", show_default=True,
               help="GraphML for Gephi and yEd, or Cytoscape's JSON.")  # fmt: skip
-@click.option("--out", type=_PATH, metavar="FILE", help="Write here instead of standard output.")
+@click.option("--out", type=PATH, metavar="FILE", help="Write here instead of standard output.")
 @_when
 def impact_export(
     site: Path, at: tuple[str, ...], threat: str | None, kind: str, out: Path | None, when_ms: int | None
@@ -139,10 +138,10 @@ def _to(path: Path | None, work: Callable[[TextIO], int]) -> int:
     "  correlator site lint site.yaml --from out/\n"
     "  correlator site lint site.yaml --rules my-rules/ --strict",
 )
-@click.argument("file", type=_PATH, metavar="FILE")
-@click.option("--from", "out_dir", type=_PATH, metavar="DIR",
+@click.argument("file", type=PATH, metavar="FILE")
+@click.option("--from", "out_dir", type=PATH, metavar="DIR",
               help="Compare with the badges in a replay's --out.")  # fmt: skip
-@click.option("--rules", multiple=True, type=_PATH, metavar="PATH", help="Rules whose threat types are looked up.")
+@click.option("--rules", multiple=True, type=PATH, metavar="PATH", help="Rules whose threat types are looked up.")
 @click.option("--strict", is_flag=True, help="Exit code 1 when something is found.")
 def site_lint(file: Path, out_dir: Path | None, rules: tuple[Path, ...], strict: bool) -> int:
     """Find what makes a site model blind: no sensor, no room, no person, no way, too wide a reach."""
@@ -158,7 +157,7 @@ def site_lint(file: Path, out_dir: Path | None, rules: tuple[Path, ...], strict:
 @click.option(
     "--assets", type=click.IntRange(50, 1_000_000), default=10_000, show_default=True, help="At least so many."
 )
-@click.option("--out", type=_PATH, metavar="FILE", help="Write here instead of standard output.")
+@click.option("--out", type=PATH, metavar="FILE", help="Write here instead of standard output.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same campus.")
 def site_campus(assets: int, out: Path | None, seed: int) -> int:
     """Write the site file of a generated hospital campus, to measure with."""

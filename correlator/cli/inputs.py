@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.options import config_option, examples, log_level_option
 
-_PATH: Any = click.Path(path_type=Path)
 
-
-@click.command("run", epilog="\b\nExamples:\n  correlator inputs run\n  correlator inputs run -c h1/correlator.yaml")
-@click.option("-c", "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
-              help="Settings.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info",
-              show_default=True, help="Least level that is logged (JSON lines on standard error).")  # fmt: skip
+@click.command("run", epilog=examples("correlator inputs run", "correlator inputs run -c h1/correlator.yaml"))
+@config_option
+@log_level_option
 def inputs_run(file: Path, log_level: str) -> int:
     """Follow files, listen for syslog and webhooks, and write what comes to raw topics, until stopped (SIGTERM).
 

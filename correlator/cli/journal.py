@@ -6,19 +6,17 @@ And `correlator journal verify`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from correlator.cli.stream import _examples, _file, _load, _unreachable
+from correlator.cli.options import PATH, config_option, examples, kafka_guarded, on_kafka, settings_of
 
 if TYPE_CHECKING:
     from correlator.ingest.kafka import KafkaSettings
     from correlator.journal.feeds import Feed
     from correlator.journal.store import Journal
     from correlator.journal.view import View
-
-_PATH: Any = click.Path(path_type=Path)
 
 
 def journal_of(kafka: KafkaSettings, embedded: Path | None) -> Journal:
@@ -44,16 +42,16 @@ def sources(kafka: KafkaSettings, embedded: Path | None, view: View) -> tuple[Fe
     return KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC), kafka.topic(ENRICHED)), journal
 
 
-@click.group(epilog=_examples("correlator journal verify"))
+@click.group(epilog=examples("correlator journal verify"))
 def journal() -> None:
     """What people did: the journal of their actions."""
 
 
 @journal.command(
-    epilog=_examples("correlator journal verify", "correlator journal verify --embedded correlator.sqlite3")
+    epilog=examples("correlator journal verify", "correlator journal verify --embedded correlator.sqlite3")
 )
-@_file
-@click.option("--embedded", type=_PATH, metavar="LOG", help="The journal beside this embedded log instead of Kafka.")
+@config_option
+@click.option("--embedded", type=PATH, metavar="LOG", help="The journal beside this embedded log instead of Kafka.")
 def verify(file: Path, embedded: Path | None) -> int:
     """Check that no record was edited, removed or put in between. Exit code 1 if one was."""
 
@@ -61,7 +59,10 @@ def verify(file: Path, embedded: Path | None) -> int:
         from correlator.clock import utc_text
         from correlator.journal.verify import verify as check
 
-        wrong, journal = 0, journal_of(_load(file).settings.kafka, embedded)
+        wrong, journal = (
+            0,
+            journal_of((on_kafka(file) if embedded is None else settings_of(file)).settings.kafka, embedded),
+        )
         for one in check(journal):
             click.echo(f"{one.site}: {one.actions} actions, {one.anchors} anchors, hash {one.chain[:16]}")
             for position, at_ms in one.broken:
@@ -75,4 +76,4 @@ def verify(file: Path, embedded: Path | None) -> int:
             click.echo(f"{journal.unreadable} records are no actions and count for nothing")
         return 1 if wrong else 0
 
-    return _unreachable(work)
+    return kafka_guarded(work)

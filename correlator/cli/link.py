@@ -9,9 +9,8 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.options import PATH
 from correlator.clock import parse_iso
-
-_PATH: Any = click.Path(path_type=Path)
 
 
 class _Instant(click.ParamType):
@@ -36,8 +35,8 @@ class _Instant(click.ParamType):
     "  correlator link --site site.yaml --from 2026-03-02T00:00:00Z findings.ndjson\n"
     "  correlator link --site site.yaml --all findings.ndjson | jq .score"
 )
-@click.argument("files", nargs=-1, required=True, type=_PATH, metavar="FINDINGS...")
-@click.option("--site", type=_PATH, required=True, metavar="FILE", help="The site file.")
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FINDINGS...")
+@click.option("--site", type=PATH, required=True, metavar="FILE", help="The site file.")
 @click.option("--from", "from_ms", type=_Instant(), metavar="ISO",
               help="Findings before only teach; without it the first 24 hours do.")  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Print threats below 4 too.")
@@ -69,10 +68,10 @@ def link(files: tuple[Path, ...], site: Path, from_ms: int | None, everything: b
     "  correlator baseline vaccine-theft --days 7 --out rates.baseline\n"
     "  correlator baseline scenarios/vaccine-theft --seed 5 --out rates.baseline"
 )
-@click.argument("scenario", type=_PATH)
+@click.argument("scenario", type=PATH)
 @click.option("--days", type=click.IntRange(1, 60), default=3, show_default=True, help="Ordinary days to learn from.")
 @click.option("--seed", type=int, default=None, help="Seed of these days; by default the scenario's and one.")
-@click.option("--out", type=_PATH, required=True, metavar="FILE", help="Where the rates go.")
+@click.option("--out", type=PATH, required=True, metavar="FILE", help="Where the rates go.")
 def baseline(scenario: Path, days: int, seed: int | None, out: Path) -> int:
     """Save what is usual at a scenario's site, so that linking starts warm.
 

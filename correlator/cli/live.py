@@ -11,9 +11,8 @@ from typing import Any, Final
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.options import PATH, examples
 from correlator.errors import UsageError
-
-_PATH: Any = click.Path(path_type=Path)
 
 
 class _Speed(click.ParamType):
@@ -46,10 +45,6 @@ class _Address(click.ParamType):
         return host, int(port)
 
 
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
 def _scenario_folder(scenario: Path) -> Path:
     from correlator.run.scenario import packaged_scenarios
 
@@ -69,15 +64,15 @@ def _write(text: str) -> None:
 
 
 @click.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator simulate vaccine-theft --kafka localhost:9092",
         "correlator simulate fire-drill --mqtt localhost:1883",
     )
 )
-@click.argument("scenario", type=_PATH)
+@click.argument("scenario", type=PATH)
 @click.option("--mqtt", "mqtt_at", type=_Address(), metavar="HOST:PORT", help="MQTT broker, for MQTT inputs.")
 @click.option("--kafka", type=_Address(), metavar="HOST:PORT", help="Kafka without encryption, for logs.")
-@click.option("--config", type=_PATH, metavar="FILE", help="Reach Kafka as `kafka:` of this file says.")
+@click.option("-c", "--config", type=PATH, metavar="FILE", help="Reach Kafka as `kafka:` of this file says.")
 @click.option("--speed", type=SPEED, metavar="60x", help="Pace; without it, as fast as the brokers take it.")
 @click.option("--tick", "tick_ms", type=click.IntRange(1), metavar="MS",
               help="How often each input promises, in ms of scenario time.")  # fmt: skip
@@ -117,13 +112,13 @@ def simulate(
     return guarded(work)
 
 
-@click.command(epilog=_examples("correlator live", "correlator live fire-drill --speed 60x", "correlator live --once"))
-@click.argument("scenario", type=_PATH, default="vaccine-theft")
+@click.command(epilog=examples("correlator live", "correlator live fire-drill --speed 60x", "correlator live --once"))
+@click.argument("scenario", type=PATH, default="vaccine-theft")
 @click.option("--once", is_flag=True, help="End when the scenario has played; exit code 0 when its expectations hold.")
 @click.option("--speed", type=SPEED, metavar="60x", help="Pace; without it a scenario plays in about a minute.")
 @click.option("--kafka-port", type=click.IntRange(0, 65535), default=0, help="Port of Kafka; 0: a free one.")
 @click.option("--mqtt-port", type=click.IntRange(0, 65535), default=0, help="Port of Mosquitto; 0: a free one.")
-@click.option("--folder", type=_PATH, metavar="DIR", help="Keep data, logs and settings here; else they go at the end.")
+@click.option("--folder", type=PATH, metavar="DIR", help="Keep data, logs and settings here; else they go at the end.")
 @click.option("--background/--no-background", default=True, show_default=True,
               help="Also play the ordinary traffic that the scenario wishes for.")  # fmt: skip
 def live(

@@ -10,9 +10,16 @@ import click
 
 from correlator.cli.ending import guarded
 from correlator.cli.journal import sources
-from correlator.cli.stream import _examples, _file, _health, _level, _load, _unreachable
-
-_PATH: Any = click.Path(path_type=Path)
+from correlator.cli.options import (
+    PATH,
+    config_option,
+    examples,
+    health_options,
+    kafka_guarded,
+    log_level_option,
+    process_on_kafka,
+    settings_of,
+)
 
 
 def _settings(loaded: Any) -> Any:
@@ -29,14 +36,14 @@ def _places(loaded: Any) -> dict[str, Any]:
     return {places.site.id: places for places in site_models(loaded)}
 
 
-@click.group(epilog=_examples("correlator notifier run", "correlator notifier routes out/threats.ndjson"))
+@click.group(epilog=examples("correlator notifier run", "correlator notifier routes out/threats.ndjson"))
 def notifier() -> None:
     """Tell people: who, when, through what, in which words, and what became of it."""
 
 
-@notifier.command(epilog=_examples("correlator notifier routes out/threats.ndjson --at 2026-10-25T03:00+01:00"))
-@click.argument("threats", type=_PATH)
-@_file
+@notifier.command(epilog=examples("correlator notifier routes out/threats.ndjson --at 2026-10-25T03:00+01:00"))
+@click.argument("threats", type=PATH)
+@config_option
 @click.option("--at", default="", metavar="TIME", help="As if it were that time (RFC 3339); default: the threat's own.")
 def routes(threats: Path, file: Path, at: str) -> int:
     """Say who would be told of the threats in a file (JSON lines, as replay --out writes them), and why."""
@@ -47,7 +54,7 @@ def routes(threats: Path, file: Path, at: str) -> int:
         from correlator.notifier.routes import choose, quiet_until_ms, situation
         from correlator.outputs.reading import newest
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         settings, places = _settings(loaded), _places(loaded)
         try:
             at_ms = parse_iso(at)[0] if at else -1
@@ -75,9 +82,9 @@ def routes(threats: Path, file: Path, at: str) -> int:
     return guarded(work)
 
 
-@notifier.command(epilog=_examples("correlator notifier preview out/threats.ndjson --site site.yaml --language it"))
-@click.argument("threats", type=_PATH)
-@click.option("--site", "site_file", type=_PATH, required=True, metavar="FILE", help="The site file.")
+@notifier.command(epilog=examples("correlator notifier preview out/threats.ndjson --site site.yaml --language it"))
+@click.argument("threats", type=PATH)
+@click.option("--site", "site_file", type=PATH, required=True, metavar="FILE", help="The site file.")
 @click.option("--language", type=click.Choice(["en", "fr", "it"]), default="en", show_default=True)
 @click.option(
     "--as", "form", type=click.Choice(["message", "cacao", "cap"]), default="message", show_default=True,
@@ -108,10 +115,8 @@ def preview(threats: Path, site_file: Path, language: Any, form: str) -> int:
     return guarded(work)
 
 
-@notifier.command(epilog=_examples("correlator notifier status", "correlator notifier status --all"))
-@click.option(
-    "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
-)
+@notifier.command(epilog=examples("correlator notifier status", "correlator notifier status --all"))
+@click.option("--state", type=PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox.")
 @click.option("--all", "everything", is_flag=True, help="Also what was sent or dropped long ago.")
 def status(state: Path, everything: bool) -> int:
     """Say what became of each message: due, sent, failed and why, seen and by whom.
@@ -149,16 +154,14 @@ def status(state: Path, everything: bool) -> int:
 
 
 @notifier.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator notifier warn 3f2a", "correlator notifier warn 3f2a --approve p-001 --why 'gas in the street'"
     )
 )
 @click.argument("threat")
-@_file
-@click.option("--embedded", type=_PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
-@click.option(
-    "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
-)
+@config_option
+@click.option("--embedded", type=PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
+@click.option("--state", type=PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox.")
 @click.option("--approve", "who", default="", metavar="WHO", help="Approve it: the pseudonym of one who may.")
 @click.option("--why", default="", help="Why people must be warned.")
 @click.option("--address", "addresses", multiple=True, help="Only for these; without, the warning is public.")
@@ -181,7 +184,7 @@ def warn(
         from correlator.journal.view import View
         from correlator.journal.warning import warning
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         chosen, places = _settings(loaded).warnings, _places(loaded)
         if chosen is None:
             raise UsageError(f"{file} has no notifier.warnings: who may approve one, and where it goes")
@@ -223,11 +226,11 @@ def warn(
         click.echo(f"approved by {who}: the notifier sends it to {', '.join(chosen.receivers)}", err=True)
         return 0
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@notifier.command("test-alert", epilog=_examples("correlator notifier test-alert"))
-@_file
+@notifier.command("test-alert", epilog=examples("correlator notifier test-alert"))
+@config_option
 def test_alert(file: Path) -> int:
     """Send a test message to every receiver now, and say which arrived; exit code 1 if one did not."""
 
@@ -235,7 +238,7 @@ def test_alert(file: Path) -> int:
         from correlator.notifier.service import try_channels
 
         failed = 0
-        for name, result in try_channels(_settings(_load(file))):
+        for name, result in try_channels(_settings(settings_of(file))):
             failed += not result.ok
             click.echo(f"{name}: sent" if result.ok else f"{name}: failed: {result.error}")
         return 1 if failed else 0
@@ -244,17 +247,15 @@ def test_alert(file: Path) -> int:
 
 
 @notifier.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator notifier run --state /var/lib/correlator", "correlator notifier run --embedded correlator.sqlite3"
     )
 )
-@_file
-@_level
-@click.option("--embedded", type=_PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
-@click.option(
-    "--state", type=_PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox."
-)
-@_health("NOTIFIER")
+@config_option
+@log_level_option
+@click.option("--embedded", type=PATH, metavar="LOG", help="Threats of this embedded log instead of Kafka.")
+@click.option("--state", type=PATH, default="notifier-state", show_default=True, metavar="DIR", help="View and outbox.")
+@health_options("NOTIFIER")
 def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_host: str, health_port: int) -> int:
     """Tell people about the threats on Kafka, or in an embedded log, until stopped (SIGTERM).
 
@@ -275,9 +276,11 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_h
         from correlator.notifier.ownership import Ownership
         from correlator.notifier.service import Notifier
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         settings = _settings(loaded)
         log_to(sys.stderr, log_level)
+        if embedded is None:
+            process_on_kafka(loaded, "notifier")
         state.mkdir(parents=True, exist_ok=True)
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -304,4 +307,4 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_h
         feed.close()
         return 0
 
-    return _unreachable(work)
+    return kafka_guarded(work)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.stream import _examples, _file, _health, _level, _load, _unreachable
+from correlator.cli.options import (
+    PATH,
+    config_option,
+    examples,
+    health_options,
+    kafka_guarded,
+    log_level_option,
+    on_kafka,
+    process_on_kafka,
+    settings_of,
+)
 
-_PATH: Any = click.Path(path_type=Path)
 
-
-@click.group(epilog=_examples("correlator outputs list", "correlator outputs try ocsf out/threats.ndjson"))
+@click.group(epilog=examples("correlator outputs list", "correlator outputs try ocsf out/threats.ndjson"))
 def outputs() -> None:
     """Deliver threats to other systems: OCSF, IDMEFv2, ECS, CEF, LEEF, STIX, Alertmanager."""
 
 
-@outputs.command("list", epilog=_examples("correlator outputs list"))
+@outputs.command("list", epilog=examples("correlator outputs list"))
 def list_formats() -> int:
     """The formats, each with the document it follows."""
 
@@ -33,9 +40,9 @@ def list_formats() -> int:
     return guarded(work)
 
 
-@outputs.command("try", epilog=_examples("correlator outputs try cef out/threats.ndjson --link https://siem.example/"))
+@outputs.command("try", epilog=examples("correlator outputs try cef out/threats.ndjson --link https://siem.example/"))
 @click.argument("name", metavar="FORMAT")
-@click.argument("file", type=_PATH)
+@click.argument("file", type=PATH)
 @click.option("--link", default="", help="Address of a threat's page; its id follows.")
 def try_format(name: str, file: Path, link: str) -> int:
     """Print what would be sent for each threat of a file (JSON lines, as `replay --out` writes them)."""
@@ -59,10 +66,10 @@ def try_format(name: str, file: Path, link: str) -> int:
     return guarded(work)
 
 
-@outputs.command(epilog=_examples("correlator outputs run", "correlator outputs run --config h1/correlator.yaml"))
-@_file
-@_level
-@_health("OUTPUTS")
+@outputs.command(epilog=examples("correlator outputs run", "correlator outputs run --config h1/correlator.yaml"))
+@config_option
+@log_level_option
+@health_options("OUTPUTS")
 def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
     """Deliver threats from Kafka to all outputs of correlator.yaml and keep evidence, until stopped (SIGTERM).
 
@@ -82,8 +89,9 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
         from correlator.privacy.evidence import Locker
         from correlator.privacy.vault import Vault
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         log_to(sys.stderr, log_level)
+        process_on_kafka(loaded, "outputs")
         privacy = loaded.settings.privacy
         locker = Locker(Vault(privacy.vault)) if privacy.tokens else None
         if locker is not None:  # keys of evidence that the topic has let go
@@ -98,20 +106,20 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
             health.stop()
         return 0
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@outputs.command(epilog=_examples("correlator outputs status"))
-@_file
+@outputs.command(epilog=examples("correlator outputs status"))
+@config_option
 def status(file: Path) -> int:
     """How far each output is: threats done, threats waiting."""
 
     def work() -> int:
         from correlator.delivery.process import status as statuses
 
-        loaded = _load(file)
+        loaded = on_kafka(file)
         for name, done, waiting in statuses(loaded.settings.outputs, loaded.settings.kafka):
             click.echo(f"{name:20}{done:>10} done{waiting:>10} waiting")
         return 0
 
-    return _unreachable(work)
+    return kafka_guarded(work)

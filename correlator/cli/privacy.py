@@ -11,9 +11,8 @@ import click
 
 from correlator.cli.ending import guarded
 from correlator.cli.journal import journal_of
-from correlator.cli.stream import _examples, _file, _load, _unreachable
+from correlator.cli.options import PATH, config_option, examples, kafka_guarded, settings_of
 
-_PATH: Any = click.Path(path_type=Path)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -21,10 +20,10 @@ def _asking(command: _Command) -> _Command:
     """Options of commands that look behind tokens."""
     for option in (
         click.option("--site", default="", metavar="ID", help="The site in whose journal it stands, if several."),
-        click.option("--embedded", type=_PATH, metavar="LOG", help="The embedded log; without it: Kafka."),
+        click.option("--embedded", type=PATH, metavar="LOG", help="The embedded log; without it: Kafka."),
         click.option("--as", "name", required=True, metavar="NAME", help="You, a user of the console."),
         click.option("--why", "reason", required=True, metavar="REASON", help="Stands in the journal."),
-        _file,
+        config_option,
     ):
         command = option(command)
     return command
@@ -41,18 +40,18 @@ def _asked(file: Path, embedded: Path | None, name: str, site: str, reason: str)
     from correlator.config.kept import InLog, OnKafka
     from correlator.config.privacy import asker
 
-    loaded = _load(file)
+    loaded = settings_of(file)
     kept = InLog(embedded) if embedded is not None else OnKafka(loaded.settings.kafka)
     return loaded, asker(loaded, name, _password, site, reason, journal_of(loaded.settings.kafka, embedded)), kept
 
 
-@click.group(epilog=_examples("correlator privacy keys show", "correlator privacy vault"))
+@click.group(epilog=examples("correlator privacy keys show", "correlator privacy vault"))
 def privacy() -> None:
     """People as tokens: keys, the vault, who is behind a token, and how somebody is taken out."""
 
 
 @privacy.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator privacy reveal tok-k1-4zr6dk7qmyfrutv3bgl5o4xk6a --as p-017 --why 'case 12'",
         "correlator privacy reveal 9f86d081884c7d659a2feaa0c55ad015 --as p-017 --why 'case 12'",
     )
@@ -70,11 +69,11 @@ def reveal(what: str, file: Path, reason: str, name: str, embedded: Path | None,
         loaded, who, kept = _asked(file, embedded, name, site, reason)
         return work(loaded, who, what, kept, sys.stdout)
 
-    return _unreachable(told)
+    return kafka_guarded(told)
 
 
 @privacy.command(
-    epilog=_examples("correlator privacy export p-017 --as p-001 --why 'asked for on 3 May' > p-017.ndjson")
+    epilog=examples("correlator privacy export p-017 --as p-001 --why 'asked for on 3 May' > p-017.ndjson")
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @_asking
@@ -89,10 +88,10 @@ def export(names: tuple[str, ...], file: Path, reason: str, name: str, embedded:
         loaded, who, kept = _asked(file, embedded, name, site, reason)
         return work(loaded, who, list(names), kept, sys.stdout)
 
-    return _unreachable(told)
+    return kafka_guarded(told)
 
 
-@privacy.command(epilog=_examples("correlator privacy erase p-017 --as p-001 --why 'left, asked for it'"))
+@privacy.command(epilog=examples("correlator privacy erase p-017 --as p-001 --why 'left, asked for it'"))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--threat", metavar="ID", help="The raw messages of a threat instead of a person.")
 @_asking
@@ -116,16 +115,16 @@ def erase(
             return erase_threat(loaded, who, threat, sys.stdout)
         return work(loaded, who, list(names), kept, sys.stdout)
 
-    return _unreachable(told)
+    return kafka_guarded(told)
 
 
-@privacy.command(epilog=_examples("correlator privacy vault"))
-@_file
+@privacy.command(epilog=examples("correlator privacy vault"))
+@config_option
 def vault(file: Path) -> int:
     """Say what the vault holds, in numbers."""
     from correlator.config.privacy import show_vault
 
-    return guarded(lambda: show_vault(_load(file).settings.privacy, sys.stdout))
+    return guarded(lambda: show_vault(settings_of(file).settings.privacy, sys.stdout))
 
 
 @privacy.group()
@@ -133,8 +132,8 @@ def keys() -> None:
     """The keys that make tokens."""
 
 
-@keys.command("show", epilog=_examples("correlator privacy keys show"))
-@_file
+@keys.command("show", epilog=examples("correlator privacy keys show"))
+@config_option
 def keys_show(file: Path) -> int:
     """Say which key makes tokens, and until when the others are matched."""
     from datetime import UTC, datetime
@@ -142,11 +141,11 @@ def keys_show(file: Path) -> int:
     from correlator.config.privacy import now_ms, show_keys
 
     today = datetime.fromtimestamp(now_ms() / 1000, UTC).date()
-    return guarded(lambda: show_keys(_load(file).settings.privacy, today, sys.stdout))
+    return guarded(lambda: show_keys(settings_of(file).settings.privacy, today, sys.stdout))
 
 
-@keys.command("new", epilog=_examples("correlator privacy keys new keys/k2"))
-@click.argument("file", type=_PATH)
+@keys.command("new", epilog=examples("correlator privacy keys new keys/k2"))
+@click.argument("file", type=PATH)
 def keys_new(file: Path) -> int:
     """Write a fresh key to FILE, which must not exist; name it first in privacy.keys."""
     from correlator.config.privacy import new_key

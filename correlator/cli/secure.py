@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
+from correlator.cli.options import PATH, examples
 
-_PATH: Any = click.Path(path_type=Path)
-_folder = click.argument("folder", type=_PATH, metavar="DIR")
+_folder = click.argument("folder", type=PATH, metavar="DIR")
 _config = click.option(
-    "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+    "-c", "--config", type=PATH, default="correlator.yaml", show_default=True, metavar="FILE",
     help="Settings that name topics, groups and MQTT topics; defaults if there is no such file.",
 )  # fmt: skip
 _kafka_hosts = click.option(
@@ -24,10 +24,6 @@ _mqtt_hosts = click.option(
     "--mqtt-host", "mqtt_hosts", multiple=True, default=("mosquitto", "localhost", "127.0.0.1"), show_default=True,
     metavar="NAME", help="Name or address under which Mosquitto is reached; may be repeated.",
 )  # fmt: skip
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def _settings(config: Path) -> Any:
@@ -44,7 +40,7 @@ def secure() -> None:
 
 @secure.command(
     "init",
-    epilog=_examples("correlator secure init secure/", "correlator secure init secure/ --kafka-host kafka.h1.example"),
+    epilog=examples("correlator secure init secure/", "correlator secure init secure/ --kafka-host kafka.h1.example"),
 )
 @_folder
 @_config
@@ -61,7 +57,7 @@ def secure_init(folder: Path, config: Path, kafka_hosts: tuple[str, ...], mqtt_h
     return guarded(work)
 
 
-@secure.command("renew", epilog=_examples("correlator secure renew secure/"))
+@secure.command("renew", epilog=examples("correlator secure renew secure/"))
 @_folder
 @_kafka_hosts
 @_mqtt_hosts
@@ -76,7 +72,7 @@ def secure_renew(folder: Path, kafka_hosts: tuple[str, ...], mqtt_hosts: tuple[s
     return guarded(work)
 
 
-@secure.command("apply", epilog=_examples("correlator secure apply secure/ --kafka localhost:9092"))
+@secure.command("apply", epilog=examples("correlator secure apply secure/ --kafka localhost:9092"))
 @_folder
 @_config
 @click.option("--kafka", "bootstrap", default="localhost:9092", show_default=True, metavar="HOST:PORT",

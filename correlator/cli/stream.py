@@ -3,74 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from correlator.cli.ending import guarded
-
-_PATH: Any = click.Path(path_type=Path)
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-_file = click.option(
-    "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE", help="Settings."
+from correlator.cli.options import (
+    PATH,
+    config_option,
+    examples,
+    kafka_guarded,
+    log_level_option,
+    on_kafka,
+    process_on_kafka,
+    settings_of,
 )
-_level = click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True,
-    help="Least level that is logged (JSON lines on standard error).",
-)  # fmt: skip
+
 _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
-
-
-def _health(part: str) -> Callable[[_Command], _Command]:
-    """Options of the health server of a process that has no settings of its own for it."""
-
-    def add(command: _Command) -> _Command:
-        host = click.option(
-            "--health-host", default="127.0.0.1", show_default=True, metavar="ADDRESS",
-            envvar=f"CORRELATOR_{part}_HEALTH_HOST", help="Where /live, /ready and /metrics are served.",
-        )  # fmt: skip
-        port = click.option(
-            "--health-port", type=click.IntRange(0, 65_535), default=0, show_default=True,
-            envvar=f"CORRELATOR_{part}_HEALTH_PORT", help="Their port; 0 serves none.",
-        )  # fmt: skip
-        return host(port(command))
-
-    return add
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def _load(file: Path) -> Any:
-    from correlator.config.load import load
-
-    return load(file)
-
-
-def _unreachable(work: Any) -> int:
-    """As guarded, and a broker that cannot be reached is told in one line."""
-    from confluent_kafka import KafkaException
-
-    from correlator.errors import UsageError
-
-    def told() -> int:
-        try:
-            return int(work())
-        except KafkaException as error:
-            raise UsageError(f"Kafka: {error.args[0].str()}") from error
-
-    return guarded(told)
 
 
 # ---- processes -------------------------------------------------------------------------------------------
 
 
-@click.command(epilog=_examples("correlator ingest", "correlator ingest --config h1/correlator.yaml"))
-@_file
-@_level
+@click.command(epilog=examples("correlator ingest", "correlator ingest --config h1/correlator.yaml"))
+@config_option
+@log_level_option
 def ingest(file: Path, log_level: str) -> int:
     """Turn raw messages on Kafka into records of the log, until stopped (SIGTERM).
 
@@ -85,8 +42,9 @@ def ingest(file: Path, log_level: str) -> int:
         from correlator.ingest.logs import log_to
         from correlator.stream.ingest import IngestProcess
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         log_to(sys.stderr, log_level)
+        process_on_kafka(loaded, "ingest")
         refuse_early(loaded.settings, "ingest")
         settings = loaded.settings
         max_shelf_ms = settings.console.max_shelf_h * HOUR_MS
@@ -99,12 +57,12 @@ def ingest(file: Path, log_level: str) -> int:
             private_of(loaded),
         ).run()
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@click.command(epilog=_examples("correlator worker", "CORRELATOR_WORKER__INSTANCE=w1 correlator worker"))
-@_file
-@_level
+@click.command(epilog=examples("correlator worker", "CORRELATOR_WORKER__INSTANCE=w1 correlator worker"))
+@config_option
+@log_level_option
 def worker(file: Path, log_level: str) -> int:
     """Correlate: fold the log into matches and threats, until stopped (SIGTERM).
 
@@ -117,12 +75,13 @@ def worker(file: Path, log_level: str) -> int:
         from correlator.ingest.logs import log_to
         from correlator.stream.worker import Worker
 
-        loaded = _load(file)
+        loaded = settings_of(file)
         log_to(sys.stderr, log_level)
+        process_on_kafka(loaded, "worker")
         refuse_early(loaded.settings, "worker")
         return Worker(loaded.settings.kafka, loaded.settings.worker).run()
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
 # ---- topics ----------------------------------------------------------------------------------------------
@@ -143,8 +102,8 @@ def _told(settings: Any) -> list[str]:
     return sorted({one.topic for one in targets if one.cluster is None})
 
 
-@topics.command("create", epilog=_examples("correlator topics create --dry-run", "correlator topics create"))
-@_file
+@topics.command("create", epilog=examples("correlator topics create --dry-run", "correlator topics create"))
+@config_option
 @_dry_run
 def topics_create(file: Path, dry_run: bool) -> int:
     """Print the plan, then make the topics that are missing. What exists is never changed.
@@ -155,32 +114,32 @@ def topics_create(file: Path, dry_run: bool) -> int:
     def work() -> int:
         from correlator.stream.commands import create_topics
 
-        settings = _load(file).settings
+        settings = on_kafka(file).settings
         return create_topics(
             settings.kafka, settings.topics, _raw(settings), sys.stdout, outputs=_told(settings), dry_run=dry_run
         )
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@topics.command("check", epilog=_examples("correlator topics check"))
-@_file
+@topics.command("check", epilog=examples("correlator topics check"))
+@config_option
 def topics_check(file: Path) -> int:
     """Say which topics are missing or not as the settings want them; exit code 1 if any."""
 
     def work() -> int:
         from correlator.stream.commands import check_topics
 
-        settings = _load(file).settings
+        settings = on_kafka(file).settings
         return check_topics(settings.kafka, settings.topics, _raw(settings), sys.stdout, outputs=_told(settings))
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
 # ---- rejects ---------------------------------------------------------------------------------------------
 
 
-_log_file = click.option("--log", type=_PATH, metavar="LOG", help="Look into this embedded log instead of Kafka.")
+_log_file = click.option("--log", type=PATH, metavar="LOG", help="Look into this embedded log instead of Kafka.")
 
 
 @click.group()
@@ -189,9 +148,9 @@ def rejects() -> None:
 
 
 @rejects.command(
-    "list", epilog=_examples("correlator rejects list", "correlator rejects list --reason not_json --last 5")
+    "list", epilog=examples("correlator rejects list", "correlator rejects list --reason not_json --last 5")
 )
-@_file
+@config_option
 @_log_file
 @click.option("--reason", default="", metavar="WORD", help="Only this reason.")
 @click.option("--site", default="", metavar="ID", help="Only this site.")
@@ -206,14 +165,14 @@ def rejects_list(file: Path, reason: str, site: str, last: int, log: Path | None
             return reading.list_rejects(log, sys.stdout, reason=reason, site=site, last=last)
         from correlator.stream.commands import list_rejects
 
-        return list_rejects(_load(file).settings.kafka, sys.stdout, reason=reason, site=site, last=last)
+        return list_rejects(on_kafka(file).settings.kafka, sys.stdout, reason=reason, site=site, last=last)
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@rejects.command("show", epilog=_examples("correlator rejects show 0:17"))
+@rejects.command("show", epilog=examples("correlator rejects show 0:17"))
 @click.argument("position")
-@_file
+@config_option
 @_log_file
 def rejects_show(position: str, file: Path, log: Path | None) -> int:
     """Show one reject: its reason, where it came from, and its bytes."""
@@ -225,14 +184,14 @@ def rejects_show(position: str, file: Path, log: Path | None) -> int:
             return reading.show_reject(log, position, sys.stdout)
         from correlator.stream.commands import show_reject
 
-        return show_reject(_load(file).settings.kafka, position, sys.stdout)
+        return show_reject(on_kafka(file).settings.kafka, position, sys.stdout)
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
-@rejects.command("retry", epilog=_examples("correlator rejects retry 0:17"))
+@rejects.command("retry", epilog=examples("correlator rejects retry 0:17"))
 @click.argument("position")
-@_file
+@config_option
 @_log_file
 def rejects_retry(position: str, file: Path, log: Path | None) -> int:
     """Send the raw message of a reject again, after a map or dialect was mended.
@@ -247,9 +206,9 @@ def rejects_retry(position: str, file: Path, log: Path | None) -> int:
             return reading.retry_reject(log, position, sys.stdout)
         from correlator.stream.commands import retry_reject
 
-        return retry_reject(_load(file).settings.kafka, position, sys.stdout)
+        return retry_reject(on_kafka(file).settings.kafka, position, sys.stdout)
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
 # ---- inputs ----------------------------------------------------------------------------------------------
@@ -260,25 +219,25 @@ def inputs() -> None:
     """Say what becomes of an input."""
 
 
-@inputs.command("out", epilog=_examples("correlator inputs out h1 raw.mqtt/3"))
+@inputs.command("out", epilog=examples("correlator inputs out h1 raw.mqtt/3"))
 @click.argument("site")
 @click.argument("name", metavar="INPUT")
-@_file
+@config_option
 def inputs_out(site: str, name: str, file: Path) -> int:
     """Let a site no longer wait for an input that was taken away (INPUT: raw topic, slash, partition)."""
 
     def work() -> int:
         from correlator.stream.commands import take_input_out
 
-        return take_input_out(_load(file).settings.kafka, site, name, sys.stdout)
+        return take_input_out(on_kafka(file).settings.kafka, site, name, sys.stdout)
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
 # ---- state -----------------------------------------------------------------------------------------------
 
 
-_of_log = click.option("--log", type=_PATH, metavar="LOG", help="Of this embedded log instead of Kafka.")
+_of_log = click.option("--log", type=PATH, metavar="LOG", help="Of this embedded log instead of Kafka.")
 
 
 @click.group()
@@ -288,10 +247,10 @@ def state() -> None:
 
 @state.command(
     "export",
-    epilog=_examples("correlator state export state.gz", "correlator state export state.gz --log correlator.sqlite3"),
+    epilog=examples("correlator state export state.gz", "correlator state export state.gz --log correlator.sqlite3"),
 )
-@click.argument("to", type=_PATH, metavar="STATE")
-@_file
+@click.argument("to", type=PATH, metavar="STATE")
+@config_option
 @_of_log
 def state_export(to: Path, file: Path, log: Path | None) -> int:
     """Write the state of all partitions to a file. What correlates may go on meanwhile.
@@ -306,17 +265,17 @@ def state_export(to: Path, file: Path, log: Path | None) -> int:
             return reading.export_state(log, to, sys.stdout)
         from correlator.stream.backup import export_state
 
-        return export_state(_load(file).settings.kafka, to, sys.stdout)
+        return export_state(on_kafka(file).settings.kafka, to, sys.stdout)
 
-    return _unreachable(work)
+    return kafka_guarded(work)
 
 
 @state.command(
     "import",
-    epilog=_examples("correlator state import state.gz", "correlator state import state.gz --log correlator.sqlite3"),
+    epilog=examples("correlator state import state.gz", "correlator state import state.gz --log correlator.sqlite3"),
 )
-@click.argument("given", type=_PATH, metavar="STATE")
-@_file
+@click.argument("given", type=PATH, metavar="STATE")
+@config_option
 @_of_log
 def state_import(given: Path, file: Path, log: Path | None) -> int:
     """Put an exported state in the place of the present one. Stop what correlates first.
@@ -332,7 +291,7 @@ def state_import(given: Path, file: Path, log: Path | None) -> int:
             return reading.import_state(log, given, sys.stdout)
         from correlator.stream.backup import import_state
 
-        settings = _load(file).settings
+        settings = on_kafka(file).settings
         return import_state(settings.kafka, settings.worker.app, given, sys.stdout)
 
-    return _unreachable(work)
+    return kafka_guarded(work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,7 +11,7 @@ from typing import Any, TextIO
 import yaml
 from pydantic import BaseModel
 
-from correlator.config.load import check, load, missing_files, private_of, shown
+from correlator.config.load import Loaded, check, load, missing_files, private_of, shown
 from correlator.errors import BodyMissing, FaultyFile
 from correlator.impact.measures import Measure
 from correlator.impact.rules import Rule
@@ -32,10 +32,10 @@ def check_file(file: Path, out: TextIO) -> int:
     for name, made in bundles.items():
         rules = rules_from(made.bodies, made.configuration.rules).rules
         out.write(
-            f"site {name}: {len(rules.detections)} detections, {len(rules.correlations)} correlations{_parts(made)}\n"
+            f"site {name}: {len(rules.detections)} detections, {len(rules.correlations)} correlations, {_parts(made)}\n"
         )
     sources = loaded.settings.ingest.sources
-    out.write(f"{len(sources)} sources on {len({one.input for one in sources})} inputs\n")
+    out.write(f"sources: {len(sources)}, of inputs: {len({one.input for one in sources})}\n")
     for name in loaded.from_environment:
         out.write(f"from the environment: {name}\n")
     out.write(f"{file}: no fault\n")
@@ -64,11 +64,15 @@ def show(file: Path, out: TextIO) -> int:
     return 0
 
 
-def apply_file(file: Path, out: TextIO, *, dry_run: bool) -> int:
-    """Says what will change for each site, then writes it. All or nothing: a fault anywhere refuses it."""
+def apply_file(file: Path, out: TextIO, reach: Callable[[Loaded], None], *, dry_run: bool) -> int:
+    """Says what will change for each site, then writes it. All or nothing: a fault anywhere refuses it.
+
+    reach: asked once the files are in order, before Kafka is.
+    """
     loaded = load(file)
     private = private_of(loaded)
     bundles = check(loaded, private)
+    reach(loaded)
     if private is not None and not dry_run:
         private.flush(time.time_ns() // 1_000_000)
     kafka = loaded.settings.kafka

@@ -104,6 +104,7 @@ def check(loaded: Loaded, private: Private | None = None) -> dict[str, Bundle]:
         bundles[made.site_id] = made
     _attempt(lambda: source_rows(loaded.settings.ingest.sources, str(loaded.file)), faults, str(loaded.file))
     faults += _unknown_sites(loaded, bundles)
+    faults += _unread_inputs(loaded)
     if faults:
         raise FaultyFile(faults)
     return bundles
@@ -289,6 +290,30 @@ def _unknown_sites(loaded: Loaded, bundles: Mapping[str, Bundle]) -> list[Fault]
         )
         for number, one in enumerate(loaded.settings.ingest.sources)
         if one.site and one.site not in bundles
+    ]
+
+
+def _unread_inputs(loaded: Loaded) -> list[Fault]:
+    """Inputs that are received and that no source reads (only when there are sources in this file)."""
+    settings = loaded.settings
+    read = {one.input for one in settings.ingest.sources}
+    if not read:
+        return []
+    received = [(f"bridge.routes[{number}]", one.to) for number, one in enumerate(settings.bridge.routes)]
+    for kind in ("files", "syslog", "http"):
+        received += [
+            (f"inputs.{kind}[{number}]", one.name) for number, one in enumerate(getattr(settings.inputs, kind))
+        ]
+    return [
+        Fault(
+            str(loaded.file),
+            0,
+            0,
+            f"{where}: input {name!r} has no row in ingest.sources, which says of what dialect it is",
+            nearest(name, read),
+        )
+        for where, name in received
+        if name not in read
     ]
 
 

@@ -1,8 +1,12 @@
-"""What Kafka refuses a component, asked before it starts: Kafka's consumers wait for ever for a refused group."""
+"""What is asked of Kafka before a component starts: whether a broker answers, and what it refuses the component.
+
+Kafka's clients wait for ever, and silently, for a broker that is away and for a group that is refused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]  # as in secure.py
@@ -10,9 +14,37 @@ from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr
 from correlator.config.rights import Right, kafka_rights
 from correlator.config.settings import Settings
 from correlator.errors import UsageError
+from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.refusals import HOPELESS, error_words
 
 _ANSWER_S = 15.0
+_TRY_S = 2.0
+
+
+def reach(kafka: KafkaSettings, away: Callable[[str], None], wait_s: float) -> None:
+    """Returns as soon as a broker answers. away: told once, in words, why none does.
+
+    Raises UsageError if none does for wait_s, or at once for what no waiting mends.
+    """
+    told: list[KafkaError] = []
+    admin = AdminClient(kafka.client(error_cb=told.append))
+    until_s = time.monotonic() + wait_s
+    said = False
+    while True:
+        try:
+            admin.list_topics(timeout=_TRY_S)
+            return
+        except KafkaException as error:
+            admin.poll(0)
+            # What broke a connection says more than the time-out of the question.
+            reasons = [*told, error.args[0]]
+            hopeless = next((one for one in reasons if one.code() in HOPELESS), None)
+            words = error_words(hopeless or reasons[0])
+            if hopeless is not None or time.monotonic() >= until_s:
+                raise UsageError(words) from error
+            if not said:
+                away(words)
+                said = True
 
 
 def refuse_early(settings: Settings, component: str) -> None:

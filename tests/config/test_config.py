@@ -10,7 +10,10 @@ import yaml
 from correlator.cli.main import main
 from correlator.config.describe import tables
 from correlator.config.load import check, load
+from correlator.config.preflight import reach
 from correlator.errors import FaultyFile, UsageError
+from correlator.ingest.kafka import KafkaSettings
+from correlator.lab.brokers import free_port
 
 SITE = """\
 site: {id: h1, timezone: Europe/Rome}
@@ -96,6 +99,36 @@ def test_faults_of_rules_site_and_sources_are_found_together(written, tmp_path):
     assert "no dialect 'zigbe'" in told
 
 
+def test_an_input_that_no_source_reads_is_a_fault(written):
+    more = "inputs:\n  files: [{name: raw.suricatta, path: eve.json}]\n"
+    with pytest.raises(FaultyFile, match=r"inputs\.files\[0\]: input 'raw\.suricatta' has no row .*'raw\.suricata'"):
+        check(load(written(GOOD + more)))
+    only_receives = "bridge: {routes: [{topics: a, to: raw.far, site: h1}]}\n" + more
+    assert check(load(written(only_receives))) == {}, "the file of a machine that only receives"
+
+
+@pytest.mark.parametrize(
+    "command", ["topics check", "config apply", "ingest", "worker", "outputs run", "journal verify"]
+)
+def test_a_kafka_that_is_away_is_said_in_words(written, command, capsys, monkeypatch):
+    monkeypatch.setattr("correlator.cli.options._COMMAND_WAITS_S", 0.0)
+    monkeypatch.setattr("correlator.cli.options._PROCESS_WAITS_S", 0.0)
+    address = f"127.0.0.1:{free_port()}"
+    file = written(f"kafka: {{bootstrap: '{address}'}}\nsites: [{{site: site.yaml, rules: []}}]\n")
+    assert main([*command.split(), "--config", str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("correlator: the connection to Kafka failed (kafka.bootstrap")
+    assert address in said
+    assert len(said.splitlines()) == 1
+
+
+def test_kafka_is_tried_again_and_that_is_told_once():
+    told: list[str] = []
+    with pytest.raises(UsageError, match=r"kafka\.bootstrap"):
+        reach(KafkaSettings(bootstrap=f"127.0.0.1:{free_port()}"), told.append, 2.5)
+    assert len(told) == 1
+
+
 def test_the_environment_comes_before_the_file(written, monkeypatch):
     file = written(GOOD)
     monkeypatch.setenv("CORRELATOR_KAFKA__BOOTSTRAP", "other:9093")
@@ -166,7 +199,7 @@ def test_check_says_what_is_there(written, capsys):
     assert main(["config", "check", "--config", str(written(GOOD))]) == 0
     shown = capsys.readouterr().out
     assert "site h1: " in shown
-    assert "2 sources on 2 inputs" in shown
+    assert "sources: 2, of inputs: 2\n" in shown
 
 
 def test_a_missing_file_is_no_traceback(tmp_path, capsys):

@@ -28,7 +28,7 @@ from correlator.ingest.kafka import KafkaSettings
 from correlator.ingest.raw import RECEIVED_MS, RECEIVER, SITE, TICK_MS, TICK_TOPIC, to_headers
 from correlator.ingest.refusals import error_words
 from correlator.lab.background import background as make_background
-from correlator.run.scenario import Scenario, load_scenario
+from correlator.run.scenario import BackgroundMessage, Scenario, load_scenario
 from correlator.sources import Message
 
 RECEIVER_NAME: Final = "simulator"
@@ -259,9 +259,19 @@ class Player:
         """Lets the watermark pass `until` and no further."""
         return self.scenario.until_ms + self.scenario.lateness_ms + 1
 
-    def play(self, stop: threading.Event, *, with_background: bool = True) -> Played:
-        """Plays to the end or until stopped. Raises UsageError when a broker refuses."""
-        ordinary = make_background(self.scenario) if with_background and self.scenario.wish is not None else ()
+    def play(
+        self,
+        stop: threading.Event,
+        *,
+        with_background: bool = True,
+        ordinary: Iterable[BackgroundMessage] | None = None,
+    ) -> Played:
+        """Plays to the end or until stopped. Raises UsageError when a broker refuses.
+
+        ordinary: messages around the scenario's own, in place of the background that it wishes for.
+        """
+        if ordinary is None:
+            ordinary = make_background(self.scenario) if with_background and self.scenario.wish is not None else ()
         clock = _Pace(self.speed, stop)
         next_tick_ms = -1
         for name, _, _, message in self.scenario.read(ordinary):

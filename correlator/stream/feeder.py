@@ -155,7 +155,7 @@ class Feeder:
         if engine.told <= opened.written or engine.told > engine.applied:
             return  # delivered again, or folded again without output
         due = (now_s - opened.checkpoint_s) * 1000 >= self.settings.checkpoint_ms
-        _log.debug("checkpoint" if due else "transaction", partition=engine.partition)
+        _log.debug("checkpoint" if due else "transaction", partition=engine.partition, offset=engine.told)
         entries = engine.checkpoint() if due else engine.mark()
         opened.writer.write(messages, entries)
         _log.debug("committed", partition=engine.partition)

@@ -44,7 +44,8 @@ def list_formats() -> int:
 @click.argument("name", metavar="FORMAT")
 @click.argument("file", type=PATH)
 @click.option("--link", default="", help="Address of a threat's page; its id follows.")
-def try_format(name: str, file: Path, link: str) -> int:
+@click.option("--site", "site_file", type=PATH, metavar="FILE", help="The site file: name and place of the site.")
+def try_format(name: str, file: Path, link: str, site_file: Path | None) -> int:
     """Print what would be sent for each threat of a file (JSON lines, as `replay --out` writes them)."""
 
     def work() -> int:
@@ -53,12 +54,13 @@ def try_format(name: str, file: Path, link: str) -> int:
         from correlator.outputs.format import About
         from correlator.outputs.formats import FORMATS
         from correlator.outputs.reading import revisions
+        from correlator.premises import load_site
         from correlator.sources.settings import nearest
 
         form = FORMATS.get(name)
         if form is None:
             raise UsageError(f"there is no format {name!r}: {nearest(name, FORMATS)}")
-        about = About(version=__version__, link=link)
+        about = About(version=__version__, link=link, place=load_site(site_file) if site_file is not None else None)
         for threat in revisions(file):
             click.echo(form.render(threat, about).decode())
         return 0
@@ -86,6 +88,7 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
         from correlator.delivery.process import run as deliver_all
         from correlator.ingest.health import Health
         from correlator.ingest.logs import log_to
+        from correlator.premises import load_site
         from correlator.privacy.evidence import Locker
         from correlator.privacy.vault import Vault
 
@@ -96,12 +99,15 @@ def run(file: Path, log_level: str, health_host: str, health_port: int) -> int:
         locker = Locker(Vault(privacy.vault)) if privacy.tokens else None
         if locker is not None:  # keys of evidence that the topic has let go
             locker.vault.trim(time.time_ns() // 1_000_000 - loaded.settings.topics.evidence_retention_h * 3_600_000)
+        # Names and places of sites leave, nobody's name: this needs no keys, also where people are tokens.
+        sites = [load_site(loaded.folder / one.site) for one in loaded.settings.sites]
+        places = {one.site_id: one for one in sites}
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         health = Health(health_host, health_port, lambda: not stop.is_set(), lambda: not stop.is_set())
         try:
-            deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop, locker)
+            deliver_all(loaded.settings.outputs, loaded.settings.kafka, stop, locker, places)
         finally:
             health.stop()
         return 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from correlator.ingest import metrics
 from correlator.ingest.kafka import KafkaSettings
 from correlator.outputs.format import About, is_closed
 from correlator.outputs.formats import FORMATS
+from correlator.premises import Premises
 from correlator.privacy.evidence import Locker
 
 THREATS: Final = "threats"
@@ -67,13 +68,16 @@ def wanted(threat: Threat, output: OutputSettings) -> bool:
     return output.watches or threat.phase != "watch"
 
 
-def deliver(threat: Threat, output: OutputSettings, sender: Sender, state: State, wait: Callable[[float], bool]) -> str:
+def deliver(
+    threat: Threat, output: OutputSettings, sender: Sender, state: State, wait: Callable[[float], bool],
+    place: Premises | None = None,
+) -> str:  # fmt: skip
     """Delivers one threat, trying until it is taken; returns why it was given up, "" if it was not.
 
-    wait: sleeps that many seconds; True: stop trying, the process ends (then Later is raised).
+    wait: sleeps that many seconds; True: stop trying, the process ends (then Later is raised). place: its site.
     """
     until_ms = time.time_ns() // 1_000_000 + STAY_MS
-    about = About(version=__version__, link=output.link, until_ms=until_ms)
+    about = About(version=__version__, link=output.link, until_ms=until_ms, place=place)
     body = FORMATS[output.format].render(threat, about)
     began = time.monotonic()
     pause = FIRST_WAIT_S
@@ -106,8 +110,11 @@ def deliver(threat: Threat, output: OutputSettings, sender: Sender, state: State
 class Delivery(threading.Thread):
     """One output at work."""
 
-    def __init__(self, output: OutputSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
+    def __init__(
+        self, output: OutputSettings, kafka: KafkaSettings, stop: threading.Event, places: Mapping[str, Premises]
+    ) -> None:
         super().__init__(name=f"output {output.name}", daemon=True)
+        self._places = places
         self.output, self.state = output, State()
         self._kafka, self._ending = kafka, stop
         self._sender = open_target(output.to, FORMATS[output.format], kafka)
@@ -155,7 +162,9 @@ class Delivery(threading.Thread):
         if not wanted(threat, self.output):
             self.state.passed_over += 1
             return
-        given_up = deliver(threat, self.output, self._sender, self.state, self._ending.wait)
+        given_up = deliver(
+            threat, self.output, self._sender, self.state, self._ending.wait, self._places.get(threat.site)
+        )
         if given_up:
             self._rejects.write(message, "output_refused", given_up, threat.site)
         elif self.output.format in FORGETFUL:
@@ -177,7 +186,7 @@ class Delivery(threading.Thread):
             threat, told_s = next(iter(self._open.values()))
             if time.monotonic() - told_s < REPEAT_S:
                 return
-            deliver(threat, self.output, self._sender, self.state, self._ending.wait)
+            deliver(threat, self.output, self._sender, self.state, self._ending.wait, self._places.get(threat.site))
             self.state.repeated += 1
             self._keep(threat, time.monotonic())
 
@@ -234,12 +243,16 @@ def _group(kafka: KafkaSettings, name: str) -> dict[str, Any]:
 
 
 def run(
-    outputs: Iterable[OutputSettings], kafka: KafkaSettings, stop: threading.Event, locker: Locker | None = None
-) -> None:
-    """Keeps evidence, locked by a locker, and runs all outputs until `stop` is set. Raises what ended one of them."""
+    outputs: Iterable[OutputSettings], kafka: KafkaSettings, stop: threading.Event, locker: Locker | None = None,
+    places: Mapping[str, Premises] | None = None,
+) -> None:  # fmt: skip
+    """Keeps evidence, locked by a locker, and runs all outputs until `stop` is set. Raises what ended one of them.
+
+    places: site -> its model, for names and places of sites.
+    """
     threads: list[Delivery | Keeper] = [
         Keeper(kafka, stop, locker),
-        *(Delivery(output, kafka, stop) for output in outputs),
+        *(Delivery(output, kafka, stop, places or {}) for output in outputs),
     ]
     for thread in threads:
         thread.start()

@@ -16,6 +16,7 @@ import msgspec
 from correlator.events.text import one_line as one_line  # noqa: PLC0414 - renderers and the console read it here
 from correlator.events.text import shortened, straight
 from correlator.events.threat import Step, Threat
+from correlator.premises import Premises
 
 MAX_TEXT: Final = 1_000
 VENDOR: Final = "Correlator"
@@ -31,7 +32,7 @@ class About:
     version  of this product
     host     name of the sending machine for formats that carry one, "-" for none
     link     address of a threat's page, its id follows ("https://console.example/threats/"); "" for none
-    site_name  words for the site, "" takes its id
+    place    the site's model: its name and where it is; None where it is not known, then its id names it
     until_ms  for receivers that forget an alert nobody repeats (Alertmanager): until when an open one stays, ms
         UTC; 0: five minutes from when it was decided
     """
@@ -39,7 +40,7 @@ class About:
     version: str
     host: str = "-"
     link: str = ""
-    site_name: str = ""
+    place: Premises | None = None
     until_ms: int = 0
 
 
@@ -96,7 +97,7 @@ def uuid_of(id: str) -> str:
 
 def site_words(threat: Threat, about: About) -> str:
     """Words for the site."""
-    return about.site_name or threat.site
+    return about.place.name if about.place is not None else threat.site
 
 
 def is_closed(threat: Threat) -> bool:

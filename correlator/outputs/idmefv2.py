@@ -7,6 +7,7 @@ that led to it. The enumerations are those of the draft's JSON Schema, its spell
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from correlator.events.ids import digest
@@ -28,6 +29,7 @@ from correlator.outputs.format import (
 VERSION = "2.D.V08"
 PRIORITIES = {"informational": "Info", "low": "Low", "medium": "Medium", "high": "High", "critical": "High"}
 MAX_MEMBERS = 500
+_UNLOCODE = re.compile("[A-Z]{2} ?[A-Z]{3}")
 
 # threat type -> category of draft-08; "Other.Undetermined" where it has none.
 CATEGORIES = {
@@ -113,8 +115,8 @@ def render(threat: Threat, about: About) -> bytes:
             "Data": ["Alert", "Log"],
             "Method": ["Correlation", "Graph-based"],
         },
-        "Sensor": _sensors(shown),
-        "Target": _targets(threat),
+        "Sensor": _sensors(shown, about),
+        "Target": _targets(threat, about),
     }
     if threat.revision > 1:
         body["PredID"] = [message_id(threat.id, threat.revision - 1)]
@@ -135,25 +137,38 @@ def _types(threat: Threat) -> list[str]:
     return ["Cyber"] if cyber else ["Physical"]
 
 
-def _sensors(members: tuple[Evidence, ...]) -> list[dict[str, Any]]:
+def _located(asset: str, t_ms: int, about: About) -> dict[str, str]:
+    """Where on the globe an asset of the site stands: its building's coordinates ("+43.77, +11.25", the draft's
+    reading of ISO 6709) and the site's UN/LOCODE."""
+    place = about.place
+    if place is None or not place.zones_of(asset, t_ms):
+        return {}
+    found = place.coordinates_of(asset, t_ms)
+    told = {"GeoLocation": f"{found[0]:+.6f}, {found[1]:+.6f}"} if found is not None else {}
+    # The draft takes letters only, the code list has digits 2 to 9 too.
+    return told | ({"UnLocation": place.site.unlocode} if _UNLOCODE.fullmatch(place.site.unlocode) else {})
+
+
+def _sensors(members: tuple[Evidence, ...], about: About) -> list[dict[str, Any]]:
     """One entry a source and place, in the order of first mention."""
     told: dict[tuple[str, str], dict[str, Any]] = {}
     for member in members:
         place = member.place_name or member.place
         sensor = {"Name": member.source}
         if place:
-            sensor["Location"] = place
+            sensor |= {"Location": place, **_located(member.place, member.time_ms, about)}
         told.setdefault((member.source, place), sensor)
     return list(told.values())
 
 
-def _targets(threat: Threat) -> list[dict[str, Any]]:
+def _targets(threat: Threat, about: About) -> list[dict[str, Any]]:
     names = {step.asset: step.place_name for step in threat.steps if step.asset}
     return [
         {
             "ID": uuid_of(digest("asset", threat.site, asset)),
             "Note": asset,
             "Location": names.get(asset) or asset,
+            **_located(asset, threat.last_ms, about),
         }
         for asset in threat.assets
     ]
@@ -182,5 +197,7 @@ FORMAT = Format(
         ("StartTime, EndTime", "first_ms, last_ms"),
         ("Sensor", "sources of the members, with place"),
         ("Target", "assets, with place"),
+        ("Sensor[].GeoLocation, Target[].GeoLocation", "coordinates of the building or site, from the site file"),
+        ("Sensor[].UnLocation, Target[].UnLocation", "UN/LOCODE of the site file"),
     ),
 )

@@ -61,8 +61,11 @@ _KEYS: dict[str, dict[str, bool]] = {
         "site": True, "floors": False, "assets": False, "people": False, "relations": False, "services": False,
         "protections": False, "windows": False, "contacts": False, "sources": False, "tokens": False,
     },
-    "site": {"id": True, "name": False, "timezone": True},
-    "floor": {"id": True, "name": False, "building": False, "zones": False, "doors": False, "background": False},
+    "site": {"id": True, "name": False, "timezone": True, "coordinates": False, "unlocode": False},
+    "floor": {
+        "id": True, "name": False, "building": False, "zones": False, "doors": False, "background": False,
+        "coordinates": False,
+    },
     "zone": {"id": True, "name": False, "outline": False, "restricted": False, "hours": False, "aliases": False},
     "door": {
         "id": True, "name": False, "between": True, "at": False, "one_way": False, "walk_ms": False, "aliases": False,
@@ -110,6 +113,7 @@ _SPAN_OF_DAY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-(?:([01]\d|2[0-3]):([0-5]\
 _OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _IPV4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")  # the usual case, ten times faster than ip_address
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_UNLOCODE = re.compile(r"[A-Z]{2} ?[A-Z2-9]{3}")
 _PLAIN = re.compile(r"[^\s,\]}#]+(?:#[^\s,\]}]+)*")
 
 
@@ -480,6 +484,8 @@ class _Reader:
             contacts=self.contacts(data),
             sources=self.sources(data),
             tokens=self.tokens(data),
+            coordinates=self.coordinates(head),
+            unlocode=self.unlocode(head),
         )
         self.warn(site)
         return site
@@ -498,8 +504,9 @@ class _Reader:
                 continue
             floors_at[floor] = item
             floors[floor] = Floor(
-                floor, self.word(item, "name") or floor, self.word(item, "building"), self.word(item, "background")
-            )
+                floor, self.word(item, "name") or floor, self.word(item, "building"), self.word(item, "background"),
+                self.coordinates(item),
+            )  # fmt: skip
             for zone in self.maps(item, "zones", "zone"):
                 made = self.zone(zone, floor)
                 if made is not None:
@@ -510,6 +517,24 @@ class _Reader:
             if door is not None:
                 doors[door.id] = door
         return floors, zones, doors
+
+    def coordinates(self, item: Any) -> tuple[float, float] | None:
+        """Latitude and longitude, WGS 84."""
+        if item.get("coordinates") is None:
+            return None
+        at = self.at(item, "coordinates")
+        found = self.point(item["coordinates"], at, "[latitude, longitude]")
+        if found is not None and not (-90 <= found[0] <= 90 and -180 <= found[1] <= 180):
+            self.fault(at, "coordinates are degrees: latitude -90 to 90, then longitude -180 to 180")
+            return None
+        return found
+
+    def unlocode(self, item: Any) -> str:
+        text = self.word(item, "unlocode")
+        if text and not _UNLOCODE.fullmatch(text):
+            self.fault(self.at(item, "unlocode"), f"{text!r} is no UN/LOCODE", "country and place, such as IT FLR")
+            return ""
+        return text
 
     def zone(self, item: Any, floor: str) -> Zone | None:
         zone = self.word(item, "id")
@@ -564,12 +589,12 @@ class _Reader:
             self.fault(self.at(item, "outline"), "an outline needs at least three points [x, y]")
         return tuple(points)
 
-    def point(self, value: Any, at: Mark) -> tuple[float, float] | None:
+    def point(self, value: Any, at: Mark, hint: str = "[x, y]") -> tuple[float, float] | None:
         if isinstance(value, list) and len(value) == 2:
             x, y = value
             if all(isinstance(one, int | float) and not isinstance(one, bool) for one in (x, y)):
                 return float(x), float(y)
-        self.fault(at, "a point must be two numbers", "[x, y]")
+        self.fault(at, "a point must be two numbers", hint)
         return None
 
     def door(self, item: Any, floor: str) -> Door | None:

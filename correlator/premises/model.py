@@ -76,12 +76,14 @@ class Door:
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """A floor; building "" where the file names none. background: path or address of a plan."""
+    """A floor; building "" where the file names none. background: path or address of a plan. coordinates: of its
+    building, None where it stands with the others."""
 
     id: str
     name: str
     building: str = ""
     background: str = ""
+    coordinates: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +225,9 @@ class SourceNote:
 class Site:
     """A whole site file. Every mapping is keyed by id, in the order of the file.
 
-    tokens: newer token of an identity -> the one that stands here, while two keys are matched (docs/privacy.md).
+    coordinates: latitude and longitude in degrees (WGS 84); unlocode: the place in UN/LOCODE, such as "IT FLR".
+    Both are for other systems and decide nothing. tokens: newer token of an identity -> the one that stands here,
+    while two keys are matched (docs/privacy.md).
     """
 
     id: str
@@ -242,3 +246,5 @@ class Site:
     contacts: tuple[Contact, ...] = ()
     sources: dict[str, SourceNote] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
+    coordinates: tuple[float, float] | None = None
+    unlocode: str = ""

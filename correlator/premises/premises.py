@@ -66,10 +66,13 @@ class Premises:
 
     @cached_property
     def config_hash(self) -> str:
-        """64 hex digits over everything the site file says and the version of the time zone rules; the order of
-        its sections and items does not matter, except where order means something (contacts, the sides of a
-        door)."""
+        """64 hex digits over everything the site file says that may decide and the version of the time zone rules;
+        the order of its sections and items does not matter, except where order means something (contacts, the
+        sides of a door). Where on the globe the site is decides nothing."""
         plain = msgspec.to_builtins(self.site, enc_hook=lambda _zone: self.site.timezone_name)
+        for one in (plain, *plain["floors"].values()):
+            del one["coordinates"]
+        del plain["unlocode"]
         plain["relations"] = sorted(msgspec.json.encode(one, order="sorted").decode() for one in plain["relations"])
         plain["tzdata"] = zone_rules_version()
         return sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
@@ -186,6 +189,12 @@ class Premises:
         zones it covers. Software: where its hosts stand. A part: where the whole stands.
         """
         return self.graph.zones_of(asset, t_ms)
+
+    def coordinates_of(self, asset: str, t_ms: int) -> tuple[float, float] | None:
+        """Latitude and longitude of the building an asset stands in, None if the file does not say."""
+        for zone in self.zones_of(asset, t_ms):
+            return self.site.floors[self.site.zones[zone].floor].coordinates or self.site.coordinates
+        return None
 
     def event_place(self, event: Event) -> str:
         """The most specific placed asset of an event: device, host, door, reader, sensor, camera, zone.

@@ -23,10 +23,12 @@ from correlator.outputs import cef, leef, syslog
 from correlator.outputs import idmefv2 as our_idmefv2
 from correlator.outputs.format import About
 from correlator.outputs.formats import FORMATS
+from correlator.premises import load_site, site_of
 from correlator.premises.vocabulary import THREAT_TYPES
 
 HERE = Path(__file__).parent
-ABOUT = About(version="0.0.0", host="siem-1", link="https://console.example/threats/", site_name="Test hospital")
+PLACE = load_site(HERE.parent / "notifier" / "site.yaml")
+ABOUT = About(version="0.0.0", host="siem-1", link="https://console.example/threats/", place=PLACE)
 THREATS = {
     path.stem: msgspec.json.decode(path.read_bytes(), type=Threat) for path in sorted((HERE / "threats").glob("*.json"))
 }
@@ -53,7 +55,7 @@ threats = st.builds(
     severity=st.sampled_from(["informational", "low", "medium", "high", "critical"]),
     first_ms=times, last_ms=times, opened_ms=times, decided_ms=times,
     domains=st.sets(st.sampled_from(["cyber", "physical", "building"]), min_size=1).map(lambda s: tuple(sorted(s))),
-    assets=st.lists(text, max_size=3).map(tuple),
+    assets=st.lists(text | st.sampled_from(sorted(PLACE.assets)), max_size=3).map(tuple),
     places=st.lists(text, max_size=3).map(tuple),
     techniques=st.lists(st.sampled_from(["T1091", "T1052.001", "x-cps-fire"]), max_size=3, unique=True).map(tuple),
     threat_types=st.lists(st.sampled_from(sorted(THREAT_TYPES)), max_size=3, unique=True).map(tuple),
@@ -144,6 +146,27 @@ def test_idmefv2_names_the_message_it_replaces():
     first = msgspec.structs.replace(THREATS["combined"], revision=2)
     then = json.loads(rendered(THREATS["combined"], "idmefv2"))
     assert then["PredID"] == [json.loads(rendered(first, "idmefv2"))["ID"]]
+
+
+@pytest.mark.parametrize(
+    ("site", "floor", "told"),
+    [
+        ({}, {}, {}),
+        ({"coordinates": [43.7731, 11.2558]}, {}, {"GeoLocation": "+43.773100, +11.255800"}),
+        ({"coordinates": [43.7731, 11.2558]}, {"coordinates": [-1, -2.5]}, {"GeoLocation": "-1.000000, -2.500000"}),
+        ({"unlocode": "IT FLR"}, {}, {"UnLocation": "IT FLR"}),
+        ({"unlocode": "GB L22"}, {}, {}),  # a code with digits, which the draft does not take
+    ],
+)
+def test_idmefv2_says_where_on_the_globe_what_the_site_file_places(site, floor, told):
+    zone = {"id": "z-store"}
+    place = site_of(
+        {"site": {"id": "h-test", "timezone": "UTC", **site}, "floors": [{"id": "f", "zones": [zone], **floor}]}, "test"
+    )
+    threat = msgspec.structs.replace(THREATS["combined"], assets=("z-store", "unknown:host:x"))
+    placed, unknown = json.loads(our_idmefv2.render(threat, About("0", place=place)))["Target"]
+    assert {name: placed[name] for name in ("GeoLocation", "UnLocation") if name in placed} == told
+    assert set(unknown) == {"ID", "Note", "Location"}
 
 
 def test_idmefv2_has_a_category_for_every_threat_type():

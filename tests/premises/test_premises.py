@@ -650,3 +650,14 @@ def test_unknown_reads_what_a_replay_left(tmp_path):
     (tmp_path / "unknown.json").write_text("{")
     with pytest.raises(UsageError, match="is not the unknown"):
         site_commands.unknown(tmp_path, io.StringIO())
+
+
+def test_where_a_site_is_on_the_globe_decides_nothing():
+    bare = {"site": {"id": "h1", "timezone": "UTC"}, "floors": [{"id": "g", "zones": [{"id": "a"}]}]}
+    placed = {
+        "site": {**bare["site"], "coordinates": [43.8, 11.2], "unlocode": "IT FLR"},
+        "floors": [{**bare["floors"][0], "coordinates": [43.9, 11.3]}],
+    }
+    one, other = site_of(bare, "bare"), site_of(placed, "placed")
+    assert one.config_hash == other.config_hash
+    assert (one.coordinates_of("a", 0), other.coordinates_of("a", 0)) == (None, (43.9, 11.3))

@@ -119,6 +119,52 @@ def replay_log(
     return 0
 
 
+def explain_log(log: Path, out: Any, config: Path, site: str, what: str, why_not: str | None) -> int:
+    """The work of `correlator explain` on a carrier's log: a threat, or why two findings are not linked.
+
+    log: a file, or "kafka", where config says which. what, why_not: a threat, or two findings. Raises UsageError,
+    FaultyFile, BodyMissing, KafkaException.
+    """
+    from correlator.embedded.reading import LogOfFile
+    from correlator.run.explain import explain_threat
+    from correlator.run.whynot_links import explain_pair_in_log
+
+    if str(log) == "kafka" and why_not is None:
+        return explain_threat(_told_on_kafka(config), what, out)
+    reader: Any
+    if str(log) == "kafka":
+        reader, site = _log_of_topic(config, site)
+    else:
+        reader = LogOfFile(log)
+    try:
+        if why_not is None:
+            return explain_threat(_told_in_log(log, reader), what, out)
+        out.writelines(f"{line}\n" for line in explain_pair_in_log(reader, site, why_not, what))
+    finally:
+        reader.close()
+    return 0
+
+
+def _told_in_log(log: Path, reader: Any) -> Any:
+    from correlator.config.kept import InLog
+    from correlator.run.explain import ToldByCarrier
+    from correlator.run.relog import zone_in
+
+    return ToldByCarrier(InLog(log), lambda site: zone_in(reader, site), f"the embedded log {log}")
+
+
+def _told_on_kafka(config: Path) -> Any:
+    from correlator.clock import zone_named
+    from correlator.config.kept import OnKafka
+    from correlator.config.load import load
+    from correlator.run.explain import ToldByCarrier
+    from correlator.stream.applied import in_force
+
+    kafka = load(config).settings.kafka
+    zones = {one.site: zone_named(one.zone) for one in in_force(kafka)[0].values()}
+    return ToldByCarrier(OnKafka(kafka), lambda site: zones.get(site, zone_named("UTC")), "the topic threats")
+
+
 def _log_of_topic(config: Path, site: str) -> tuple[Any, str]:
     from confluent_kafka import KafkaException
 

@@ -277,30 +277,45 @@ def match(
 @app.command(
     epilog=_examples(
         "correlator explain 3f2a --from out/",
+        "correlator explain 3f2a --from correlator.sqlite3",
+        "correlator explain 3f2a --from kafka --config h1/correlator.yaml",
         "correlator explain --why-not badge-two-places --from out/",
         "correlator explain --why-not badge-two-places inputs/access.ndjson:12 --from out/",
         "correlator explain --why-not inputs/eve.json:5 inputs/access.ndjson:46 --from out/",
+        "correlator explain --why-not log:1841 log:2019 --from correlator.sqlite3",
     )
 )
 @click.argument("what", required=False, metavar="[THREAT | FILE:LINE | FINDING]")
-@click.option("--why-not", metavar="RULE", help="Say why this rule did not match (the message at FILE:LINE), or "
-              "why two findings (id, or FILE:LINE of one of their messages) are not linked.")  # fmt: skip
-@_from_out
-def explain(what: str | None, why_not: str | None, out_dir: Path) -> int:
-    """Explain a threat, or why a rule did not match, from what a replay wrote.
+@click.option("--why-not", metavar="RULE|FINDING", help="Say why this rule did not match (the message at FILE:LINE), "
+              "or why two findings (id, FILE:LINE or position of one of their messages) are not linked.")  # fmt: skip
+@click.option("--from", "source", type=_PATH, default="out", show_default=True, metavar="DIR|LOG|kafka",
+              help="The folder that a replay wrote with --out, an embedded log, or Kafka.")  # fmt: skip
+@click.option("--site", default="", metavar="ID", help="Of a log with several sites: which.")
+@click.option("-c", "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+              help="Settings, with --from kafka.")  # fmt: skip
+def explain(what: str | None, why_not: str | None, source: Path, site: str, config: Path) -> int:
+    """Explain a threat, why a rule did not match, or why two findings are not linked.
 
-    THREAT is a threat's id or its beginning.
+    THREAT is a threat's id or its beginning. What a log holds is folded again for the question why two findings
+    are not linked; why a rule did not match is told from what a replay wrote.
     """
     if what is None and why_not is None:
-        raise click.UsageError("name a threat, or a rule with --why-not")
+        raise click.UsageError("name a threat, or a rule with --why-not, or two findings with it")
+    if str(source) == "kafka" or source.is_file():
+        from correlator.cli.embedded import explain_log
+        from correlator.cli.options import kafka_guarded
+
+        if what is None:
+            raise click.UsageError("a log is asked about two findings; about a rule what a replay wrote with --out is")
+        return kafka_guarded(lambda: explain_log(source, sys.stdout, config, site, what, why_not))
     from correlator.lab.background import background
-    from correlator.run.explain import explain_threat
+    from correlator.run.explain import ToldByReplay, explain_threat
     from correlator.run.explain import why_not as explain_why_not
 
     if why_not is not None:
-        return guarded(lambda: explain_why_not(out_dir, why_not, what, sys.stdout, background))
+        return guarded(lambda: explain_why_not(source, why_not, what, sys.stdout, background))
     assert what is not None
-    return guarded(lambda: explain_threat(out_dir, what, sys.stdout))
+    return guarded(lambda: explain_threat(ToldByReplay(source), what, sys.stdout))
 
 
 # ---- rules ---------------------------------------------------------------------------------------------

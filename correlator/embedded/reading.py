@@ -15,7 +15,8 @@ from correlator.embedded.log import RAW_PREFIX, EmbeddedLog
 from correlator.errors import UsageError
 from correlator.events.event import Reject
 from correlator.run.backup import read_state, words, write_state
-from correlator.run.log import LogRecord, decode
+from correlator.run.log import Configuration, LogRecord, decode
+from correlator.run.partition import configurations
 
 _CHUNK = 500
 
@@ -37,6 +38,10 @@ class LogOfFile:
             for at, value in rows:
                 yield f"events:{at}", decode(value)
             offset = rows[-1][0] + 1
+
+    def in_force(self) -> Mapping[str, Configuration]:
+        """What the site has, by saved state."""
+        return configurations(self._log.state())
 
     def close(self) -> None:
         """Closes the file."""

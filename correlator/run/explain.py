@@ -1,21 +1,22 @@
-"""`correlator explain`: a threat, or why a rule did not match, from what a replay wrote to --out.
+"""`correlator explain`: a threat down to its proofs, and why a rule did not match.
 
-What is shown of events is what `decoded.ndjson` holds of them; badge numbers are replaced by their marks.
+A threat is read from what a replay wrote to --out, or from what a carrier told and keeps (`Told`). What is
+shown of events is what was decoded of them; badge numbers are replaced by their marks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import msgspec
 
 from correlator.clock import local, zone_named
 from correlator.errors import UsageError
-from correlator.events.event import Event
+from correlator.events.event import Event, KeptMessage
 from correlator.run.account import account
 from correlator.run.linking import Background, usual
 from correlator.run.replay import Linking, make_pipeline, scenario_rules
@@ -44,42 +45,134 @@ class _About:
     baseline: Path | None
 
 
+class _Enriched(msgspec.Struct):
+    event: Event
+
+
+class Told(Protocol):
+    """Where a threat and its proofs are read. Each call raises UsageError for what cannot be read."""
+
+    where: str
+
+    def zone(self, site: str) -> tzinfo:
+        """The time zone of a site."""
+        ...
+
+    def threats(self) -> Iterator[dict[str, Any]]:
+        """Every revision that is there, those of one threat in order."""
+        ...
+
+    def events(self, wanted: set[str]) -> dict[str, Event]:
+        """Those of some events that are still there, by id."""
+        ...
+
+    def messages(self, wanted: set[str]) -> dict[str, KeptMessage]:
+        """Raw messages kept as evidence of some events, by event."""
+        ...
+
+
+class Keeping(Protocol):
+    """What a carrier told and keeps: `correlator.config.kept` has both."""
+
+    def told(self, topic: str) -> Iterator[bytes]:
+        """Everything told on a topic, oldest first."""
+        ...
+
+    def evidence(self) -> Iterator[KeptMessage]:
+        """Every raw message kept as evidence."""
+        ...
+
+
 # ---- a threat ----------------------------------------------------------------------------------
 
 
-def explain_threat(out_dir: Path, threat: str, stdout: TextIO) -> int:
+def explain_threat(told: Told, threat: str, stdout: TextIO) -> int:
     """Prints the account of a threat, how it grew, and each proof down to its message; gives 0.
 
     threat: its id or the beginning of it; its last revision counts. Raises UsageError if there is no
-    such threat, or more than one, or out_dir is not of a replay.
+    such threat, or more than one, or what was told cannot be read.
     """
-    about = _about(out_dir)
     revisions: dict[str, list[dict[str, Any]]] = {}
-    for told in _lines(out_dir, "threats"):
-        revisions.setdefault(told["id"], []).append(told)
+    for one in told.threats():
+        revisions.setdefault(one["id"], []).append(one)
     found = [one for one in revisions if one.startswith(threat)]
     if len(found) != 1:
-        raise UsageError(_which(threat, found, list(revisions), out_dir))
+        raise UsageError(_which(threat, found, list(revisions), told.where))
     history = revisions[found[0]]
     last = history[-1]
-    lines = account(last, about.zone)
-    lines += ["Revisions", *_history(history, about.zone), "", "Evidence"]
+    zone = told.zone(last["site"])
+    lines = account(last, zone)
+    lines += ["Revisions", *_history(history, zone), "", "Evidence"]
     wanted = {event for step in last["steps"] for event in step.get("events", ())}
-    events = {event.id: event for event in _events(out_dir) if event.id in wanted}
+    events, messages = told.events(wanted), told.messages(wanted)
     said = {member["id"]: member for member in last.get("members", ())}
     for number, step in enumerate(last["steps"], 1):
         lines.append(f"  {number}. {step['title']}")
         for event_id in step.get("events", ()):
-            lines += _proof(event_id, events.get(event_id), said.get(event_id), about.zone)
+            lines += _proof(event_id, events.get(event_id), said.get(event_id), messages.get(event_id), zone)
     stdout.write("\n".join(lines) + "\n")
     return 0
 
 
-def _which(threat: str, found: list[str], every: list[str], out_dir: Path) -> str:
+class ToldByReplay:
+    """What a replay wrote to a folder. Raises UsageError where that is none."""
+
+    def __init__(self, out_dir: Path) -> None:
+        self.where = f"the replay in {out_dir}"
+        self._out_dir = out_dir
+        self._zone = _about(out_dir).zone
+
+    def zone(self, site: str) -> tzinfo:
+        """The replay's."""
+        return self._zone
+
+    def threats(self) -> Iterator[dict[str, Any]]:
+        """Lines of threats.ndjson."""
+        return _lines(self._out_dir, "threats")
+
+    def events(self, wanted: set[str]) -> dict[str, Event]:
+        """From decoded.ndjson."""
+        return {event.id: event for event in _events(self._out_dir) if event.id in wanted}
+
+    def messages(self, wanted: set[str]) -> dict[str, KeptMessage]:
+        """None: a replay's messages lie where its events say."""
+        return {}
+
+
+class ToldByCarrier:
+    """What a carrier told and keeps. zone: the time zone of a site; where: the carrier in words."""
+
+    def __init__(self, kept: Keeping, zone: Callable[[str], tzinfo], where: str) -> None:
+        self.where = where
+        self.zone = zone
+        self._kept = kept
+
+    def threats(self) -> Iterator[dict[str, Any]]:
+        """Revisions that are kept; a topic keeps the last one for certain."""
+        return self._read("threats", _read_json)
+
+    def events(self, wanted: set[str]) -> dict[str, Event]:
+        """Of those that were told as events."""
+        told: Iterator[_Enriched] = self._read("events.enriched", msgspec.json.Decoder(_Enriched).decode)
+        return {one.event.id: one.event for one in told if one.event.id in wanted}
+
+    def messages(self, wanted: set[str]) -> dict[str, KeptMessage]:
+        """From the evidence store."""
+        return {one.event: one for one in self._kept.evidence() if one.event in wanted}
+
+    def _read(self, topic: str, read: Callable[[bytes], Any]) -> Iterator[Any]:
+        for value in self._kept.told(topic):
+            try:
+                yield read(value)
+            except msgspec.DecodeError as error:
+                raise UsageError(f"{self.where} holds {topic} that cannot be read: {error}") from error
+
+
+def _which(threat: str, found: list[str], every: list[str], where: str) -> str:
     if found:
         return f"{threat!r} is the beginning of {len(found)} threats: {_ids(found)}"
     if not every:
-        return f"there is no threat {threat!r}: the replay in {out_dir} found none"
+        return f"there is no threat {threat!r}: {where} holds none"
     return f"there is no threat {threat!r}; there are: {_ids(every)}"
 
 
@@ -121,20 +214,26 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]
         yield f"merged into {now['merged_into'][:12]}"
 
 
-def _proof(event_id: str, event: Event | None, member: Mapping[str, Any] | None, zone: tzinfo) -> Iterator[str]:
-    if event is None:
+def _proof(
+    event_id: str, event: Event | None, member: Mapping[str, Any] | None, kept: KeptMessage | None, zone: tzinfo
+) -> Iterator[str]:
+    where = (member.get("origin") or member.get("raw") or "") if member is not None else ""
+    if event is not None:
+        yield f"     {local(event.time_ms, zone):%H:%M:%S}  {event.kind}  <{event.origin or event.raw or event.id}>"
+        for entity in event.entities:
+            yield f"         {entity.role}: {entity.kind} {plain(entity.id, event)}"
+        for name, value in list(event.attributes.items())[:_ATTRIBUTES_SHOWN]:
+            yield f"         {name}: {plain(value, event)}"
+        more = len(event.attributes) - _ATTRIBUTES_SHOWN
+        if more > 0:
+            yield f"         and {more} more attributes"
+    elif kept is not None and member is not None:
+        yield f"     {local(member['time_ms'], zone):%H:%M:%S}  {member['kind']}  <{where or event_id}>"
+    else:
         # A repeated event without an id of its own is numbered behind the decoder and gets another id.
-        where = member.get("origin", "") if member is not None else ""
         yield f"     {where or event_id}: see the message there; it repeats an earlier one word for word"
-        return
-    yield f"     {local(event.time_ms, zone):%H:%M:%S}  {event.kind}  <{event.origin or event.raw or event.id}>"
-    for entity in event.entities:
-        yield f"         {entity.role}: {entity.kind} {plain(entity.id, event)}"
-    for name, value in list(event.attributes.items())[:_ATTRIBUTES_SHOWN]:
-        yield f"         {name}: {plain(value, event)}"
-    more = len(event.attributes) - _ATTRIBUTES_SHOWN
-    if more > 0:
-        yield f"         and {more} more attributes"
+    if kept is not None:
+        yield f"         message: {kept.size} bytes on {kept.channel}, kept as evidence, sha-256 {kept.sha256[:16]}"
 
 
 # ---- why not -----------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ from correlator.errors import BodyMissing, FaultyFile, FoldFailed, RecordRefused
 from correlator.events.event import Reject
 from correlator.matching import Outputs
 from correlator.matching.engine import engine_error
-from correlator.run.log import LogRecord, decode
+from correlator.run.log import Configuration, LogRecord, decode
 from correlator.run.rendering import Rendered, rendered
-from correlator.run.site_engine import SiteEngine
+from correlator.run.site_engine import CONFIGURATION, SiteEngine, read_configuration
 
 OFFSET: Final = "_offset"
 CHECKPOINT: Final = "_checkpoint"
@@ -73,6 +73,13 @@ class FoldCounts:
     refolded: int = 0  # records folded again without output
     refused: int = 0  # records that this release cannot read
     cut: int = 0
+
+
+def configurations(entries: Mapping[str, bytes]) -> dict[str, Configuration]:
+    """What each site has by saved state."""
+    ending = f"{SITE_MARK}{CONFIGURATION}"
+    return {key.removesuffix(ending): read_configuration(value) for key, value in entries.items()
+            if key.endswith(ending)}  # fmt: skip
 
 
 class PartitionEngine:

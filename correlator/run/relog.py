@@ -37,7 +37,11 @@ class LogReader(Protocol):
         ...
 
     def read(self) -> Iterator[tuple[str, LogRecord]]:
-        """(position, record) of all that the log still has."""
+        """(position, record) of all that the log still has; a position ends in a colon and the offset."""
+        ...
+
+    def in_force(self) -> Mapping[str, Configuration]:
+        """What each site has by now, as far as the carrier knows without its log."""
         ...
 
 
@@ -114,6 +118,24 @@ def read_back(
     return folding.found(to_ms)
 
 
+def zone_in(reader: LogReader, site: str) -> tzinfo:
+    """The time zone of a site by its last configuration. Raises UsageError, BodyMissing."""
+    found = reader.in_force().get(site)
+    if found is None:  # its first state is not saved yet
+        for _, record in reader.read():
+            found = record.configuration if record.site == site and record.configuration is not None else found
+    if found is None:
+        raise UsageError(f"the log holds no configuration of the site {site}")
+    return site_from(reader.bodies(), found.site).timezone
+
+
+def own_part(record: LogRecord, site: str) -> tuple[LogRecord | None, str]:
+    """(a site's part of a record, None if it has none; the site). The first site of a log is taken for ""."""
+    if record.site:
+        return (record if site in ("", record.site) else None), site or record.site
+    return (LogRecord(ticks={site: record.ticks[site]}) if site in record.ticks else None), site
+
+
 class _Folding:
     """Two engines of one site over one log."""
 
@@ -130,16 +152,9 @@ class _Folding:
         self.first_ms = self.last_ms = -1
 
     def own(self, record: LogRecord) -> LogRecord | None:
-        """The site's part of a record, None if it has none. The first site of the log is taken if none was named."""
-        if record.site:
-            if not self.site:
-                self.site = record.site
-            elif record.site != self.site:
-                return None
-            return record
-        if self.site in record.ticks:
-            return LogRecord(ticks={self.site: record.ticks[self.site]})
-        return None
+        """The site's part of a record, None if it has none."""
+        own, self.site = own_part(record, self.site)
+        return own
 
     def take(self, record: LogRecord, from_ms: int, to_ms: int) -> None:
         """Folds what of a record was received from `from_ms` to `to_ms`; of what was before, only what holds on."""

@@ -36,10 +36,11 @@ VERSION: Final = "1"
 ACTIONS_REMEMBERED: Final = 100_000  # ids of decisions, so that one copied twice counts once; oldest go first
 RULE_SETS_KEPT: Final = 8  # earlier rule sets whose rules open threats may still name
 HEALTH: Final = "correlator.health"
+CONFIGURATION: Final = f"site/{VERSION}/configuration"  # key of the entry that says what is in force
 
 _pack: Final = msgspec.msgpack.Encoder(order="deterministic").encode
 _unpack: Final = msgspec.msgpack.Decoder().decode
-_unpack_configuration: Final = msgspec.msgpack.Decoder(Configuration).decode
+read_configuration: Final = msgspec.msgpack.Decoder(Configuration).decode
 _unpack_threat: Final = msgspec.msgpack.Decoder(Threat).decode
 
 
@@ -287,7 +288,7 @@ class SiteEngine:
             if version != VERSION or name not in _OWN:
                 raise StateRefused(f"state entry {key!r} is not of this release, which reads site/{VERSION}/...")
             if name == "configuration":
-                self.configuration = _unpack_configuration(value)
+                self.configuration = read_configuration(value)
             elif name == "counts":
                 self.counts = SiteCounts(**_unpack(value))
             elif name == "earlier":

@@ -12,8 +12,9 @@ from correlator.errors import UsageError
 from correlator.ingest.kafka import KafkaSettings
 from correlator.run.backup import read_state, words, write_state
 from correlator.run.bodies import Chunks
-from correlator.run.log import LogRecord, decode
+from correlator.run.log import Configuration, LogRecord, decode
 from correlator.run.partition import IMPORTING
+from correlator.stream.applied import in_force
 from correlator.stream.ingest import partition_of
 from correlator.stream.state import Fenced, StateWriter, messages_of, range_of, read_topic, whole
 from correlator.stream.topics import CONFIG, EVENTS, STATE
@@ -99,6 +100,10 @@ class LogOfTopic:
                 yield f"{place}:{message.offset()}", decode(message.value() or b"")
         finally:
             consumer.close()
+
+    def in_force(self) -> Mapping[str, Configuration]:
+        """What was applied last for each site."""
+        return {site: one.configuration for site, one in in_force(self._kafka)[0].items()}
 
     def close(self) -> None:
         """Nothing stays open."""

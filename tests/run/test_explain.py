@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from correlator.errors import UsageError
-from correlator.run.explain import explain_threat, why_not
+from correlator.run.explain import ToldByReplay, explain_threat, why_not
 from tests.run.small import RULES, Line, ndjson, run_replay, write_scenario
 
 
@@ -23,7 +23,7 @@ def replayed(folder: Path, *lines: Line | str, rules: str = RULES) -> Path:
 
 def threat_of(out: Path, threat: str) -> str:
     told = io.StringIO()
-    assert explain_threat(out, threat, told) == 0
+    assert explain_threat(ToldByReplay(out), threat, told) == 0
     return told.getvalue()
 
 
@@ -68,19 +68,19 @@ def test_an_unknown_threat_names_those_there_are(tmp_path):
     out = replayed(tmp_path, Line(0, "forced"))
     known = ndjson(out / "threats.ndjson")[0]["id"][:12]
     with pytest.raises(UsageError, match=f"no threat 'zz'; there are: {known}"):
-        explain_threat(out, "zz", io.StringIO())
+        explain_threat(ToldByReplay(out), "zz", io.StringIO())
 
 
 def test_without_threats_it_says_so(tmp_path):
-    with pytest.raises(UsageError, match="found none"):
-        explain_threat(replayed(tmp_path, Line(0, "idle")), "zz", io.StringIO())
+    with pytest.raises(UsageError, match=r"the replay in .* holds none"):
+        explain_threat(ToldByReplay(replayed(tmp_path, Line(0, "idle"))), "zz", io.StringIO())
 
 
 def test_a_beginning_that_fits_several_threats_is_refused(tmp_path):
     out = replayed(tmp_path, Line(0, "forced", "d-main"), Line(60, "forced", "d-pharmacy"))
     assert len({told["id"] for told in ndjson(out / "threats.ndjson")}) == 2
     with pytest.raises(UsageError, match="beginning of 2 threats"):
-        explain_threat(out, "", io.StringIO())
+        explain_threat(ToldByReplay(out), "", io.StringIO())
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"scenario": "x", "zone": "Nowhere/Land"}'])
@@ -88,7 +88,7 @@ def test_a_folder_that_no_replay_wrote_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "replay.json").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match="replay"):
-        explain_threat(tmp_path, "a", io.StringIO())
+        explain_threat(ToldByReplay(tmp_path), "a", io.StringIO())
 
 
 # ---- why not: detections -------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_a_damaged_file_is_named(tmp_path):
     threat = ndjson(out / "threats.ndjson")[0]["id"]
     (out / "decoded.ndjson").write_text(json.dumps({"id": 3}), encoding="utf-8")
     with pytest.raises(UsageError, match=r"decoded\.ndjson is damaged"):
-        explain_threat(out, threat, io.StringIO())
+        explain_threat(ToldByReplay(out), threat, io.StringIO())
 
 
 # ---- two findings --------------------------------------------------------------------------------------

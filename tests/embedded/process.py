@@ -128,7 +128,10 @@ class EmbeddedProcess:
 
 
 class WebhookPath:
-    """Sends a scenario's logs to the webhooks, one request a message, again and again until it is answered 202."""
+    """Sends a scenario's logs to the webhooks, one request a message, again and again until it is answered 202.
+
+    repeated: messages that were given again because the answer to the first time never came.
+    """
 
     def __init__(self, port: int, names: Iterable[str], stop: threading.Event) -> None:
         self._port = port
@@ -156,6 +159,7 @@ class WebhookPath:
     def _post(self, name: str, body: bytes, headers: dict[str, str]) -> None:
         self._number += 1
         headers |= {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": str(self._number)}
+        given_before = False
         while not self._stop.is_set():
             try:
                 if self._connection is None:
@@ -164,13 +168,14 @@ class WebhookPath:
                 answer = self._connection.getresponse()
                 answer.read()
                 if answer.status == 202:
+                    self.repeated += given_before
                     return
                 assert answer.status in (429, 503), (answer.status, name)
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as error:
+                given_before |= not isinstance(error, ConnectionRefusedError)
                 if self._connection is not None:
                     self._connection.close()
                 self._connection = None
-            self.repeated += 1
             time.sleep(0.05)
 
 

@@ -16,4 +16,4 @@ def wanted():
 def test_killed_in_mid_stream_nothing_is_lost_and_nothing_told_twice(kind, kafka, unique, tmp_path, wanted):
     result = run(kafka.bootstrap, unique, tmp_path, kind, wanted, seed=len(kind))
     assert result.good(), result
-    assert result.kills >= 1
+    assert result.kills

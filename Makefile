@@ -90,10 +90,11 @@ live: $(VENV)/runtime.done programs ## the whole system on real Kafka and Mosqui
 	@$(BIN)/correlator live $(SCENARIO) $(if $(ONCE),--once)
 
 .PHONY: chaos
-chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; prints their tables
+chaos: $(VENV)/dev.done programs ## twenty kills and outages of each kind; prints their tables, keeps the runs in out/chaos
+	@rm -rf out/chaos && mkdir -p out/chaos
+	@$(BIN)/python -m tests.stream.chaos --results out/chaos/stream.ndjson
+	@$(BIN)/python -m tests.embedded.chaos --results out/chaos/embedded.ndjson
 	@$(BIN)/python -m tests.chaos.run_bridge --runs 20
-	@$(BIN)/python -m tests.stream.chaos
-	@$(BIN)/python -m tests.embedded.chaos
 	@$(BIN)/python -m tests.notifier.chaos
 	@$(BIN)/python -m tests.console.chaos
 

@@ -383,7 +383,7 @@ class Street(threading.Thread):
 
 
 class Supervisor(threading.Thread):
-    """Starts a process again when it ends, as systemd or compose would. `held`: whoever stops one on purpose."""
+    """Starts a process again when it ends, as systemd or compose would."""
 
     def __init__(self, begin: dict[str, Callable[[], Process]]) -> None:
         super().__init__(daemon=True)
@@ -556,6 +556,8 @@ def runs(wanted: list[tuple[str, int]], folder: Path, keep: Path | None) -> Iter
 
     keep: where to leave the logs of runs that were not exact.
     """
+    if not wanted:
+        return
     told = expected("vaccine-theft", AROUND)
     with (
         KafkaBroker(folder / "kafka") as kafka,
@@ -574,7 +576,7 @@ def runs(wanted: list[tuple[str, int]], folder: Path, keep: Path | None) -> Iter
 
         every = [(Result(kind, seed), folder / f"run-{number}") for number, (kind, seed) in enumerate(wanted)]
         steps = [begin(result, home) for result, home in every]
-        starting = [ahead.submit(advance, steps[0], every[0][0])] if every else []
+        starting = [ahead.submit(advance, steps[0], every[0][0])]
         for number, (result, home) in enumerate(every):
             starting[number].result()
             advance(steps[number], result)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.journal import sources
+from correlator.cli.journal import kept_ms, sources
 from correlator.cli.options import (
     PATH,
     config_option,
@@ -118,7 +118,7 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
         )
         notifier = loaded.settings.notifier
         warnings = notifier.warnings if notifier is not None else None
-        hub = Hub(feed, view, Board(view, places), facts, around)
+        hub = Hub(feed, view, Board(view, places), facts, around, kept_ms(loaded, embedded))
         app = Console(
             settings, view, hub, journal, places, Users(settings.users),
             Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000), rules,

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from correlator.cli.options import PATH, config_option, examples, kafka_guarded, on_kafka, settings_of
+from correlator.clock import DAY_MS, HOUR_MS
 
 if TYPE_CHECKING:
+    from correlator.config.load import Loaded
     from correlator.ingest.kafka import KafkaSettings
     from correlator.journal.feeds import Feed
     from correlator.journal.store import Journal
@@ -40,6 +42,13 @@ def sources(kafka: KafkaSettings, embedded: Path | None, view: View) -> tuple[Fe
         assert isinstance(journal, SqliteJournal)
         return LogFeed(embedded, journal), journal
     return KafkaFeed(kafka.client(), view, kafka.topic("threats"), kafka.topic(TOPIC), kafka.topic(ENRICHED)), journal
+
+
+def kept_ms(loaded: Loaded, embedded: Path | None) -> int:
+    """How long threats are kept where they come from, and so in the files of console and notifier."""
+    if embedded is not None:
+        return int(loaded.settings.embedded.keep_told_days * DAY_MS)
+    return loaded.settings.topics.threats_retention_h * HOUR_MS
 
 
 @click.group(epilog=examples("correlator journal verify"))

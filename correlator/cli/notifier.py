@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.journal import sources
+from correlator.cli.journal import kept_ms, sources
 from correlator.cli.options import (
     PATH,
     config_option,
@@ -291,7 +291,9 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path, health_h
         owner = None if embedded is not None else Ownership(kafka.client(), kafka.topic(TOPIC))
         mine = owner.mine if owner is not None else lambda: True
         outbox = Outbox(state / "outbox.db")
-        service = Notifier(settings, feed, view, outbox, journal, _places(loaded), mine=mine)
+        service = Notifier(
+            settings, feed, view, outbox, journal, _places(loaded), mine=mine, keep_ms=kept_ms(loaded, embedded)
+        )
         service.turned_ms = time.time_ns() // 1_000_000
         beat_in_thread(settings.heartbeats, "notifier", lambda: service.blind(time.time_ns() // 1_000_000))
         turned_s = time.monotonic()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,7 +32,7 @@ from correlator.sqlite import transaction
 KEPT_DAYS: Final = 30
 MOST_MATCHES: Final = 500_000  # kept; the oldest go first, and the page says so
 LEARNS_MS: Final = DAY_MS  # a site's rates mean little before (docs/linking.md)
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS matched (
   site TEXT NOT NULL, id TEXT NOT NULL, rule TEXT NOT NULL, title TEXT NOT NULL, level TEXT NOT NULL,
@@ -50,7 +51,8 @@ CREATE TABLE IF NOT EXISTS refused (
   site TEXT NOT NULL, source TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, last_ms INTEGER NOT NULL,
   detail TEXT NOT NULL, PRIMARY KEY (site, source, reason)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kept (
-  event TEXT PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL) WITHOUT ROWID;
+  event TEXT PRIMARY KEY, partition INTEGER NOT NULL, offset INTEGER NOT NULL, time_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS kept_by_time ON kept (time_ms);
 CREATE TABLE IF NOT EXISTS positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 """
 
@@ -152,9 +154,13 @@ class Facts:
         """Notes on which asset an event was that hit a rule."""
         self._db.execute("INSERT OR IGNORE INTO placed VALUES (?,?,?,?)", (site, event, place, time_ms))
 
-    def add_kept(self, event: str, partition: int, offset: int) -> None:
-        """Notes where the raw message of an event is kept as evidence."""
-        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?,?,?)", (event, partition, offset))
+    def add_kept(self, event: str, partition: int, offset: int, time_ms: int) -> None:
+        """Notes where, and since when, the raw message of an event is kept as evidence."""
+        self._db.execute("INSERT OR REPLACE INTO kept VALUES (?,?,?,?)", (event, partition, offset, time_ms))
+
+    def drop_kept(self, event: str) -> None:
+        """The raw message of an event was erased."""
+        self._db.execute("DELETE FROM kept WHERE event = ?", (event,))
 
     def kept(self, event: str) -> tuple[int, int] | None:
         """(partition, offset) of the raw message of an event, None if none is kept."""
@@ -178,18 +184,25 @@ class Facts:
             self.live[site] = fresh
             self.version += 1
 
-    def trim(self) -> None:
-        """Lets go of matches older than 30 days and beyond the bound."""
+    def trim(self, before_ms: int = 0) -> Counter[str]:
+        """Lets go of matches older than 30 days and beyond the bound, of sources and rejects not heard of since a
+        time, and of where evidence older than that was kept; how many rows of each table."""
+        gone: Counter[str] = Counter()
         oldest_ms = self.now_ms() - KEPT_DAYS * DAY_MS
-        self._db.execute("DELETE FROM matched WHERE opened_ms < ?", (oldest_ms,))
-        self._db.execute("DELETE FROM placed WHERE time_ms < ?", (oldest_ms,))
-        (count,) = self._db.execute("SELECT COUNT(*) FROM matched").fetchone()
-        if count > MOST_MATCHES:
-            self._db.execute(
-                "DELETE FROM matched WHERE opened_ms <= (SELECT opened_ms FROM matched ORDER BY opened_ms"
-                " LIMIT 1 OFFSET ?)",
-                (count - MOST_MATCHES - 1,),
-            )
+        with self.batch():
+            for table, column, t_ms in (
+                ("matched", "opened_ms", oldest_ms), ("placed", "time_ms", oldest_ms), ("kept", "time_ms", before_ms),
+                ("heard", "last_ms", before_ms), ("refused", "last_ms", before_ms),
+            ):  # fmt: skip
+                gone[table] = self._db.execute(f"DELETE FROM {table} WHERE {column} < ?", (t_ms,)).rowcount  # noqa: S608
+            (count,) = self._db.execute("SELECT COUNT(*) FROM matched").fetchone()
+            if count > MOST_MATCHES:
+                gone["matched"] += self._db.execute(
+                    "DELETE FROM matched WHERE opened_ms <= (SELECT opened_ms FROM matched ORDER BY opened_ms"
+                    " LIMIT 1 OFFSET ?)",
+                    (count - MOST_MATCHES - 1,),
+                ).rowcount
+        return gone
 
     # ---- reading -------------------------------------------------------------------------------
 

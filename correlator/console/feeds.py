@@ -277,7 +277,11 @@ class KafkaFacts:
                     continue
                 took = True
                 if name == "evidence":
-                    facts.add_kept((message.key() or b"").decode("utf-8", "replace"), message.partition() or 0, offset)
+                    event = (message.key() or b"").decode("utf-8", "replace")
+                    if value is None:
+                        facts.drop_kept(event)
+                    else:
+                        facts.add_kept(event, message.partition() or 0, offset, message.timestamp()[1])
                 elif value is not None:
                     try:
                         _take(facts, name, value)

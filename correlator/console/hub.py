@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
@@ -19,14 +20,20 @@ FACTS_S: Final = 1.0  # how things stand in the building may be a second old
 BEAT_S: Final = 10.0
 CALM_S: Final = 0.5  # a page is told at most twice a second: each time it asks for its list again
 QUEUE: Final = 64  # changes a slow page may lag behind; then it is dropped and connects again
-TRIM_TURNS: Final = 3_600
+TRIM_S: Final = 3_600.0
 
 
 class Hub:
-    """Two tasks read the feeds; every open page has a bounded queue of "changed" numbers."""
+    """Two tasks read the feeds; every open page has a bounded queue of "changed" numbers.
 
-    def __init__(self, feed: Feed, view: View, board: Board, facts: Facts, facts_feed: FactsFeed | None = None) -> None:
-        self._feed, self._view = feed, view
+    keep_ms: how long view and facts keep what is over, 0: for ever.
+    """
+
+    def __init__(
+        self, feed: Feed, view: View, board: Board, facts: Facts, facts_feed: FactsFeed | None = None, keep_ms: int = 0
+    ) -> None:
+        self._feed, self._view, self._keep_ms = feed, view, keep_ms
+        self._trim_s = time.monotonic() + TRIM_S
         self.board, self.facts, self.facts_feed = board, facts, facts_feed
         self._pages: dict[asyncio.Queue[int], str] = {}  # of which threat a page tells, "" for all
         self._moved = asyncio.Condition()
@@ -62,10 +69,13 @@ class Hub:
         touched = self._feed.poll(self._view, POLL_S)
         if touched:
             self.board.refresh(touched)
+        if self._keep_ms and self.caught_up and time.monotonic() > self._trim_s:
+            self._trim_s = time.monotonic() + TRIM_S
+            metrics.trimmed("console", self._view.trim(self.facts.now_ms() - self._keep_ms))
         return touched
 
     async def _look_around(self, feed: FactsFeed) -> None:
-        turns = 0
+        trim_s = time.monotonic() + TRIM_S
         while not self._ending:
             try:
                 changed = await asyncio.to_thread(feed.poll, self.facts)
@@ -74,9 +84,10 @@ class Hub:
                 changed, self.facts_away = False, f"{type(error).__name__}: {error}"
             if changed:
                 self.changed(())
-            turns += 1
-            if turns % TRIM_TURNS == 0:
-                await asyncio.to_thread(self.facts.trim)
+            if time.monotonic() > trim_s:
+                trim_s = time.monotonic() + TRIM_S
+                before_ms = self.facts.now_ms() - self._keep_ms if self._keep_ms else 0
+                metrics.trimmed("console", await asyncio.to_thread(self.facts.trim, before_ms))
             await asyncio.sleep(FACTS_S)
 
     def changed(self, touched: Iterable[str]) -> None:

@@ -365,7 +365,7 @@ def handover(board: Board, view: View, sites: tuple[str, ...], language: str, no
     for site, places in board.places.items():
         if sites and site not in sites:
             continue
-        for one in view.fold(site).declared.values():
+        for one in list(view.fold(site).declared.values()):
             if now_ms <= one.until_ms < now_ms + 12 * HOUR_MS:
                 what = one.args.get("zones") or one.args.get("rule") or one.args.get("kind") or one.id
                 ending.append((one.kind, ", ".join(what) if isinstance(what, list) else str(what),
@@ -397,7 +397,7 @@ def declared(view: View, board: Board, sites: tuple[str, ...], language: str, no
     for site, places in board.places.items():
         if sites and site not in sites:
             continue
-        for one in view.fold(site).declared.values():
+        for one in list(view.fold(site).declared.values()):
             if one.until_ms > now_ms:
                 what = one.args.get("zones") or one.args.get("rule") or one.args.get("kind") or ""
                 fields = dict(one.args.get("fields") or {})

@@ -7,6 +7,7 @@ docs/metrics.md and the dashboard in deploy/grafana are checked against this mod
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -87,6 +88,12 @@ output_refused = _counter(
     "correlator_output_refused_total", "Threat revisions that an output's receiver refused for good", "output"
 )
 output_retries = _counter("correlator_output_retries_total", "Deliveries tried again", "output")
+view_trimmed = _counter(
+    "correlator_view_trimmed_total",
+    "Rows removed by retention from the files of console and notifier",
+    "process",
+    "table",
+)
 console_streams = _gauge("correlator_console_streams", "Open pages with a live stream")
 actions_refused = _counter("correlator_actions_refused_total", "Actions of people that were refused", "site")
 
@@ -95,6 +102,12 @@ actions_refused = _counter("correlator_actions_refused_total", "Actions of peopl
 blind_since_ms = _gauge("correlator_blind_since_ms", "Since when correlation is blind, ms UTC; 0: it sees", "process")
 heartbeats = _counter("correlator_heartbeats_total", "Heartbeats sent", "receiver", "result")
 started_ms = _gauge("correlator_started_ms", "When the process started, ms UTC", "process")
+
+
+def trimmed(process: str, rows: Mapping[str, int]) -> None:
+    """Counts what retention removed from a process's own tables."""
+    for table, count in rows.items():
+        view_trimmed.labels(process=process, table=table).inc(count)
 
 
 def names() -> dict[str, tuple[str, tuple[str, ...], str]]:

@@ -12,6 +12,7 @@ killed goes on where it stood, and a file that is deleted is built again from th
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
@@ -190,6 +191,44 @@ class View:
         )
         self._db.execute("INSERT OR REPLACE INTO sites VALUES (?,?,?)", (act.site, fold.chain, fold.count))
         return outcome
+
+    def trim(self, before_ms: int) -> Counter[str]:
+        """Lets go of what is over and untouched since a time; how many rows of each table.
+
+        Threats that are quiet, merged or closed, with what people did with them; declarations that ended; actions
+        that belong to no threat here any more; things not heard of. What is open stays however old it is, and so
+        does the hash of the journal, whose truth is the topic. A view built anew and trimmed is this view.
+        """
+        gone: Counter[str] = Counter()
+        with self.batch():
+            rows = self._db.execute(
+                "SELECT t.id, h.body FROM threats t LEFT JOIN handlings h ON h.threat = t.id WHERE t.decided_ms < ?"
+                " AND (t.phase NOT IN ('threat', 'watch') OR h.state = 'closed')",
+                (before_ms,),
+            ).fetchall()
+            over = [(id,) for id, body in rows if body is None or _handling(body).touched_ms < before_ms]
+            self._db.executemany("DELETE FROM threats WHERE id = ?", over)
+            gone["threats"] = len(over)
+            # A threat that its topic let go before this file was built has a handling only.
+            rows = self._db.execute(
+                "SELECT threat, body FROM handlings WHERE threat NOT IN (SELECT id FROM threats)"
+            ).fetchall()
+            old = [(threat,) for threat, body in rows if _handling(body).touched_ms < before_ms]
+            self._db.executemany("DELETE FROM handlings WHERE threat = ?", old)
+            gone["handlings"] = len(old)
+            alone = "threat NOT IN (SELECT id FROM threats UNION SELECT threat FROM handlings)"
+            for table, which in (
+                ("acts", f"json_extract(CAST(body AS TEXT), '$.at_ms') < ? AND {alone}"),
+                ("declared", "until_ms < ?"),
+                ("health", "MAX(offline, online, battery_low, battery_ok) < ?"),
+            ):
+                gone[table] = self._db.execute(f"DELETE FROM {table} WHERE {which}", (before_ms,)).rowcount  # noqa: S608
+        # Not made anew: pages read the folds from other threads. Ids that were seen stay until the next start.
+        for fold in self._folds.values():
+            for (threat,) in old:
+                fold.handlings.pop(threat, None)
+            fold.declared = {name: one for name, one in fold.declared.items() if one.until_ms >= before_ms}
+        return gone
 
     # ---- reading -------------------------------------------------------------------------------
 

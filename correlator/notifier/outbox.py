@@ -14,7 +14,7 @@ sends again with the same key, which receivers take as the same message. At leas
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
 from pathlib import Path
@@ -214,6 +214,15 @@ class Outbox:
             "UPDATE outbox SET state = 'dropped', lease_ms = 0, last_error = ?, ended_ms = ? WHERE key = ?",
             (why, now_ms, key),
         )
+
+    def trim(self, before_ms: int, known: Callable[[str], bool]) -> int:
+        """Lets go of messages that ended before a time; how many. known: whether a threat may still be planned for,
+        whose rows are what keeps it from being told again."""
+        old = "state IN ('sent', 'failed', 'dropped') AND ended_ms < ?"
+        with self.batch():
+            named = self._db.execute(f"SELECT DISTINCT threat FROM outbox WHERE {old}", (before_ms,)).fetchall()  # noqa: S608
+            gone = [(before_ms, threat) for (threat,) in named if not threat or not known(threat)]
+            return self._db.executemany(f"DELETE FROM outbox WHERE {old} AND threat = ?", gone).rowcount  # noqa: S608
 
     def of(self, threat: str) -> list[Row]:
         """All rows of a threat in the order made."""

@@ -47,7 +47,8 @@ Send = Callable[[str, Message, str, str], channels.Result]
 class Notifier:
     """The alerts of sites. places: the site model by site id; send: takes (url, message, severity, key).
 
-    mine: whether this process is the one that sends; it is asked in each round.
+    mine: whether this process is the one that sends; it is asked in each round. keep_ms: how long view and outbox
+    keep what is over, 0: for ever.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Notifier:
         places: Mapping[str, Premises],
         send: Send = channels.send,
         mine: Callable[[], bool] = lambda: True,
+        keep_ms: int = 0,
     ) -> None:
         self.settings = settings
         self.outbox = outbox
         self._feed, self._view, self._journal, self._places, self._send = feed, view, journal, places, send
         self._mine = mine
+        self._keep_ms, self._trimmed_ms = keep_ms, 0
         self._looked_ms = 0
         self._looked_at_all = False
         self._touched: set[str] = set()  # threats about which something new was read and that are not planned yet
@@ -99,8 +102,18 @@ class Notifier:
                 if listed is not None:
                     self._plan(listed, now_ms)
         left = self._deliver(now_ms) if self._mine() else 0
+        self._trim(now_ms)
         self.turned_ms = now_ms
         return left
+
+    def _trim(self, now_ms: int) -> None:
+        """Once an hour, between rounds: first the view, then messages about threats that it no longer has."""
+        if not self._keep_ms or now_ms - self._trimmed_ms < HOUR_MS:
+            return
+        self._trimmed_ms = now_ms
+        metrics.trimmed("notifier", self._view.trim(now_ms - self._keep_ms))
+        gone = self.outbox.trim(now_ms - self._keep_ms, lambda threat: self._view.threat(threat) is not None)
+        metrics.trimmed("notifier", {"outbox": gone})
 
     def _measure_load(self, now_ms: int) -> None:
         """Alerts of each receiver in ten minutes (EEMUA 191); the beginning of a flood is said in the log."""

@@ -5,11 +5,13 @@
     ingest     raw messages of a hospital day to records of the log, one process
     carriage   events from the log through Faust and the engine with no rules and nothing enriched, one worker
     worker     the same with the rule pack and the site, to threats; and the same records folded without Kafka
+    checkpoint the same with state written with every transaction (checkpoint_ms 0) and at checkpoints
     two        two workers on two partitions beside one worker on both, by the clock
     recovery   a killed worker's time to be ready again, by live groups
 
 Seconds are processor time of the process, all its threads, so that a shared machine disturbs little; the
-broker's own is told beside it.
+broker's own is told beside it. `latency`, `two` and `recovery` go by the clock and need a quiet machine.
+Of several runs (--runs) the one with the middle figure is told, with the figures of the others.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.measure import machine, table, thousands
 from correlator.config.load import load, site_bundle
-from correlator.events import Event
+from correlator.events import Entity, Event
 from correlator.lab.brokers import KafkaBroker, MosquittoBroker
 from correlator.lab.simulate import TICK_MS_REAL, MqttPath
 from correlator.run.bodies import Bundle
-from correlator.run.log import LogRecord, encode
+from correlator.run.log import LogRecord, decode, encode
+from correlator.run.partition import OFFSET
 from correlator.run.site_engine import SiteEngine
 from correlator.sources import Message
 from correlator.stream.applied import in_force
@@ -44,9 +48,19 @@ from tests.ingest.carried import ordinary, raw_messages, scenario, scenario_tabl
 from tests.stream.house import House, door_said
 from tests.stream.system import Process, System
 
+read_int = msgspec.msgpack.Decoder(int).decode
 CLOCK_TICK = os.sysconf("SC_CLK_TCK")
 RECORD_EVENTS = 500
-PARTS = ("latency", "ingest", "carriage", "worker", "two", "recovery")
+PARTS = ("latency", "ingest", "carriage", "worker", "checkpoint", "two", "recovery")
+HEAD = ("what", "count", "processor s", "a second and core", "broker's s")
+HEADS = {
+    "latency": ("asked/s", "sent/s", "threats", "p50 ms", "p99 ms", "lost", "cores: bridge / ingest / worker", "MB"),
+    "two": ("what", "events", "s", "events/s", "workers' processor s", "broker's"),
+    "recovery": ("groups", "built in s", "ready in s", "of it open", "processor s", "entries", "MB written",
+                 "folded again", "MB before", "MB after, now / most"),
+}  # fmt: skip
+Rows = list[list[str]]
+Work = Callable[[str], tuple[float, Rows]]
 
 
 def cpu_s(pid: int) -> float:
@@ -61,8 +75,45 @@ def system(kafka: KafkaBroker, folder: Path, name: str, **settings: Any) -> Syst
     return System(kafka.bootstrap, name, made, scenario("vaccine-theft"), **settings)
 
 
-def ingest(kafka: KafkaBroker, folder: Path, count: int) -> list[str]:
-    one = system(kafka, folder, "ingest").prepare()
+def memory_mb(pid: int) -> str:
+    """Resident memory of a process now, and the most it ever had."""
+    said = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return " / ".join(f"{int(said[name].split()[0]) / 1024:.0f}" for name in ("VmRSS", "VmHWM"))
+
+
+class Written:
+    """How far the outputs of each partition are committed; looks at every entry of `state` once."""
+
+    def __init__(self, one: System) -> None:
+        self.entries = self.bytes = 0
+        self._at: dict[int, int] = {}
+        self._consumer = Consumer({"bootstrap.servers": one.bootstrap, "group.id": f"{one.prefix}written"})
+        topic = f"{one.prefix}state"
+        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(one.partitions)])
+
+    def wait(self, last: dict[int, int], timeout_s: float = 600.0) -> None:
+        """Returns when the record `last` of each partition is done."""
+        until = time.monotonic() + timeout_s
+        while any(self._at.get(partition, -1) < offset for partition, offset in last.items()):
+            assert time.monotonic() < until, f"the worker is not done: {self._at} of {last}"
+            for message in self._consumer.consume(10_000, timeout=0.02):
+                if message.error() is None:
+                    self.entries += 1
+                    self.bytes += len(message.key() or b"") + len(message.value() or b"")
+                    if message.key() == OFFSET.encode():
+                        self._at[message.partition() or 0] = read_int((message.value() or b"")[1:])
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def sender(kafka: KafkaBroker) -> Producer:
+    return Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 4 << 20, "log_level": 2,
+                     "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 1_000_000})  # fmt: skip
+
+
+def ingest(kafka: KafkaBroker, folder: Path, name: str, count: int) -> tuple[float, Rows]:
+    one = system(kafka, folder, name).prepare()
     day = list(raw_messages(one.scenario, count))
     sent = 0
     while sent < count:
@@ -79,8 +130,8 @@ def ingest(kafka: KafkaBroker, folder: Path, count: int) -> list[str]:
     spent = time.process_time() - began
     process.finish()
     done = sent - before
-    return ["ingest, messages", thousands(done), f"{spent:.1f}", thousands(done / spent),
-            f"{cpu_s(kafka.process.pid) - broker:.1f}"]  # type: ignore[union-attr]  # fmt: skip
+    return done / spent, [["ingest, messages", thousands(done), f"{spent:.1f}", thousands(done / spent),
+                           f"{cpu_s(kafka.process.pid) - broker:.1f}"]]  # type: ignore[union-attr]  # fmt: skip
 
 
 RULES = """\
@@ -92,13 +143,18 @@ detection: {s: {kind: door.opened, door: d-main}, condition: s}
 """
 
 
-def latency(kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Path, rate: int, seconds: int) -> list[str]:
-    """Two doors move over MQTT; each tenth message opens the main door, which is a threat each time."""
-    made = folder / f"latency{rate}"
+def latency(
+    kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Path, name: str, rate: int, seconds: int
+) -> tuple[float, Rows]:
+    """Two doors move over MQTT; each tenth message is of the main door, and each opening of it is a threat.
+
+    The network sensor's input is silent all the time.
+    """
+    made = folder / name
     made.mkdir()
-    bridge = {"id": f"bench{rate}", "mqtt": {"host": mosquitto.host, "port": mosquitto.port},
+    bridge = {"id": name, "mqtt": {"host": mosquitto.host, "port": mosquitto.port},
               "alive_file": str(made / "alive"), "routes": [{"topics": ["zigbee2mqtt/#"], "site": "house"}]}  # fmt: skip
-    house = House(kafka.bootstrap, f"latency{rate}", made, bridge=bridge)
+    house = House(kafka.bootstrap, name, made, bridge=bridge)
     rules = made / "rules.yml"
     rules.write_text(RULES)
     said = yaml.safe_load(house.file.read_text())
@@ -131,6 +187,7 @@ def latency(kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Path, rate: 
     path.flush()
     spent = [cpu_s(one.popen.pid) - before for one, before in zip(house.processes, used, strict=True)]
     elapsed = time.monotonic() - began
+    memory = " / ".join(memory_mb(one.popen.pid).partition(" ")[0] for one in house.processes)
     until = time.monotonic() + 15
     while heard.keys() < sent.keys() and time.monotonic() < until:
         time.sleep(0.1)
@@ -144,7 +201,8 @@ def latency(kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Path, rate: 
     lost = sum(at_ms not in heard for at_ms in sent)
     p50, p99 = (late[int(len(late) * q)] * 1000 for q in (0.5, 0.99))
     cores = " / ".join(f"{one / elapsed:.2f}" for one in spent)
-    return [f"{rate:,}", f"{number / elapsed:,.0f}", f"{len(late):,}", f"{p50:.0f}", f"{p99:.0f}", str(lost), cores]
+    row = [f"{rate:,}", f"{rate * seconds / elapsed:,.0f}", f"{len(late):,}", f"{p50:.0f}", f"{p99:.0f}", str(lost)]
+    return p99, [[*row, cores, memory]]
 
 
 def _listen(house: House, heard: dict[int, float], stop: threading.Event) -> None:
@@ -162,15 +220,13 @@ def _listen(house: House, heard: dict[int, float], stop: threading.Event) -> Non
     consumer.close()
 
 
-def two(kafka: KafkaBroker, folder: Path, count: int) -> list[list[str]]:
+def two(kafka: KafkaBroker, folder: Path, name: str, count: int) -> tuple[float, Rows]:
     """The same log in two partitions, folded by one worker and by two."""
     rows = []
     rates = []
     for workers in (1, 2):
-        one = system(kafka, folder, f"two{workers}", partitions=2).prepare()
-        applied = in_force(one.kafka)[0][one.scenario.site_id].configuration
-        log = [encode(LogRecord(one.scenario.site_id, configuration=applied))]
-        log += [encode(record) for record in records(one.scenario.site_id, events_of_a_day(one.scenario), count)]
+        one = system(kafka, folder, f"{name}-{workers}", partitions=2).prepare()
+        log = log_of(one, count)
         processes = [one.start("worker", name=f"worker{n}", wait=False) for n in range(workers)]
         until = time.monotonic() + 60
         while sum(len(process.said("partition_open")) for process in processes) < 2 or any(
@@ -179,24 +235,34 @@ def two(kafka: KafkaBroker, folder: Path, count: int) -> list[list[str]]:
             assert time.monotonic() < until
             time.sleep(0.1)
         time.sleep(4)  # whoever came first has given one up
+        written = Written(one)
         broker, used = cpu_s(kafka.process.pid), [cpu_s(one.popen.pid) for one in processes]  # type: ignore[union-attr]
-        producer = Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 4 << 20, "log_level": 2,
-                             "queue.buffering.max.messages": 1_000_000, "queue.buffering.max.kbytes": 2_000_000})  # fmt: skip
+        producer = sender(kafka)
         began = time.monotonic()
         for value in log:
             for partition in (0, 1):
                 producer.produce(f"{one.prefix}events", value, one.scenario.site_id.encode(), partition=partition)
         producer.flush(60)
-        one.wait_done_worker()
+        written.wait({0: len(log) - 1, 1: len(log) - 1})
         elapsed = time.monotonic() - began
         spent = [cpu_s(process.popen.pid) - before for process, before in zip(processes, used, strict=True)]
         share = cpu_s(kafka.process.pid) - broker  # type: ignore[union-attr]
+        written.close()
         one.stop()
         rates.append(2 * count / elapsed)
         rows.append([f"{workers} worker{'s' * (workers - 1)}, two partitions", thousands(2 * count), f"{elapsed:.1f}",
                      thousands(rates[-1]), " + ".join(f"{value:.1f}" for value in spent), f"{share:.1f}"])  # fmt: skip
-    rows.append(["  ratio", "", "", f"{rates[1] / rates[0]:.2f}", "", ""])
-    return rows
+    ratio = rates[1] / rates[0]
+    rows.append(["  ratio", "", "", f"{ratio:.2f}", "", ""])
+    return ratio, rows
+
+
+def log_of(one: System, count: int) -> list[bytes]:
+    """The records of `count` events of ordinary days, behind the one that names the configuration."""
+    site = one.scenario.site_id
+    configuration = in_force(one.kafka)[0][site].configuration
+    made = records(site, events_of_a_day(one.scenario), count)
+    return [encode(LogRecord(site, configuration=configuration)), *map(encode, made)]
 
 
 def events_of_a_day(one: Any) -> list[Event]:
@@ -235,9 +301,11 @@ def records(site: str, events: list[Event], count: int) -> Iterable[LogRecord]:
         shift += 86_400_000
 
 
-def worker(kafka: KafkaBroker, folder: Path, count: int, *, bare: bool) -> list[list[str]]:
-    name = "carriage" if bare else "worker"
-    one = system(kafka, folder, name)
+def worker(
+    kafka: KafkaBroker, folder: Path, name: str, count: int, *, bare: bool = False, checkpoint_ms: int = 1_000
+) -> tuple[float, Rows]:
+    """Events of ordinary days from the log to the outputs; and the same records folded without Kafka."""
+    one = system(kafka, folder, name, worker={"checkpoint_ms": checkpoint_ms})
     if bare:
         said = yaml.safe_load(one.file.read_text())
         rules = one.folder / "none.yml"
@@ -247,37 +315,38 @@ def worker(kafka: KafkaBroker, folder: Path, count: int, *, bare: bool) -> list[
         said["sites"][0] |= {"rules": [str(rules)], "engine": {"enriched": "off"}}
         one.file.write_text(yaml.safe_dump(said))
     one.prepare()
-    applied = in_force(one.kafka)[0][one.scenario.site_id].configuration
-    events = events_of_a_day(one.scenario)
-    log = [encode(LogRecord(one.scenario.site_id, configuration=applied))]
-    log += [encode(record) for record in records(one.scenario.site_id, events, count)]
+    log = log_of(one, count)
     process = one.start("worker")
+    written = Written(one)
     broker, began, wall = cpu_s(kafka.process.pid), cpu_s(process.popen.pid), time.monotonic()  # type: ignore[union-attr]
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 4 << 20, "log_level": 2})
+    producer = sender(kafka)
     for value in log:
-        while True:
-            try:
-                producer.produce(f"{one.prefix}events", value, one.scenario.site_id.encode(), partition=0)
-                break
-            except BufferError:
-                producer.poll(0.05)
+        producer.produce(f"{one.prefix}events", value, one.scenario.site_id.encode(), partition=0)
+        producer.poll(0)
     producer.flush(60)
-    one.wait_done_worker()
+    written.wait({0: len(log) - 1})
     spent, elapsed = cpu_s(process.popen.pid) - began, time.monotonic() - wall
-    rows = [[f"{name}, events", thousands(count), f"{spent:.1f}", thousands(count / spent),
-             f"{cpu_s(kafka.process.pid) - broker:.1f}"]]  # type: ignore[union-attr]  # fmt: skip
+    broker = cpu_s(kafka.process.pid) - broker  # type: ignore[union-attr]
+    written.close()
+    memory = memory_mb(process.popen.pid)
     one.stop()
     bundle = site_bundle(load(one.file), load(one.file).settings.sites[0])
     alone = folded_s(bundle, log)
-    rows.append(["  folded without Kafka", thousands(count), f"{alone:.1f}", thousands(count / alone), ""])
-    rows.append([f"  ratio; on the wall {elapsed:.1f} s", "", "", f"{alone / spent:.2f}", ""])
-    return rows
+    what = "no rules" if bare else "rule pack"
+    rows = [
+        [f"worker, {what}, checkpoint_ms {checkpoint_ms}", thousands(count), f"{spent:.1f}", thousands(count / spent),
+         f"{broker:.1f}"],
+        ["  folded without Kafka", thousands(count), f"{alone:.1f}", thousands(count / alone), ""],
+        [f"  ratio ({elapsed:.1f} s by the clock)", "", "", f"{alone / spent:.2f}", ""],
+        ["  carriage: the difference", thousands(count), f"{spent - alone:.1f}", thousands(count / (spent - alone))
+         if spent > alone else "", ""],
+        [f"  {written.entries:,} entries of state, {written.bytes / 1e6:.1f} MB; memory {memory} MB", "", "", "", ""],
+    ]  # fmt: skip
+    return (count / spent if bare else alone / spent), rows
 
 
 def folded_s(bundle: Bundle, log: list[bytes]) -> float:
     """Processor seconds of the same records through the site's engine, decoding included."""
-    from correlator.run.log import decode
-
     engine = SiteEngine(bundle.site_id, bundle.bodies)
     began = time.process_time()
     for value in log:
@@ -285,8 +354,9 @@ def folded_s(bundle: Bundle, log: list[bytes]) -> float:
     return time.process_time() - began
 
 
-def recovery(kafka: KafkaBroker, folder: Path, groups: int) -> list[str]:
-    one = system(kafka, folder, f"recovery{groups}", worker={"checkpoint_ms": 5_000, "instance": "w"})
+def recovery(kafka: KafkaBroker, folder: Path, name: str, groups: int) -> tuple[float, Rows]:
+    """A worker whose state is `groups` live groups is killed; the next one under its id goes on."""
+    one = system(kafka, folder, name, worker={"instance": "w"})
     said = yaml.safe_load(one.file.read_text())
     rules = one.folder / "rules.yml"
     rules.write_text(
@@ -299,45 +369,41 @@ def recovery(kafka: KafkaBroker, folder: Path, groups: int) -> list[str]:
     one.prepare()
     site = one.scenario.site_id
     applied = in_force(one.kafka)[0][site].configuration
-    producer = Producer({"bootstrap.servers": kafka.bootstrap, "message.max.bytes": 4 << 20, "log_level": 2})
+    producer = sender(kafka)
     producer.produce(f"{one.prefix}events", encode(LogRecord(site, configuration=applied)), site.encode(), partition=0)
     start_ms = one.scenario.until_ms - 86_400_000
+    count = 1
     for first in range(0, groups, RECORD_EVENTS):
-        batch = tuple(
-            alert(site, number, start_ms + number // 20) for number in range(first, min(first + RECORD_EVENTS, groups))
-        )
-        value = encode(
-            LogRecord(
-                site, "raw.suricata/0", first, first + len(batch) - 1, batch, tuple(range(first, first + len(batch)))
-            )
-        )
-        while True:
-            try:
-                producer.produce(f"{one.prefix}events", value, site.encode(), partition=0)
-                break
-            except BufferError:
-                producer.poll(0.05)
+        numbers = range(first, min(first + RECORD_EVENTS, groups))
+        batch = tuple(alert(site, number, start_ms + number // 20) for number in numbers)
+        value = encode(LogRecord(site, "raw.suricata/0", first, numbers[-1], batch, tuple(numbers)))
+        producer.produce(f"{one.prefix}events", value, site.encode(), partition=0)
+        producer.poll(0)
+        count += 1
     producer.flush(60)
-    first_worker = one.start("worker", wait=False)
-    first_worker.wait_said("ready", 900)
-    one.wait_done_worker(900)
-    time.sleep(6)
-    first_worker.kill()
+    began = time.monotonic()
+    former = one.start("worker", wait=False)
+    written = Written(one)
+    written.wait({0: count - 1}, 900)
+    folded_in_s = time.monotonic() - began
+    former.wait_said("ready", 60)
+    former_memory = memory_mb(former.popen.pid)
+    written.close()
+    former.kill()
     began = time.monotonic()
     second: Process = one.start("worker", wait=False)
     second.wait_said("ready", 900)
     elapsed = time.monotonic() - began
-    rss = int(next(line.split()[1] for line in Path(f"/proc/{second.popen.pid}/status").read_text().splitlines()
-                   if line.startswith("VmRSS")))  # fmt: skip
+    memory, spent = memory_mb(second.popen.pid), cpu_s(second.popen.pid)
     opened = second.said("partition_open")[-1]
     one.stop()
-    return [f"recovery, {thousands(groups)} groups", f"{elapsed:.1f} s", f"{opened['elapsed_ms'] / 1000:.1f} s open",
-            f"{rss / 1024:.0f} MB", f"{opened['records']} records folded again"]  # fmt: skip
+    return elapsed, [[
+        thousands(groups), f"{folded_in_s:.0f}", f"{elapsed:.1f}", f"{opened['elapsed_ms'] / 1000:.1f}", f"{spent:.1f}",
+        f"{written.entries:,}", f"{written.bytes / 1e6:.0f}", f"{opened['records']:,}", former_memory, memory,
+    ]]  # fmt: skip
 
 
 def alert(site: str, number: int, at_ms: int) -> Event:
-    from correlator.events import Entity
-
     address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
     return Event(
         id=f"{number:032x}", site=site, source="suricata", dialect="suricata", kind="ids.alert", time_ms=at_ms,
@@ -345,31 +411,56 @@ def alert(site: str, number: int, at_ms: int) -> Event:
     )  # fmt: skip
 
 
+def middle(runs: int, name: str, run: Work) -> tuple[Rows, str]:
+    """(rows of the run with the middle figure, the figures of all). Each run has topics of its own."""
+    taken = sorted((run(f"{name}-{number}") for number in range(runs)), key=lambda one: one[0])
+    figures = ", ".join(f"{figure:,.2f}" if figure < 10_000 else thousands(figure) for figure, _ in taken)
+    return taken[(runs - 1) // 2][1], figures
+
+
+def works(part: str, kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Path, given: Any) -> dict[str, Work]:
+    """What a part measures, by name."""
+    scale = 20 if given.quick else 1
+    if part == "latency":
+        seconds = 20 // min(scale, 4)
+        return {
+            f"latency{rate}": partial(latency, kafka, mosquitto, folder, rate=rate, seconds=seconds)
+            for rate in given.rate or (1_000, 2_000)
+        }
+    if part == "ingest":
+        return {part: partial(ingest, kafka, folder, count=200_000 // scale)}
+    if part == "carriage":
+        return {part: partial(worker, kafka, folder, count=500_000 // scale, bare=True)}
+    if part == "worker":
+        return {part: partial(worker, kafka, folder, count=100_000 // scale)}
+    if part == "checkpoint":
+        return {
+            f"{part}{ms}": partial(worker, kafka, folder, count=100_000 // scale, checkpoint_ms=ms) for ms in (0, 1_000)
+        }
+    if part == "two":
+        return {part: partial(two, kafka, folder, count=60_000 // scale)}
+    return {part: partial(recovery, kafka, folder, groups=given.groups // (50 if given.quick else 1))}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
     parser.add_argument("--part", choices=PARTS, action="append", help="only this; may be repeated")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each part, of which the middle one is told")
+    parser.add_argument("--rate", type=int, action="append", help="messages a second of latency; may be repeated")
     parser.add_argument("--groups", type=int, default=1_000_000, help="live groups of the recovery")
     given = parser.parse_args()
-    scale = 20 if given.quick else 1
-    parts = given.part or PARTS
     print(" ".join(f"{name} {value}" for name, value in machine().items()))
     with tempfile.TemporaryDirectory() as where:
         folder = Path(where)
         with KafkaBroker(folder / "kafka") as kafka, MosquittoBroker(folder / "mosquitto") as mosquitto:
-            for rate in (1_000, 2_000) if "latency" in parts else ():
-                head = ["asked/s", "sent/s", "threats", "p50 ms", "p99 ms", "lost", "cores: bridge / ingest / worker"]
-                print(table(head, [latency(kafka, mosquitto, folder, rate, 20 // min(scale, 4))]), flush=True)
-            rows = [ingest(kafka, folder, 200_000 // scale)] if "ingest" in parts else []
-            rows += worker(kafka, folder, 500_000 // scale, bare=True) if "carriage" in parts else []
-            rows += worker(kafka, folder, 100_000 // scale, bare=False) if "worker" in parts else []
-            if rows:
-                print(table(["what", "count", "processor s", "a second and core", "broker's s"], rows))
-            if "two" in parts:
-                head = ["what", "events", "s", "events/s", "workers' processor s", "broker's"]
-                print(table(head, two(kafka, folder, 60_000 // scale)))
-            if "recovery" in parts:
-                print("  ".join(recovery(kafka, folder, given.groups // (50 if given.quick else 1))))
+            for part in given.part or PARTS:
+                rows: Rows = []
+                for name, work in works(part, kafka, mosquitto, folder, given).items():
+                    found, figures = middle(1 if given.quick else given.runs, name, work)
+                    rows += found
+                    print(f"{name}, each run: {figures}", flush=True)
+                print(table(HEADS.get(part, HEAD), [tuple(row) for row in rows]), flush=True)
     return 0
 
 

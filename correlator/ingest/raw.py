@@ -45,6 +45,7 @@ class RawMessage(Struct, frozen=True, gc=False):
 
 
 _DIGITS = 20  # a number of more does not fit 64 bits
+_SELDOM = frozenset({TICK_MS, RETAINED, DUP, QUEUED_SINCE_MS, LINE})
 
 Headers = Iterable[tuple[str, bytes]]
 
@@ -79,22 +80,23 @@ def from_headers(
     told = get(CHANNEL)
     received = get(RECEIVED_MS)
     origin, site = get(ORIGIN), get(SITE)
-    tick_ms = _number(said, TICK_MS, -1) if TICK_MS in said else -1
-    message = Message(
-        told.decode("utf-8", "replace") if told else channel,
-        payload,
-        int(received) if received is not None and received.isdigit() and len(received) < _DIGITS else received_ms,
-        get(RETAINED) == b"1",
-        get(DUP) == b"1",
-        _number(said, QUEUED_SINCE_MS, 0) if QUEUED_SINCE_MS in said else 0,
-        _number(said, LINE, 0) if LINE in said else 0,
-        origin.decode("utf-8", "replace") if origin else "",
-        raw,
-        _number(said, QOS, 0) if QOS in said else 0,
-    )
+    if received is not None and received.isdigit() and len(received) < _DIGITS:
+        received_ms = int(received)
+    if told:
+        channel = told.decode("utf-8", "replace")
+    text = origin.decode("utf-8", "replace") if origin else ""
+    if _SELDOM.isdisjoint(said):
+        tick_ms = -1
+        message = Message(channel, payload, received_ms, False, False, 0, 0, text, raw, _number(said, QOS, 0))
+    else:
+        tick_ms = _number(said, TICK_MS, -1)
+        message = Message(
+            channel, payload, received_ms, get(RETAINED) == b"1", get(DUP) == b"1", _number(said, QUEUED_SINCE_MS, 0),
+            _number(said, LINE, 0), text, raw, _number(said, QOS, 0),
+        )  # fmt: skip
     return RawMessage(input, offset, site.decode("utf-8", "replace") if site else "", message, tick_ms)
 
 
 def _number(said: Mapping[str, bytes], name: str, absent: int) -> int:
-    value = said.get(name) or b""  # a header of another writer may have no value at all
-    return int(value) if value.isdigit() and len(value) < _DIGITS else absent
+    value = said.get(name)  # a header of another writer may have no value at all
+    return int(value) if value and value.isdigit() and len(value) < _DIGITS else absent

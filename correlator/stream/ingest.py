@@ -108,6 +108,7 @@ class IngestProcess:
                          auto__offset__reset="earliest", enable__partition__eof=True)
         )  # fmt: skip
         self._positions: dict[tuple[str, int], int] = {}  # of assigned partitions: next offset to read
+        self._places: dict[tuple[str, int], tuple[str, str]] = {}  # (name without prefix, name of the input)
         self._assigned = False
         # An epoch is what was written between two notes: [writes not yet acknowledged], positions behind it.
         self._epoch: list[int] = [0]
@@ -216,14 +217,18 @@ class IngestProcess:
             raise KafkaException(error)
         if offset is None or topic is None or partition is None:
             return  # cannot be: only errors are without a position
-        name = topic.removeprefix(self.kafka.prefix)
+        at = (topic, partition)
+        place = self._places.get(at)
+        if place is None:
+            name = topic.removeprefix(self.kafka.prefix)
+            place = self._places[at] = name, f"{name}/{partition}"
+        name, input = place
         if name == ACTIONS:
             if partition in self._relays:
                 self._relay_action(message, partition, offset)
-                self._positions[topic, partition] = max(offset + 1, self._positions[topic, partition])
+                self._positions[at] = max(offset + 1, self._positions[at])
             return
-        self._positions[topic, partition] = offset + 1
-        input = f"{name}/{partition}"
+        self._positions[at] = offset + 1
         self.intake.take(
             from_headers(
                 _headers(message), message.value() or b"", input=input, offset=offset, channel=name,

@@ -121,7 +121,7 @@ def _hit(paths: Paths, service: int, parts: _Parts, explain: bool) -> ServiceHit
     if group is not None:
         needed = paths.rules.leaves[service]
         if needed & parts.ends.keys() or needed & parts.services.keys():
-            log += log_missed(_fails_for_any_cause(paths, group, parts))
+            log += log_missed(_fails_for_any_cause(paths, group, parts, needed))
             because = _likeliest(paths, group, parts) if explain else ()
     others = [end for asset, ends in parts.ends.items() if asset not in needed for end in ends]
     if others:
@@ -166,15 +166,15 @@ def _product(causes: Sequence[Cause]) -> int:
 # ---- groups ---------------------------------------------------------------------------------------------
 
 
-def _fails_for_any_cause(paths: Paths, group: Group, parts: _Parts) -> int:
-    """How likely too much of what the service needs is missing, ppm."""
+def _fails_for_any_cause(paths: Paths, group: Group, parts: _Parts, needed: frozenset[int]) -> int:
+    """How likely too much of what the service needs is missing, ppm. needed: the group's leaves."""
     likeliest = _fails(paths, group, parts, ROOT)
     if not _redundant(group):
         return likeliest  # one loss suffices: shared steps are already counted once
     shared: dict[int, int] = {}
     below: dict[int, int] = {}  # label -> ends that follow from it
     parents = paths.parents
-    for asset in sorted(group.leaves() & parts.ends.keys()):
+    for asset in sorted(needed & parts.ends.keys()):
         above: set[int] = set()
         for label, _, _ in parts.ends[asset]:
             while label != ROOT:
@@ -202,17 +202,20 @@ def _fails(paths: Paths, group: Group, parts: _Parts, under: int) -> int:
     """How likely the group fails, given that the label `under` came off (ROOT: in general), ppm."""
     missing = len(group.parts) - group.k + 1  # so many missing parts stop the group
     if missing == 1:
-        ends = [
-            (label, step) for part in group.parts if isinstance(part, int)
-            for label, step, _ in parts.ends.get(part, ())
-        ]  # fmt: skip
-        log = log_missed(paths.union(ends, under)) if ends else 0
+        log = 0
+        ends: list[tuple[int, int]] = []
         for part in group.parts:
             if isinstance(part, Group):
                 log += log_missed(_fails(paths, part, parts, under))
-            elif part in parts.services:
+                continue
+            if part in parts.ends:
+                ends += [(label, step) for label, step, _ in parts.ends[part]]
+            if part in parts.services:
                 log += log_missed(parts.services[part][0])
-        return from_log(log)
+        if not ends:
+            return from_log(log) if log else 0
+        union = paths.union(ends, under)
+        return from_log(log + log_missed(union)) if log else union
     at_least = [PPM] + [0] * missing  # at_least[j]: at least j of the parts so far are missing
     for part in group.parts:
         one = _fails(paths, part, parts, under) if isinstance(part, Group) else _part(paths, part, parts, under)
@@ -224,12 +227,11 @@ def _fails(paths: Paths, group: Group, parts: _Parts, under: int) -> int:
 
 
 def _part(paths: Paths, asset: int, parts: _Parts, under: int) -> int:
-    log = 0
-    if asset in parts.ends:
-        log += log_missed(paths.union([(label, step) for label, step, _ in parts.ends[asset]], under))
-    if asset in parts.services:
-        log += log_missed(parts.services[asset][0])
-    return from_log(log)
+    ends = parts.ends.get(asset)
+    union = paths.union([(label, step) for label, step, _ in ends], under) if ends else 0
+    if asset not in parts.services:
+        return union
+    return from_log(log_missed(union) + log_missed(parts.services[asset][0]))
 
 
 def _likeliest(paths: Paths, group: Group, parts: _Parts) -> tuple[Cause, ...]:

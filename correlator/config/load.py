@@ -15,6 +15,7 @@ from pydantic_settings import SettingsError
 from correlator.config.settings import ENVIRONMENT, Settings, SiteSettings
 from correlator.errors import CorrelatorError, Fault, FaultyFile, UsageError
 from correlator.ingest.sources import source_rows
+from correlator.inputs.settings import raw_topic
 from correlator.marked import MarkedDict, MarkedList, load_file
 from correlator.premises import Premises, load_site
 from correlator.privacy.fields import IdentityFields
@@ -296,7 +297,7 @@ def _unknown_sites(loaded: Loaded, bundles: Mapping[str, Bundle]) -> list[Fault]
 def _unread_inputs(loaded: Loaded) -> list[Fault]:
     """Inputs that are received and that no source reads (only when there are sources in this file)."""
     settings = loaded.settings
-    read = {one.input for one in settings.ingest.sources}
+    read = {raw_topic(one.input) for one in settings.ingest.sources}
     if not read:
         return []
     received = [(f"bridge.routes[{number}]", one.to) for number, one in enumerate(settings.bridge.routes)]
@@ -310,10 +311,10 @@ def _unread_inputs(loaded: Loaded) -> list[Fault]:
             0,
             0,
             f"{where}: input {name!r} has no row in ingest.sources, which says of what dialect it is",
-            nearest(name, read),
+            nearest(raw_topic(name), read),
         )
         for where, name in received
-        if name not in read
+        if raw_topic(name) not in read
     ]
 
 

@@ -41,7 +41,7 @@ def reach(kafka: KafkaSettings, away: Callable[[str], None], wait_s: float) -> N
             hopeless = next((one for one in reasons if one.code() in HOPELESS), None)
             words = error_words(hopeless or reasons[0])
             if hopeless is not None or time.monotonic() >= until_s:
-                raise UsageError(words) from error
+                raise UsageError(f"{words}; given up after {wait_s:.0f} s" if said else words) from error
             if not said:
                 away(words)
                 said = True

@@ -26,7 +26,7 @@ class SourceSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: str = Field(description="raw topic (raw.mqtt), followed file or listener by its name")
+    input: str = Field(description="raw topic: raw.mqtt, or raw.<name> of a followed file or listener")
     dialect: str = Field(description="`correlator sources list` names them")
     source: str = Field(default="", description="name of the source in events; default: the input's name")
     topics: tuple[str, ...] = Field(

@@ -24,17 +24,13 @@ from correlator.ingest.logs import Log
 from correlator.ingest.raw import TICK_MS, RawMessage, to_headers
 from correlator.ingest.refusals import HOPELESS, error_words
 from correlator.inputs.positions import PositionFile, Reading
+from correlator.inputs.settings import raw_topic
 
 DELIVERIES_REMEMBERED: Final = 100_000  # names of HTTP deliveries; a restart forgets them
 _RETRY_S: Final = 1.0
 _CLOSE_S: Final = 10.0
 
 _log = Log("inputs")
-
-
-def raw_topic(input: str) -> str:
-    """The raw topic of an input, without prefix."""
-    return input if input.startswith("raw.") else f"raw.{input}"
 
 
 class KafkaSink:
@@ -62,13 +58,13 @@ class KafkaSink:
         self._poller = threading.Thread(target=self._poll, name="kafka-deliveries", daemon=True)
         self._poller.start()
 
-    def check(self, inputs: Sequence[str]) -> None:
-        """Returns when every topic is there. Raises UsageError for one that is missing or refused."""
+    def check(self, inputs: Sequence[str], stopped: Callable[[], bool]) -> None:
+        """Returns when every topic is there, or when stopped. Raises UsageError for one that is missing or refused."""
         for name in inputs:
             topic = self._kafka.topic(raw_topic(name))
-            while True:
+            while not stopped():
                 try:
-                    error = self._producer.list_topics(topic, timeout=5).topics[topic].error
+                    error = self._producer.list_topics(topic, timeout=2).topics[topic].error
                     if error is None:
                         break
                     if error.code() in HOPELESS:

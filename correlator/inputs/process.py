@@ -49,7 +49,7 @@ def run_inputs(settings: InputsSettings, kafka: KafkaSettings, site: str) -> int
     sink = KafkaSink(kafka, settings.id, positions)
     metrics.started_ms.labels("inputs").set(now_ms())
     try:
-        sink.check(names)
+        sink.check(names, stop.is_set)
         health = Health(
             settings.health_host,
             settings.health_port,

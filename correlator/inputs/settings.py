@@ -14,6 +14,11 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9.
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def raw_topic(input: str) -> str:
+    """The raw topic of an input, without the cluster's prefix."""
+    return input if input.startswith("raw.") else f"raw.{input}"
+
+
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -125,6 +126,17 @@ def test_killed_while_it_sends_every_line_arrives_and_a_repeated_one_keeps_its_r
         times.setdefault(one.value(), set()).add(dict(one.headers())[RECEIVED_MS])
     assert len(times) == 12_000
     assert [value for value, stamps in times.items() if len(stamps) > 1] == []
+
+
+def test_told_to_stop_while_kafka_is_away_it_ends(tmp_path):
+    made = Inputs(tmp_path, SimpleNamespace(bootstrap=f"127.0.0.1:{free_port()}"), "")
+    made.start(ready=False)
+    try:
+        eventually(lambda: '"cannot_keep"' in made.log.read_text())
+        assert made.stop() == 0
+    finally:
+        made.process.kill()
+        made.process.wait()
 
 
 def test_a_missing_topic_is_said_in_words(tmp_path, kafka):

@@ -42,6 +42,7 @@ from tests.stream.house import House
 from tests.stream.system import TICK_EVERY_MS, Process, System
 
 RATE = 600
+LEAST = 500  # messages a second that flow whenever something is disturbed
 AROUND = 4_000  # about eight seconds of messages
 WRITING = ("transaction", "checkpoint")
 JOINING = ("assigned", "partition_open")  # said before "ready": the worker takes its partitions over
@@ -96,6 +97,7 @@ class Flow:
     def __init__(self, messages: Iterable[Any]) -> None:
         self.messages = messages
         self.sent = 0
+        self.over = False
         self._began = time.monotonic()
 
     def __iter__(self) -> Iterator[Any]:
@@ -103,6 +105,13 @@ class Flow:
         for one in self.messages:
             yield one
             self.sent += 1
+        self.over = True
+
+    def wait(self) -> None:
+        """Returns when `LEAST` messages a second have flowed so far, as they nearly always have, or all are sent."""
+        until = time.monotonic() + 30
+        while self.sent < (time.monotonic() - self._began) * LEAST and not self.over and time.monotonic() < until:
+            time.sleep(0.01)
 
     def kill(self, what: str, inside: str = "", away_s: float = 0.0) -> Kill:
         """What is noted of something that happens now."""
@@ -155,6 +164,7 @@ class Killer(threading.Thread):
         if not self.others:
             self.process.wait_said("ready")
         time.sleep(self.dice.uniform(0.1, 1.5))
+        self.flow.wait()
         if self.aim and self.dice.random() < 0.7:
             self._wait_until_said(self.dice.choice([WRITING, WRITING[1:]]), 1.0)
 
@@ -438,6 +448,7 @@ def whole_way(
             time.sleep(dice.uniform(0.5, 3.0))
             if not street.is_alive() or (result.kills and kind not in ("bridge", "two at once")):
                 break
+            street.flow.wait()
             what = dice.sample(sorted(DISTURBED), 2) if kind == "two at once" else [kind]
             result.kills.append(_disturb(what, brokers, supervisor, street, dice))
         street.finish()

@@ -334,6 +334,19 @@ def test_sources_try_prints_what_each_line_gives(tmp_path, capsys):
     assert lines[-1] == "2 lines: 1 events, 1 rejects, 0 lines without either"
 
 
+def test_sources_try_reads_the_header_of_a_csv_file(tmp_path, capsys):
+    (tmp_path / "map.yaml").write_text(
+        "map: access\nformat: csv\ndelimiter: ';'\ntime: at\nbadge: card\ndoor: door\nevent: [{is: badge.granted}]\n",
+        encoding="utf-8",
+    )
+    file = tmp_path / "badges.csv"
+    file.write_text("at;card;door\n2026-03-01T07:00:00Z;b-1;d-1\n", encoding="utf-8")
+    assert main(["sources", "try", "access", str(file), "--settings", str(tmp_path / "map.yaml")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [f"{file}:1", "  the header: at, card, door", f"{file}:2"]
+    assert lines[3].startswith("  badge.granted  2026-03-01T07:00:00.000Z")
+
+
 def test_a_map_that_comes_along_is_found_by_its_name(tmp_path, capsys):
     file = tmp_path / "capture.ndjson"
     file.write_text(

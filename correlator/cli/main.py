@@ -238,7 +238,7 @@ def _privacy(config: Path) -> Any:
 @click.option("--lateness", "lateness_ms", type=_Lateness(), default="10s", show_default=True, metavar="10s",
               help="How far a line may be behind the latest time read in its file.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Print each revision of a growing match.")
-@click.option("--strict", is_flag=True, help="Exit code 1 when a line came too late.")
+@click.option("--strict", is_flag=True, help="Exit code 1 when a line came too late or cannot be read.")
 @click.option("--sort", is_flag=True, help="Sort all lines by time first.")
 def match(
     files: tuple[Path, ...],

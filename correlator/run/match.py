@@ -15,6 +15,7 @@ import heapq
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -93,12 +94,19 @@ class _Input:
         if self._mapped is None:
             return [self._plain(payload, line)]
         dialect, context = self._mapped
+        if isinstance(context.settings, MapSpec) and context.settings.needs_header:
+            spec = context.settings.with_header(payload.decode("utf-8", "replace"))
+            self._mapped = (dialect, replace(context, settings=spec))
+            return []
         events: list[Event] = []
         for place, one in enumerate(dialect.decode(Message(self.name, payload, -1, line=line), context)):
             if isinstance(one, Reject):
                 raise Unreadable(one.reason, one.detail)
             if one.time_ms < 0:
-                raise Unreadable("missing_field", "the line has no time that can be trusted")
+                raise Unreadable(
+                    "missing_field",
+                    "no time that can be trusted; one without offset needs `zone` in the map's `time`, or --site",
+                )
             events.append(msgspec.structs.replace(one, id=self._located(one.id, line), seq=one.seq or line + place))
         return events
 

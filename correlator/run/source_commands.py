@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,7 +13,7 @@ from correlator.errors import Fault, FaultyFile, UsageError
 from correlator.events.event import Event, Reject
 from correlator.marked import load_file
 from correlator.run.scenario import _BrokenLine, capture_message
-from correlator.sources import DIALECTS
+from correlator.sources import DIALECTS, MapSpec
 from correlator.sources.dialect import ClockPolicy, Context, Dialect, Message, reject
 from correlator.sources.envelopes import opener
 from correlator.sources.mapfile import load_map, shipped_maps
@@ -99,6 +100,11 @@ def try_source(
     lines = events = rejects = silent = 0
     for number, line in _lines(file):
         lines += 1
+        if isinstance(context.settings, MapSpec) and context.settings.needs_header:
+            context = replace(context, settings=context.settings.with_header(line.decode("utf-8", "replace")))
+            silent += 1
+            print(f"{file}:{number}\n  the header: {', '.join(context.settings.columns)}", file=stdout)
+            continue
         found = _decoded(chosen, context, line, number, file.name, mqtt or chosen.transport == "mqtt")
         silent += not found
         print(f"{file}:{number}", file=stdout)

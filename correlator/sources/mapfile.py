@@ -165,7 +165,7 @@ class _Loader:
             self._fault("map", "map must be `mapped` or `access`", nearest(str(dialect), GRAMMARS))
             raise FaultyFile(self.faults)
         own = _MAPPED_WORDS if dialect == "mapped" else _ACCESS_WORDS
-        self.faults += unknown_words(document, (*_COMMON_WORDS, *own), self.file, f"a {dialect} map")
+        self.faults += unknown_words(document, (*_COMMON_WORDS, *own), self.file, f"a map for {dialect}")
         format = self._word(document, "format", _FORMATS, "json")
         columns = self._texts("columns") if "columns" in document else ()
         if columns and format != "csv":

@@ -302,6 +302,16 @@ def test_a_map_makes_events_and_a_site_answers_where_they_are(bench, tmp_path):
     assert [lines_of(one) for one in matches(told)] == [[("0.ndjson", 2)]]
 
 
+def test_a_csv_map_without_columns_takes_them_from_the_first_line_of_each_file(bench, tmp_path):
+    (tmp_path / "map.yaml").write_text(MAP.replace("time: when", "format: csv\ntime: when"), encoding="utf-8")
+    rules = PLACED.replace("x-correlator: {where: [{restricted: door}]}\n", "")
+    one = ["when,what,door,card", "2026-03-02T08:00:00Z,in,d-main,1"]
+    other = ["card,door,what,when", "2,d-main,in,2026-03-02T08:00:01Z"]
+    told = bench.run(rules, one, other, map_file=tmp_path / "map.yaml", strict=True)
+    assert [lines_of(one) for one in matches(told)] == [[("0.ndjson", 2)], [("1.ndjson", 2)]]
+    assert told.code == 0
+
+
 def test_with_a_map_log_sources_filter(bench, tmp_path):
     (tmp_path / "map.yaml").write_text(MAP, encoding="utf-8")
     rules = PLACED.replace("x-correlator: {where: [{restricted: door}]}\n", "").replace(

@@ -64,7 +64,7 @@ def test_all_faults_of_a_map_come_in_one_run(tmp_path: Path) -> None:
         "where: [a]\n",
     )
     assert said == [
-        "m.yaml:2:1: a mapped map has no word 'formt' (did you mean 'format'?)",
+        "m.yaml:2:1: a map for mapped has no word 'formt' (did you mean 'format'?)",
         "m.yaml:3:26: 'isoo' is no time format (iso, epoch, or a pattern such as %d/%m/%Y %H:%M:%S)",
         "m.yaml:4:32: 'host.logn' is no event kind (did you mean 'host.logon'?)",
         "m.yaml:5:8: 'hihg' is no level (did you mean 'high'?)",

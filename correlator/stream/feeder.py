@@ -62,6 +62,7 @@ class Feeder:
         self.progress_s = clock()  # when a record was last folded and written, or nothing was left to do
         self.written = 0  # records whose outputs were committed by this process
         self.transactions = 0
+        self._stopping = False
         self._clock = clock
         self._chunks = Chunks()
         self._events = kafka.topic(EVENTS)
@@ -109,6 +110,10 @@ class Feeder:
         opened.checkpoint_s = self._clock()
         self.progress_s = self._clock()
 
+    def stop(self) -> None:
+        """Asks a reading of the log to end behind the batch at hand. Called in any thread; the process ends next."""
+        self._stopping = True
+
     def close(self, partition: int) -> None:
         """Gives a partition up; its memory goes, what is written stays."""
         self.partitions.pop(partition, None)
@@ -135,6 +140,8 @@ class Feeder:
                 batch = []
                 if offset > engine.applied + 1:
                     self._catch_up(partition, offset)
+                    if self._stopping:
+                        return
             batch.append((offset, value))
             if len(batch) >= self.settings.batch_records:
                 self._write(opened, batch)
@@ -211,6 +218,8 @@ class Feeder:
                 if len(batch) >= self.settings.batch_records:
                     self._write(opened, batch)
                     batch = []
+                    if self._stopping:
+                        return
             self._write(opened, batch)
         finally:
             consumer.unassign()

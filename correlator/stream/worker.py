@@ -43,7 +43,18 @@ EXIT_BUG: Final = 70
 EXIT_UNAVAILABLE: Final = 69
 EXIT_FENCED: Final = 75
 EXIT_CONFIGURATION: Final = 78
+STOP_S: Final = 8.0  # container managers kill after ten seconds
 BLIND_S: Final = 30.0  # inputs promise several times a second; so long without a record is no silence
+
+
+class _Runner(faust.Worker):
+    """Faust's way to run; says that it is to end before it begins to take anything down."""
+
+    told_to_stop: Callable[[], None]
+
+    async def stop(self) -> None:
+        self.told_to_stop()
+        await super().stop()
 
 
 class Worker:
@@ -67,9 +78,10 @@ class Worker:
         beat_in_thread(self.settings.heartbeats, "worker", self.blind)
         loop = uvloop.new_event_loop()
         asyncio.set_event_loop(loop)
-        runner = faust.Worker(
+        runner = _Runner(
             self.app, loop=loop, loglevel="WARN", override_logging=False, redirect_stdouts=False, quiet=True
         )
+        runner.told_to_stop = self._stop
         runner.spinner = None  # it would write terminal codes among the log lines
         try:
             runner.execute_from_commandline()
@@ -150,8 +162,18 @@ class Worker:
     async def _revoked(self, _app: Any, revoked: Any = (), **_: Any) -> None:
         self.owned = self.owned - {one.partition for one in revoked}
 
+    def _stop(self) -> None:
+        """Begins an orderly stop. What holds it up (Kafka is away) holds it no longer than STOP_S: all is written."""
+        if not self._stopping:
+            self._stopping = True
+            self.feeder.stop()
+            late = threading.Timer(
+                STOP_S, self._end, (EXIT_UNAVAILABLE, "stop_held_up", TimeoutError(f"no end within {STOP_S:.0f} s"))
+            )
+            late.daemon = True
+            late.start()
+
     async def _shutdown(self, _app: Any, **_: Any) -> None:
-        self._stopping = True
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._executor, self._guarded, self.feeder.checkpoint)
         _log.info("stopped", records=self.feeder.written)
@@ -162,7 +184,7 @@ class Worker:
         for partition in gone:
             self.feeder.close(partition)
         for partition in sorted(wanted):
-            if partition in self.owned:
+            if partition in self.owned and not self._stopping:
                 self.feeder.open(partition)
         self._joined = True
         if self.ready():

@@ -18,6 +18,8 @@ import correlator
 from correlator.cli.ending import INTERRUPTED, READER_GONE, UNUSABLE, error_text, guarded
 from correlator.cli.main import app, main
 from correlator.errors import Fault, FaultyFile, UsageError
+from correlator.rulepack import PACK
+from correlator.rules.load import load_rules
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "correlator"]
@@ -123,6 +125,18 @@ def test_help_shows_an_example_that_the_command_line_takes(words, capsys):
             name, command, arguments = command.resolve_command(context, arguments)
             context = command.make_context(name, list(arguments), parent=context)
         assert tuple(context.command_path.split()[1:]) == words
+
+
+def test_rules_that_examples_name_are_in_the_pack(capsys):
+    loaded = load_rules([PACK]).rules
+    names = {rule.head.name for rule in [*loaded.detections.values(), *loaded.correlations.values()]}
+    named: set[str] = set()
+    for words in commands():
+        main([*words, "--help"])
+        found = re.findall(r"--(?:rule|why-not) ([a-z_-]+)$", capsys.readouterr().out, flags=re.MULTILINE)
+        named |= {one for one in found if not one.startswith("my-")}
+    assert named
+    assert named <= names
 
 
 @pytest.mark.parametrize("words", [(), *commands()], ids=" ".join)

@@ -1,4 +1,4 @@
-"""README.md shows what `make demo` really prints, and no paper points to a file that is not there.
+"""README.md shows what `make demo` really prints, and no paper names a file, command or option that is not there.
 
 Run as a script it writes the demo's output into README.md: `make readme`.
 """
@@ -9,8 +9,10 @@ import io
 import re
 from pathlib import Path
 
+import click
 import pytest
 
+from correlator.cli.main import app
 from correlator.lab.background import background
 from correlator.run.replay import replay
 
@@ -50,6 +52,39 @@ def test_the_readme_shows_the_real_output_of_the_demo():
 def test_links_in_papers_lead_somewhere(paper):
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", paper.read_text(encoding="utf-8"))
     assert [link for link in links if "://" not in link and not (paper.parent / link).exists()] == []
+
+
+COMMANDS = re.compile(r"^(?:\$ |    )?(?:\.venv/bin/)?(correlator [^#\n]*)|`(correlator [^`]*)`", flags=re.MULTILINE)
+
+
+def unknown_in(text: str) -> list[str]:
+    """The commands of a paper, in blocks and in sentences, that the command line has not, or not with these options."""
+    unknown: list[str] = []
+    for block, inline in COMMANDS.findall(text):
+        said = " ".join((block or inline).split())
+        several: list[click.Command] = [app]  # `rules check|explain` names two
+        for word in said.split()[1:]:
+            if isinstance(several[0], click.Group):
+                found = [several[0].commands.get(one) for one in word.strip(",;").split("|")]
+                if None in found:
+                    unknown.append(said)
+                    break
+                several = found
+            elif word.startswith("--"):
+                known = {name for one in several for each in one.params for name in [*each.opts, *each.secondary_opts]}
+                if word.strip(":,;") not in known:
+                    unknown.append(said)
+    return unknown
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: str(paper.relative_to(ROOT)))
+def test_commands_that_a_paper_names_are_there_with_their_options(paper):
+    assert unknown_in(paper.read_text(encoding="utf-8")) == []
+
+
+def test_a_command_or_option_that_is_not_there_is_found():
+    text = "`correlator replay x --outt out` and `correlator rules check|list`\n```\ncorrelator inits\n```\n"
+    assert unknown_in(text) == ["correlator replay x --outt out", "correlator rules check|list", "correlator inits"]
 
 
 if __name__ == "__main__":

@@ -10,13 +10,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
-
-_PATH: Any = click.Path(path_type=Path)
-_LEVELS = click.Choice(["debug", "info", "warning", "error"])
-
-
-def _examples(*lines: str) -> str:
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+from correlator.cli.options import config_option, examples, log_level_option, on_kafka
 
 
 def embedded_parts(file: Path) -> Any:
@@ -51,18 +45,16 @@ def embedded_parts(file: Path) -> Any:
 
 
 @click.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator run --embedded",
         "correlator run --embedded -c h1/correlator.yaml",
         "correlator run --embedded --json | jq .title",
     )
 )
 @click.option("--embedded", is_flag=True, help="All in this process, with a SQLite log in Kafka's place.")
-@click.option("-c", "--config", "file", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
-              help="Settings.")  # fmt: skip
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print each revision of a threat as a JSON line.")
-@click.option("--log-level", type=_LEVELS, default="info", show_default=True,
-              help="Least level that is logged (JSON lines on standard error).")  # fmt: skip
+@log_level_option
 def run(embedded: bool, file: Path, as_json: bool, log_level: str) -> int:
     """Receive MQTT, files, syslog and HTTP, correlate, and print threats as they appear, until stopped.
 
@@ -156,30 +148,24 @@ def _told_in_log(log: Path, reader: Any) -> Any:
 def _told_on_kafka(config: Path) -> Any:
     from correlator.clock import zone_named
     from correlator.config.kept import OnKafka
-    from correlator.config.load import load
     from correlator.run.explain import ToldByCarrier
     from correlator.stream.applied import in_force
 
-    kafka = load(config).settings.kafka
+    kafka = on_kafka(config).settings.kafka
     zones = {one.site: zone_named(one.zone) for one in in_force(kafka)[0].values()}
     return ToldByCarrier(OnKafka(kafka), lambda site: zones.get(site, zone_named("UTC")), "the topic threats")
 
 
 def _log_of_topic(config: Path, site: str) -> tuple[Any, str]:
-    from confluent_kafka import KafkaException
-
-    from correlator.config.load import check, load
+    from correlator.config.load import check
     from correlator.errors import UsageError
     from correlator.stream.backup import LogOfTopic
 
-    loaded = load(config)
+    loaded = on_kafka(config)
     sites = sorted(check(loaded))
     if not site and len(sites) != 1:
         raise UsageError(f"{config} has the sites {', '.join(sites)}: --site says which")
-    try:
-        return LogOfTopic(loaded.settings.kafka, site or sites[0]), site or sites[0]
-    except KafkaException as error:
-        raise UsageError(f"Kafka: {error.args[0].str()}") from error
+    return LogOfTopic(loaded.settings.kafka, site or sites[0]), site or sites[0]
 
 
 def _time(text: str | None, option: str) -> int:

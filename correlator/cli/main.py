@@ -31,14 +31,13 @@ from correlator.cli.live import SPEED
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
 from correlator.cli.notifier import notifier as _notifier
+from correlator.cli.options import PATH, examples, kafka_guarded
 from correlator.cli.outputs import outputs as _outputs
 from correlator.cli.privacy import privacy as _privacy_commands
 from correlator.cli.secure import secure as _secure
 from correlator.clock import duration_ms
 
 # ---- argument types ------------------------------------------------------------------------------------
-
-_PATH: Any = click.Path(path_type=Path)
 
 
 class _Lateness(click.ParamType):
@@ -57,11 +56,6 @@ class _Lateness(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-def _examples(*lines: str) -> str:
-    # \b alone on a line tells the help formatter to keep the line breaks of the paragraph.
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
-
-
 _EXIT_CODES = """\b
 Exit codes:
   0    done, everything as expected
@@ -70,16 +64,16 @@ Exit codes:
   130  interrupted"""
 
 _from_out = click.option(
-    "--from", "out_dir", type=_PATH, default="out", show_default=True, metavar="DIR",
+    "--from", "out_dir", type=PATH, default="out", show_default=True, metavar="DIR",
     help="The folder that a replay wrote with --out.",
 )  # fmt: skip
-_rule_paths = click.argument("paths", nargs=-1, type=_PATH, metavar="[PATH]...")
-_site_file = click.argument("file", type=_PATH, metavar="FILE")
+_rule_paths = click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
+_site_file = click.argument("file", type=PATH, metavar="FILE")
 
 
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=_examples(
+    epilog=examples(
         "correlator replay vaccine-theft",
         "correlator match --rules rules/ auth.ndjson doors.ndjson",
         "correlator rules check my-rules/",
@@ -96,7 +90,7 @@ def app() -> None:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator replay vaccine-theft",
         "correlator replay scenarios/vaccine-theft --out out/",
         "correlator replay vaccine-theft --score",
@@ -106,8 +100,8 @@ def app() -> None:
         "correlator replay --from-log kafka --config h1/correlator.yaml --from 2026-03-01",
     )
 )
-@click.argument("scenario", type=_PATH, required=False)
-@click.option("--out", type=_PATH, metavar="DIR", help="Write threats, matches, events and rejects here.")
+@click.argument("scenario", type=PATH, required=False)
+@click.option("--out", type=PATH, metavar="DIR", help="Write threats, matches, events and rejects here.")
 @click.option("--speed", type=SPEED, metavar="60x", help="Pace the replay; without it, as fast as it goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line a threat instead of the account.")
 @click.option("--progress/--no-progress", default=None, help="Show progress; by default on a terminal.")
@@ -122,16 +116,16 @@ def app() -> None:
 @click.option(
     "--linking-only", "linking", flag_value="only", help="Link over the site graph, without correlation rules."
 )
-@click.option("--baseline", type=_PATH, metavar="FILE", help="Link from rates saved by `baseline`, not from a history.")
+@click.option("--baseline", type=PATH, metavar="FILE", help="Link from rates saved by `baseline`, not from a history.")
 @click.option("--score", "scored", is_flag=True, help="Print precision, recall and F against expect.yaml.")
 @click.option("--tokens", is_flag=True, help="People as tokens, by the keys that --config names.")
-@click.option("--from-log", "log", type=_PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
+@click.option("--from-log", "log", type=PATH, metavar="LOG", help="Read an embedded log back instead of a scenario.")
 @click.option("--site", default="", metavar="ID", help="With --from-log: the site; by default the only one.")
 @click.option("--from", "since", metavar="TIME", help="With --from-log: what was received from then on.")
 @click.option("--to", "until", metavar="TIME", help="With --from-log: what was received up to then.")
 @click.option("--rules", multiple=True, metavar="PATH", help="With --from-log: other rules to compare with; or pack.")
-@click.option("--overlay", type=_PATH, metavar="FILE", help="With --rules: an overlay for them.")
-@click.option("-c", "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+@click.option("--overlay", type=PATH, metavar="FILE", help="With --rules: an overlay for them.")
+@click.option("-c", "--config", type=PATH, default="correlator.yaml", show_default=True, metavar="FILE",
               help="Settings: with --tokens, and --from-log kafka, which reads the topic events back.")  # fmt: skip
 def replay(
     scenario: Path | None,
@@ -163,7 +157,7 @@ def replay(
     if log is not None:
         from correlator.cli.embedded import replay_log
 
-        return guarded(
+        return kafka_guarded(
             lambda: replay_log(
                 log,
                 sys.stdout,
@@ -223,18 +217,18 @@ def _privacy(config: Path) -> Any:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator match --rules rules/ events.ndjson",
         "correlator match --rules brute-force.yml --lateness 30s auth.ndjson vpn.ndjson",
         "zcat day.ndjson.gz | correlator match --rules rules/ -",
         "correlator match --rules rules/ --map badges.yaml --site site.yaml badges.csv",
     )
 )
-@click.argument("files", nargs=-1, required=True, type=_PATH, metavar="FILE...")
-@click.option("--rules", type=_PATH, multiple=True, required=True, metavar="PATH",
+@click.argument("files", nargs=-1, required=True, type=PATH, metavar="FILE...")
+@click.option("--rules", type=PATH, multiple=True, required=True, metavar="PATH",
               help="A rule file or folder; may be repeated.")  # fmt: skip
-@click.option("--site", type=_PATH, metavar="FILE", help="Site file, for rules about places and people.")
-@click.option("--map", "map_file", type=_PATH, metavar="FILE", help="Says which field is time, kind, entity.")
+@click.option("--site", type=PATH, metavar="FILE", help="Site file, for rules about places and people.")
+@click.option("--map", "map_file", type=PATH, metavar="FILE", help="Says which field is time, kind, entity.")
 @click.option("--lateness", "lateness_ms", type=_Lateness(), default="10s", show_default=True, metavar="10s",
               help="How far a line may be behind the latest time read in its file.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Print each revision of a growing match.")
@@ -275,12 +269,12 @@ def match(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "correlator explain 3f2a --from out/",
         "correlator explain 3f2a --from correlator.sqlite3",
         "correlator explain 3f2a --from kafka --config h1/correlator.yaml",
-        "correlator explain --why-not badge-two-places --from out/",
-        "correlator explain --why-not badge-two-places inputs/access.ndjson:12 --from out/",
+        "correlator explain --why-not badge_two_places --from out/",
+        "correlator explain --why-not badge_two_places inputs/access.ndjson:12 --from out/",
         "correlator explain --why-not inputs/eve.json:5 inputs/access.ndjson:46 --from out/",
         "correlator explain --why-not log:1841 log:2019 --from correlator.sqlite3",
     )
@@ -288,10 +282,10 @@ def match(
 @click.argument("what", required=False, metavar="[THREAT | FILE:LINE | FINDING]")
 @click.option("--why-not", metavar="RULE|FINDING", help="Say why this rule did not match (the message at FILE:LINE), "
               "or why two findings (id, FILE:LINE or position of one of their messages) are not linked.")  # fmt: skip
-@click.option("--from", "source", type=_PATH, default="out", show_default=True, metavar="DIR|LOG|kafka",
+@click.option("--from", "source", type=PATH, default="out", show_default=True, metavar="DIR|LOG|kafka",
               help="The folder that a replay wrote with --out, an embedded log, or Kafka.")  # fmt: skip
 @click.option("--site", default="", metavar="ID", help="Of a log with several sites: which.")
-@click.option("-c", "--config", type=_PATH, default="correlator.yaml", show_default=True, metavar="FILE",
+@click.option("-c", "--config", type=PATH, default="correlator.yaml", show_default=True, metavar="FILE",
               help="Settings, with --from kafka.")  # fmt: skip
 def explain(what: str | None, why_not: str | None, source: Path, site: str, config: Path) -> int:
     """Explain a threat, why a rule did not match, or why two findings are not linked.
@@ -303,7 +297,6 @@ def explain(what: str | None, why_not: str | None, source: Path, site: str, conf
         raise click.UsageError("name a threat, or a rule with --why-not, or two findings with it")
     if str(source) == "kafka" or source.is_file():
         from correlator.cli.embedded import explain_log
-        from correlator.cli.options import kafka_guarded
 
         if what is None:
             raise click.UsageError("a log is asked about two findings; about a rule what a replay wrote with --out is")
@@ -334,15 +327,15 @@ def _or_pack(paths: tuple[Path, ...]) -> list[Path]:
 
 @rules.command(
     "check",
-    epilog=_examples(
+    epilog=examples(
         "correlator rules check my-rules/",
         "correlator rules check",
         "correlator rules check -c correlator.yaml my-rules/",
     ),
 )
 @_rule_paths
-@click.option("--overlay", type=_PATH, metavar="FILE", help="A site's overlay: rules switched, thresholds set.")
-@click.option("-c", "--config", type=_PATH, metavar="FILE", help="Settings; default: the correlator.yaml here.")
+@click.option("--overlay", type=PATH, metavar="FILE", help="A site's overlay: rules switched, thresholds set.")
+@click.option("-c", "--config", type=PATH, metavar="FILE", help="Settings; default: the correlator.yaml here.")
 def rules_check(paths: tuple[Path, ...], overlay: Path | None, config: Path | None) -> int:
     """Say what is wrong in rule files, with line and column, and which parts are portable.
 
@@ -361,8 +354,8 @@ def rules_check(paths: tuple[Path, ...], overlay: Path | None, config: Path | No
 
 @rules.command(
     "explain",
-    epilog=_examples(
-        "correlator rules explain --rule door-forced",
+    epilog=examples(
+        "correlator rules explain --rule event_door_forced",
         "correlator rules explain my-rules/ --rule my-rule",
         "correlator rules explain --predicates",
     ),
@@ -386,7 +379,7 @@ def rules_explain(paths: tuple[Path, ...], rule: str | None, predicates: bool) -
     return guarded(lambda: work(_or_pack(paths), rule, sys.stdout))
 
 
-@rules.command("test", epilog=_examples("correlator rules test", "correlator rules test my-rules/"))
+@rules.command("test", epilog=examples("correlator rules test", "correlator rules test my-rules/"))
 @_rule_paths
 def rules_test(paths: tuple[Path, ...]) -> int:
     """Run the tests that rule files carry; exit code 1 when one fails.
@@ -406,7 +399,7 @@ def site() -> None:
     """Check and show a site model."""
 
 
-@site.command("check", epilog=_examples("correlator site check site.yaml"))
+@site.command("check", epilog=examples("correlator site check site.yaml"))
 @_site_file
 def site_check(file: Path) -> int:
     """Say everything that is wrong in a site file, with line, column and what would be right."""
@@ -415,7 +408,7 @@ def site_check(file: Path) -> int:
     return guarded(lambda: check(file, sys.stdout))
 
 
-@site.command("show", epilog=_examples("correlator site show site.yaml", "correlator site show site.yaml --json"))
+@site.command("show", epilog=examples("correlator site show site.yaml", "correlator site show site.yaml --json"))
 @_site_file
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def site_show(file: Path, as_json: bool) -> int:
@@ -425,7 +418,7 @@ def site_show(file: Path, as_json: bool) -> int:
     return guarded(lambda: show(file, sys.stdout, as_json))
 
 
-@site.command("unknown", epilog=_examples("correlator site unknown --from out/"))
+@site.command("unknown", epilog=examples("correlator site unknown --from out/"))
 @_from_out
 def site_unknown(out_dir: Path) -> int:
     """List what events named and the site model does not know, with YAML to paste."""
@@ -442,7 +435,7 @@ def sources() -> None:
     """Show what the dialects read, and try one on a file."""
 
 
-@sources.command("list", epilog=_examples("correlator sources list"))
+@sources.command("list", epilog=examples("correlator sources list"))
 def sources_list() -> int:
     """List the dialects with what each declares: document, clock, retained messages, repeats."""
     from correlator.run.source_commands import list_sources
@@ -452,7 +445,7 @@ def sources_list() -> int:
 
 @sources.command(
     "try",
-    epilog=_examples(
+    epilog=examples(
         "correlator sources try suricata eve.json",
         "correlator sources try zigbee2mqtt capture.ndjson",
         "correlator sources try access badges.csv --settings my-map.yaml",
@@ -461,8 +454,8 @@ def sources_list() -> int:
     ),
 )
 @click.argument("dialect")
-@click.argument("file", type=_PATH)
-@click.option("--settings", type=_PATH, metavar="FILE", help="The dialect's settings, or a map (file or name).")
+@click.argument("file", type=PATH)
+@click.option("--settings", type=PATH, metavar="FILE", help="The dialect's settings, or a map (file or name).")
 @click.option("--mqtt", is_flag=True, help="FILE is an MQTT capture; for MQTT dialects it always is.")
 @click.option(
     "--envelope",
@@ -485,8 +478,8 @@ def schemas() -> None:
     """JSON Schemas of the published messages."""
 
 
-@schemas.command("write", epilog=_examples("correlator schemas write schemas"))
-@click.argument("directory", type=_PATH, default="schemas", metavar="[DIR]")
+@schemas.command("write", epilog=examples("correlator schemas write schemas"))
+@click.argument("directory", type=PATH, default="schemas", metavar="[DIR]")
 def schemas_write(directory: Path) -> int:
     """Write the schema of every published message to DIR/<name>/<major>.json (default: schemas)."""
     from correlator.run.schema_commands import write
@@ -494,8 +487,8 @@ def schemas_write(directory: Path) -> int:
     return guarded(lambda: write(directory, sys.stdout))
 
 
-@app.command(epilog=_examples("correlator init", "correlator init my-site"))
-@click.argument("directory", type=_PATH, default=".", metavar="[DIR]")
+@app.command(epilog=examples("correlator init", "correlator init my-site"))
+@click.argument("directory", type=PATH, default=".", metavar="[DIR]")
 def init(directory: Path) -> int:
     """Write a commented correlator.yaml and a site skeleton to start from.
 

@@ -32,7 +32,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from correlator.clock import HOUR_MS, MINUTE_MS
-from correlator.console import cases, graph, oidc, pages
+from correlator.console import cases, graph, oidc, pages, proxy
 from correlator.console.board import time_text
 from correlator.console.hub import Hub
 from correlator.console.plan import short
@@ -61,6 +61,7 @@ WAIT_S: Final = 2.0  # for the view to pass what was just written
 ANCHOR_S: Final = 60.0  # how often it looks whether an anchor of the journal is due
 FRAGMENTS: Final = 256  # lists kept as long as nothing changes; pages that show the same share one
 LOCAL: Final = "local"  # who entered by the one-time link
+PROXY: Final = "proxy"  # whom a proxy has logged in
 _PUBLIC: Final = "public"
 
 Handler = Callable[["Console", Request, Session | None], Awaitable[Response]]
@@ -230,6 +231,11 @@ class Console:
             if page.role != _PUBLIC:
                 if session is None:
                     if request.method == "GET" and page.name not in ("events", "overview_fragment", "threat_fragment"):
+                        sent = self._sent(request)
+                        if sent is not None:
+                            await self._note_login(sent.name, held=True)
+                            query = f"?{request.url.query}" if request.url.query else ""
+                            return self._let_in(request, sent, _local(request.url.path + query), PROXY)
                         return RedirectResponse("/login?" + urlencode({"to": str(request.url.path)}), 303)
                     raise Problem(401, "log_in_first")
                 role = page.role
@@ -259,7 +265,23 @@ class Console:
 
     def _session(self, request: Request, *, touch: bool = True) -> Session | None:
         token = request.cookies.get(COOKIE)
-        return self._holds(token, touch=touch) if token else None
+        session = self._holds(token, touch=touch) if token else None
+        if session is None or session.origin != PROXY:
+            return session
+        # Such a session is worth something on the proxy's own connections only, and while it says the same.
+        sent, user = self._sent(request), session.user
+        if sent is not None and (sent.name, sent.role, sent.sites) == (user.name, user.role, user.sites):
+            return session
+        if sent is not None:
+            self.sessions.end(str(token))
+        return None
+
+    def _sent(self, request: Request) -> User | None:
+        """Whom a proxy says a request is of; None without one."""
+        if self.settings.proxy is None:
+            return None
+        address = request.client.host if request.client is not None else ""
+        return proxy.sent_by(self.settings.proxy, address, request.headers)
 
     def _holds(self, token: str, *, touch: bool) -> Session | None:
         """The session of a token; it ends when its person is removed or gets another role or other sites."""

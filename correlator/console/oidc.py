@@ -22,7 +22,7 @@ from joserfc.jwk import KeySet
 from msgspec import Struct
 
 from correlator.console.settings import OidcSettings, is_safe
-from correlator.console.users import ROLES, User
+from correlator.console.users import User, user_of
 from correlator.errors import CorrelatorError, UsageError
 
 COOKIE: Final = "__Host-oidc"
@@ -107,12 +107,10 @@ class Provider:
         name = str(claims.get(self.settings.name_claim) or "")[:100]
         told = claims.get(self.settings.groups_claim)
         groups = {str(one) for one in told} if isinstance(told, list) else {str(told)}
-        roles = [role for group, role in self.settings.roles.items() if group in groups]
-        if not name or not roles:
+        user = user_of(name, groups, self.settings.roles, self.settings.sites)
+        if user is None:
             raise LoginRefused("the provider knows you, but none of your groups has a role here")
-        return User(name, max(roles, key=ROLES.index), sites=tuple(
-            site for group, sites in self.settings.sites.items() if group in groups for site in sites
-        ))  # fmt: skip
+        return user
 
     def _claims(self, id_token: str) -> dict[str, Any]:
         for fresh in (False, True):  # a key may be new

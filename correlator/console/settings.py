@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validator
 
 from correlator.words.language import Language
+
+_HEADER = "^[A-Za-z][A-Za-z0-9-]{0,60}$"
 
 
 def is_safe(url: str) -> bool:
@@ -60,6 +62,26 @@ class OidcSettings(BaseModel):
         return self
 
 
+class ProxySettings(BaseModel):
+    """Login by headers of a proxy that people have logged in at. They count only from its addresses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    addresses: tuple[IPvAnyNetwork, ...] = Field(
+        min_length=1, description="addresses or networks of the proxy; whoever else sends its headers says nothing"
+    )
+    name_header: str = Field(
+        default="X-Forwarded-User", pattern=_HEADER, description="who it is: a pseudonym, since the journal keeps it"
+    )
+    groups_header: str = Field(default="X-Forwarded-Groups", pattern=_HEADER, description="groups, with commas between")
+    roles: dict[str, Literal["viewer", "operator", "analyst", "admin"]] = Field(
+        min_length=1, description="group: role; the highest counts, without one nobody gets in"
+    )
+    sites: dict[str, tuple[str, ...]] = Field(
+        default={}, description="group: sites its people may see; people in none of these groups see all"
+    )
+
+
 class ConsoleSettings(BaseModel):
     """`correlator console run`. Without TLS only on loopback, behind nothing or a proxy on the same machine."""
 
@@ -74,6 +96,7 @@ class ConsoleSettings(BaseModel):
     idle_min: int = Field(default=30, ge=1, description="a session ends this long after its last request")
     session_h: int = Field(default=12, ge=1, le=24, description="a session ends after this long in any case")
     oidc: OidcSettings | None = Field(default=None, description="login at an identity provider")
+    proxy: ProxySettings | None = Field(default=None, description="login by headers of a proxy")
     cases: CaseSettings | None = Field(default=None, description="case system that analysts send threats to")
     max_shelf_h: int = Field(default=8, ge=1, le=72, description="longest time on a shelf")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +19,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from msgspec import Struct
 
 from correlator.errors import Fault, FaultyFile, UsageError
+from correlator.events.text import one_line
 from correlator.marked import MarkedDict, MarkedList, load_file
 
 Role = Literal["viewer", "operator", "analyst", "admin"]
@@ -55,6 +57,20 @@ def password_problem(password: str) -> str:
     if any(word in plain and len(plain) - len(word) < 6 for word in _COMMON) or len(set(plain)) < 5:
         return "this password is among the first that anybody would try"
     return ""
+
+
+def user_of(
+    name: str, groups: Collection[str], roles: Mapping[str, Role], sites: Mapping[str, tuple[str, ...]]
+) -> User | None:
+    """Somebody whom others have logged in, by groups: the highest role counts; None if no group has one.
+
+    sites: those of the groups named there; all where a person is in none of them.
+    """
+    held = [role for group, role in roles.items() if group in groups]
+    if not name or len(name) > 100 or name != one_line(name) or not held:
+        return None
+    seen = tuple(site for group, theirs in sites.items() if group in groups for site in theirs)
+    return User(name, max(held, key=ROLES.index), sites=seen)
 
 
 class Users:

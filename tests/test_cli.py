@@ -178,6 +178,7 @@ def test_the_tools_for_help_do_not_load_the_engine():
         (["match", "x.ndjson"], "Missing option '--rules'"),
         (["match", "--rules", "r"], "Missing argument 'FILE...'"),
         (["match", "--rules", "r", "--lateness", "soon", "f"], "'soon' is not a duration"),
+        (["link", "--site", "s", "--from", "2026", "f"], "'2026' is not a time such as"),
         (["explain"], "name a threat, or a rule with --why-not"),
         (["rules", "explain"], "name a rule with --rule, or ask for --predicates"),
         (["sources", "try", "suricatta", "f"], "did you mean 'suricata'?"),
@@ -319,6 +320,20 @@ def test_what_init_leaves_as_comments_is_taken_too(tmp_path, capsys):
     assert "sources: 4, of inputs: 4\n" in captured.out
     told = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert list(told) == ["sites", "bridge", "inputs", "ingest", "embedded", "console", "notifier"]
+
+
+FINDING = '{"id": "a", "kind": "door.forced", "asset": "d-pharmacy", "t_ms": 1772348400000, "level": "critical"}\n'
+
+
+def test_link_says_that_the_first_day_only_teaches(tmp_path, capsys):
+    main(["init", str(tmp_path)])
+    file = tmp_path / "findings.ndjson"
+    file.write_text(FINDING, encoding="utf-8")
+    site = str(tmp_path / "site.yaml")
+    assert main(["link", "--site", site, str(file)]) == 0
+    assert "1 findings of the first day taught what is usual" in capsys.readouterr().err
+    assert main(["link", "--site", site, "--from", "2026-03-01T00:00:00Z", str(file)]) == 0
+    assert "taught" not in capsys.readouterr().err
 
 
 def test_sources_list_shows_each_declaration(capsys):

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.options import PATH
+from correlator.cli.options import PATH, scenario_folder
 from correlator.clock import parse_iso
+
+_MS_DIGITS: Final = 12
 
 
 class _Instant(click.ParamType):
-    """An ISO 8601 time with offset, or ms since 1970; gives ms UTC."""
+    """An ISO 8601 time with offset, or ms since 1970 as findings have it; gives ms UTC."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        if value.isdigit():
+        if value.isdigit() and len(value) >= _MS_DIGITS:  # a bare year is no time
             return int(value)
         try:
             return parse_iso(value)[0]
@@ -80,11 +82,10 @@ def baseline(scenario: Path, days: int, seed: int | None, out: Path) -> int:
     from correlator.lab.background import background
     from correlator.run.linking import learned, save_baseline
     from correlator.run.replay import scenario_rules
-    from correlator.run.scenario import History, load_scenario, packaged_scenarios
+    from correlator.run.scenario import History, load_scenario
 
     def work() -> int:
-        folder = scenario if scenario.exists() else packaged_scenarios().get(str(scenario), scenario)
-        loaded = load_scenario(folder)
+        loaded = load_scenario(scenario_folder(scenario))
         history = History(seed if seed is not None else loaded.seed + 1, days)
         entries = learned(loaded, scenario_rules(loaded), history, background)
         save_baseline(entries, out)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.options import PATH, examples
+from correlator.cli.options import PATH, examples, scenario_folder
 from correlator.errors import UsageError
 
 
@@ -43,12 +43,6 @@ class _Address(click.ParamType):
         if not host or not port.isdigit() or not 0 < int(port) < 65_536:
             self.fail(f"{value!r} is not host:port", param, ctx)
         return host, int(port)
-
-
-def _scenario_folder(scenario: Path) -> Path:
-    from correlator.run.scenario import packaged_scenarios
-
-    return scenario if scenario.exists() else packaged_scenarios().get(str(scenario), scenario)
 
 
 def _until_stopped() -> threading.Event:
@@ -105,7 +99,7 @@ def simulate(
 
             reach = load(config).settings.kafka
         return play(
-            _scenario_folder(scenario), mqtt_at=mqtt_at, kafka=reach, speed=speed, tick_ms=tick_ms,
+            scenario_folder(scenario), mqtt_at=mqtt_at, kafka=reach, speed=speed, tick_ms=tick_ms,
             with_background=background, stop=_until_stopped(), write=_write,
         )  # fmt: skip
 
@@ -139,6 +133,6 @@ def live(
         from correlator.lab.live import Live, LiveOptions
 
         options = LiveOptions(once, speed, kafka_port, mqtt_port, folder, background)
-        return Live(_scenario_folder(scenario), options, _until_stopped(), _write).run()
+        return Live(scenario_folder(scenario), options, _until_stopped(), _write).run()
 
     return guarded(work)

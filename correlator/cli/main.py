@@ -31,7 +31,7 @@ from correlator.cli.live import SPEED
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
 from correlator.cli.notifier import notifier as _notifier
-from correlator.cli.options import PATH, examples, kafka_guarded
+from correlator.cli.options import PATH, examples, kafka_guarded, scenario_folder
 from correlator.cli.outputs import outputs as _outputs
 from correlator.cli.privacy import privacy as _privacy_commands
 from correlator.cli.secure import secure as _secure
@@ -174,14 +174,12 @@ def replay(
         raise click.UsageError("Missing argument 'SCENARIO' (or --from-log LOG).")
     from correlator.lab.background import background
     from correlator.run.replay import replay as work
-    from correlator.run.scenario import packaged_scenarios
 
-    if not scenario.exists():
-        scenario = packaged_scenarios().get(str(scenario), scenario)
+    folder = scenario_folder(scenario)
     shown = sys.stderr.isatty() if progress is None else progress
     code = guarded(
         lambda: work(
-            scenario,
+            folder,
             out=out,
             speed=speed,
             as_json=as_json,
@@ -195,8 +193,7 @@ def replay(
             privacy=_privacy(config) if tokens else None,
         )
     )
-    folder = out
-    return code if folder is None or code > 1 else guarded(lambda: _report(folder)) or code
+    return code if out is None or code > 1 else guarded(lambda: _report(out)) or code
 
 
 def _report(out: Path) -> int:

@@ -87,6 +87,13 @@ def process_on_kafka(loaded: Loaded, part: str) -> None:
     reach(loaded.settings.kafka, lambda words: Log(part).error("kafka_away", detail=words), _PROCESS_WAITS_S)
 
 
+def scenario_folder(scenario: Path) -> Path:
+    """The folder of a scenario, which may be the name of one that comes along."""
+    from correlator.run.scenario import packaged_scenarios
+
+    return scenario if scenario.exists() else packaged_scenarios().get(str(scenario), scenario)
+
+
 def kafka_guarded(work: Callable[[], int]) -> int:
     """As guarded, and what Kafka refuses is told in one line with what mends it."""
     from confluent_kafka import KafkaException

@@ -76,6 +76,12 @@ def link(
         f"{len(lines)} findings, {engine.counters['episodes']} episodes, {told} threats told; "
         f"{len(faults)} lines rejected, {unknown} assets not in the site file\n"
     )
+    taught = sum(one.t_ms < (engine.from_ms or 0) for one in lines)
+    if from_ms is None and taught:
+        stderr.write(
+            f"{taught} findings of the first day taught what is usual, and only critical ones of them are told; "
+            "--from says when telling begins\n"
+        )
     return 1 if strict and faults else 0
 
 

@@ -278,11 +278,6 @@ class EmbeddedLog:
         query = "SELECT offset, record FROM events WHERE offset >= ? ORDER BY offset LIMIT ?"
         return list(self._db.execute(query, (first, limit)))
 
-    def offset_at(self, at_ms: int) -> int:
-        """Offset of the first record written at or after a time; the next offset if there is none."""
-        found = self._db.execute("SELECT min(offset) FROM events WHERE at_ms >= ?", (at_ms,)).fetchone()[0]
-        return self.next_offset if found is None else int(found)
-
     def outputs(self, topic: str, after: int = 0, limit: int = 1_000) -> list[tuple[int, bytes]]:
         """(number, value) of what was told on a topic, behind a number, in order."""
         query = "SELECT id, value FROM output WHERE topic = ? AND id > ? ORDER BY id LIMIT ?"
@@ -299,11 +294,6 @@ class EmbeddedLog:
         """The JSON of one reject, None if there is no such number."""
         row = self._db.execute("SELECT value FROM output WHERE topic = 'rejects' AND id = ?", (number,)).fetchone()
         return None if row is None else row[0]
-
-    def reject_counts(self) -> list[tuple[str, int]]:
-        """(reason, number of rejects kept), the most first."""
-        query = "SELECT reason, count(*) n FROM output WHERE reason IS NOT NULL GROUP BY reason ORDER BY n DESC, reason"
-        return list(self._db.execute(query))
 
     def raw(self, number: int) -> RawMessage | None:
         """A raw message by its number, None if retention has removed it."""

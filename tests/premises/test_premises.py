@@ -345,12 +345,11 @@ def test_the_place_of_an_event_is_the_most_specific_placed_thing_it_names(clinic
     assert clinic.event_place(event("log.entry", **named)) == place
 
 
-def test_the_assets_and_people_of_an_event(clinic):
+def test_the_assets_of_an_event(clinic):
     one = event("host.logon", actor_account="nurse18", target_host="nothing", origin_ip="192.0.2.15", target_file="x")
     assert clinic.event_assets(one) == [
         ("actor", "account:nurse18"), ("target", "unknown:host:nothing"), ("origin", "pc-store"),
     ]  # fmt: skip
-    assert clinic.event_people(one) == ("p-018",)
 
 
 WINDOWS = [
@@ -413,8 +412,6 @@ def test_confidence_halves_every_hour(clinic):
     clinic.observe(event("badge.entered", actor_badge="0517", where_reader="r-store-in"))
     assert clinic.presence("p-017", NOON + HOUR_MS) == ("store", 0.475, HOUR_MS)
     assert clinic.presence("p-017", NOON + 3 * HOUR_MS) == ("store", 0.11875, 3 * HOUR_MS)
-    assert clinic.live.people_in("store", NOON) == [("p-017", 0.95)]
-    assert clinic.live.people_in("store", NOON + HOUR_MS) == []
     assert clinic.presence("p-018", NOON) is None
 
 
@@ -587,12 +584,6 @@ DESCRIBED = [
 @pytest.mark.parametrize(("asset", "words"), DESCRIBED)
 def test_assets_are_described_in_plain_words(clinic, asset, words):
     assert clinic.describe(asset) == words
-
-
-def test_the_nearest_contact_is_called(clinic):
-    assert clinic.phone_for("store") == "0417"
-    assert clinic.phone_for("ward") == "+39 055 0100"
-    assert Premises.empty("h").phone_for("ward") == ""
 
 
 def test_an_empty_site_knows_nothing_and_says_so():

@@ -165,10 +165,17 @@ class Mapping:
     def _reject(self, message: Message, site: str, reason: RejectReason, detail: str) -> KafkaRecord:
         at = f"{self.settings.id}@{message.received_ms}"  # a reject of a bridge has no position in a log
         told = reject(site, self.settings.id, "", msgspec.structs.replace(message, raw=at), reason, detail)
-        if not self.settings.reject_bytes:
+        if not self.settings.reject_bytes or self._sensitive(message.channel):
             told = msgspec.structs.replace(told, payload=b"")
         made = reject_message(told)
         return KafkaRecord(self.settings.rejects, made.key, made.value, list(made.headers), reason, message)
+
+    def _sensitive(self, topic: str) -> bool:
+        """Whether a route that would take the topic is sensitive."""
+        return any(
+            route.sensitive and any(topic_matches(one, topic) for one in route.topics)
+            for route in self.settings.routes
+        )  # fmt: skip
 
 
 def raw_topics(settings: BridgeSettings) -> list[str]:

@@ -77,6 +77,9 @@ class RouteSettings(_Settings):
         default=None, ge=0, le=32, description="level of the MQTT topic that names the site, from 0; instead of site"
     )
     sites: tuple[str, ...] = Field(default=(), description="with site_level: the sites that may be named there")
+    sensitive: bool = Field(
+        default=False, description="rejects hold no byte of a message; so too where a source of `to` is sensitive"
+    )
 
     @field_validator("topics", mode="before")
     @classmethod

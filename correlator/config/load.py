@@ -21,7 +21,7 @@ from correlator.premises import Premises, load_site
 from correlator.privacy.fields import IdentityFields
 from correlator.privacy.private import Private
 from correlator.run.bodies import Bundle, bundle
-from correlator.sources import MapSpec
+from correlator.sources import DIALECTS, MapSpec
 from correlator.sources.settings import nearest
 
 DEFAULT_FILE: Final = "correlator.yaml"
@@ -143,13 +143,22 @@ def _beside(settings: Settings, folder: Path) -> Settings:
 
 
 def _bare_rejects(settings: Settings) -> Settings:
-    """Where people are tokens, no reject holds the message that named them."""
-    if not settings.privacy.tokens:
-        return settings
-    return settings.model_copy(update={
-        "bridge": settings.bridge.model_copy(update={"reject_bytes": False}),
-        "ingest": settings.ingest.model_copy(update={"reject_bytes": False}),
-    })  # fmt: skip
+    """Where people are tokens, no reject holds the message that named them; else none of a sensitive source does,
+    also not where a bridge rejects before anybody reads what it is."""
+    if settings.privacy.tokens:
+        return settings.model_copy(update={
+            "bridge": settings.bridge.model_copy(update={"reject_bytes": False}),
+            "ingest": settings.ingest.model_copy(update={"reject_bytes": False}),
+        })  # fmt: skip
+    quiet = {
+        one.input
+        for one in settings.ingest.sources
+        if one.sensitive or (one.dialect in DIALECTS and DIALECTS[one.dialect].sensitive)
+    }
+    routes = tuple(
+        one.model_copy(update={"sensitive": True}) if one.to in quiet else one for one in settings.bridge.routes
+    )
+    return settings.model_copy(update={"bridge": settings.bridge.model_copy(update={"routes": routes})})
 
 
 def _joined(value: Any, folder: Path) -> Any:

@@ -65,7 +65,7 @@ def _split_time(line: str, context: Context) -> tuple[str, int | None]:
     try:
         return rest, _local_ms(found[1], int(found[2]), found[3], int(found[4]), zone)
     except (KeyError, ValueError, OverflowError) as error:
-        raise Unreadable("impossible_time", f"{found[0][:-4]!r} is no time") from error
+        raise Unreadable("impossible_time", "the line's time is no time", found[0][:-4]) from error
 
 
 def _verdict(signature: str) -> tuple[str, str]:

@@ -262,7 +262,7 @@ class Dialect:
     native_id       what names one message, "" if nothing does
     duplicates      "native" | "content" | "none": how a repeated delivery is recognised
     identity_fields attribute path -> entity kind; such values stand in events only as tokens
-    sensitive       rejects keep no bytes (patient data, faces)
+    sensitive       rejects keep no bytes and no value of a message (patient data, faces)
     """
 
     name: str
@@ -288,7 +288,7 @@ class Dialect:
             inner = message if context.opener is None else context.opener(message)
             events = self.decode_message(inner, context)
         except Unreadable as error:
-            return [self._reject(message, context, error.reason, error.detail)]
+            return [self._reject(message, context, error.reason, error.detail if self.sensitive else str(error))]
         for event in events:
             if not -1 <= event.time_ms < IMPOSSIBLE_FROM_MS:
                 detail = f"time {event.time_ms} ms is not in 1970..2099"

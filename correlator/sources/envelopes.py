@@ -154,7 +154,7 @@ def _time(value: str | float | None) -> int:
     try:
         ms = parse_iso(value)[0] if isinstance(value, str) else epoch_ms(value)[0]
     except (ValueError, OverflowError) as error:
-        raise Unreadable("wrong_type", f"the envelope's time {value!r} is no time"[:200]) from error
+        raise Unreadable("wrong_type", "the envelope's time is no time", value) from error
     if not UNSET_BEFORE_MS <= ms < IMPOSSIBLE_FROM_MS:
-        raise Unreadable("impossible_time", f"the envelope's time is {value!r}"[:200])
+        raise Unreadable("impossible_time", "the envelope's time is out of range", value)
     return ms

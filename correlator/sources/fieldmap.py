@@ -70,7 +70,7 @@ class Value:
         if not self.strict:
             return text
         if self.default is None:
-            raise Unreadable("unmapped", f"the map names no {'/'.join(self.names)} {text[:80]!r}")
+            raise Unreadable("unmapped", f"the map names no such {'/'.join(self.names)}", text)
         return self.default
 
 
@@ -336,7 +336,7 @@ def _time(data: dict[str, Any], rule: Time, context: Context) -> tuple[int | Non
             ms = _strptime_ms(str(value), rule.form, zone, rule.year)
             made = None if ms is None else (ms, 0)
     except (ValueError, OverflowError) as error:
-        raise Unreadable("wrong_type", f"field {'/'.join(rule.names)!r} is no time: {error}"[:200]) from error
+        raise Unreadable("wrong_type", f"field {'/'.join(rule.names)!r} is no time", value) from error
     if made is None:  # no offset and no zone: such a time is not trusted
         return None, 0
     if abs(made[0]) >= _MAX_ABS_MS:

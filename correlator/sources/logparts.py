@@ -50,9 +50,9 @@ def log_time(value: Any, name: str) -> tuple[int, int]:
         else:
             raise Unreadable("wrong_type", f"field {name!r} must be a time")
     except (ValueError, OverflowError) as error:
-        raise Unreadable("wrong_type", f"field {name!r} is no time: {error}") from error
+        raise Unreadable("wrong_type", f"field {name!r} is no time", value) from error
     if not -_LARGEST_MS < made[0] < _LARGEST_MS:
-        raise Unreadable("impossible_time", f"field {name!r} is {value}")
+        raise Unreadable("impossible_time", f"field {name!r} is out of range", value)
     return made
 
 

@@ -13,10 +13,14 @@ MAX_DEPTH = 64  # nesting of JSON; real messages of the sources here stay below 
 
 
 class Unreadable(Exception):
-    """Raised inside a dialect where a message cannot be taken; `decode` turns it into a Reject."""
+    """Raised inside a dialect where a message cannot be taken; `decode` turns it into a Reject.
 
-    def __init__(self, reason: RejectReason, detail: str) -> None:
-        super().__init__(detail)
+    detail: what is wrong, without a word of the message but names of fields; value: what of the message shows it,
+    which rejects of sensitive sources leave out.
+    """
+
+    def __init__(self, reason: RejectReason, detail: str, value: object = None) -> None:
+        super().__init__(detail if value is None else f"{detail}: {value!r:.200}")
         self.reason = reason
         self.detail = detail
 

@@ -440,7 +440,7 @@ def _bsd_time(found: re.Match[str], message: Message, context: Context) -> tuple
     else:
         return None, 0
     if second is None:
-        raise Unreadable("impossible_time", f"{found[0].strip()!r} is no date")
+        raise Unreadable("impossible_time", "the time is no date", found[0].strip())
     if not fraction:
         return second, 0
     below = fraction.ljust(9, "0")
@@ -457,7 +457,7 @@ def _iso(text: str, context: Context) -> tuple[int | None, int]:
             return None, 0
         return parse_iso(text, zone)
     except (ValueError, OverflowError) as error:
-        raise Unreadable("impossible_time", f"{text[:40]!r} is no time") from error
+        raise Unreadable("impossible_time", "the time is no time", text[:40]) from error
 
 
 def _structured_data(text: str) -> tuple[dict[str, dict[str, str]], str]:

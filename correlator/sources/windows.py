@@ -251,7 +251,7 @@ def _read_time(text: str, context: Context) -> tuple[int, int] | None:
             return None
         return _local_time(text, zone) if len(text) == 19 else parse_iso(text, zone)
     except (ValueError, OverflowError) as error:
-        raise Unreadable("wrong_type", f"{text[:40]!r} is no time") from error
+        raise Unreadable("wrong_type", "a time is no time", text[:40]) from error
 
 
 def _time(fields: Fields, shape: _Shape, given: Any, context: Context) -> tuple[int | None, int]:

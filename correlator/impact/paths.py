@@ -308,10 +308,14 @@ class Paths:
         stack = [start]
         states, products, parents, cutoff = self.states, self.products, self.parents, self._cutoff
         services, all_links, labels_of = self.rules.services, self._links, self.labels_of
-        steps, numbers, visited, children = self.steps, self.numbers, self.visited, self._children
+        children = self._children
+        # As `_add`, written out below: that runs for every step of every path.
+        add_state, add_parent, add_product = states.append, parents.append, products.append
+        add_step, add_number = self.steps.append, self.numbers.append
         most = self.settings.max_paths + self._dead
         rules, epoch = self.rules, self.epoch
         bounds = rules.bounds(epoch)
+        first = new = len(states)
         while stack:
             label = stack.pop()
             state, product = states[label], products[label]
@@ -342,16 +346,15 @@ class Paths:
                         before = parents[before]
                 if asset in left and (asset != own or self._was_there(label, to)):
                     continue
-                new = len(states)
                 if new >= most:
                     self.refused += 1
+                    self.visited.update(states[first:])
                     return
-                # As `_add`, written out: this runs for every step of every path.
-                states.append(to)
-                parents.append(label)
-                steps.append(step)
-                products.append(sent)
-                numbers.append(number)
+                add_state(to)
+                add_parent(label)
+                add_step(step)
+                add_product(sent)
+                add_number(number)
                 labels = labels_of.get(to)
                 if labels is None:
                     labels_of[to] = [new]
@@ -359,8 +362,9 @@ class Paths:
                     labels.append(new)
                 if children is not None:
                     children.setdefault(label, []).append(new)
-                visited.add(to)
                 stack.append(new)
+                new += 1
+        self.visited.update(states[first:])
 
     def _was_there(self, label: int, state: int) -> bool:
         while label != ROOT:

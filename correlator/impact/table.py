@@ -99,19 +99,17 @@ class RuleTable:
         own = state // THREATS
         here = own in eased or own in barriers
         links = self.links(state, epoch)
-        found: list[Link] = []
-        changed = False
-        for link in links:
-            to, _, number = link
-            rule = rules[number]
-            if (rule.blocked_by and (here or to // THREATS in eased or to // THREATS in barriers)) or (
-                dark and to in guards
-            ):
-                ppm = self._raw_links(state, epoch)[to][0]
-                link = to, weight(ppm, rule, state, to, conditions, protections), number
-                changed = True
-            found.append(link)
-        if not changed:
+        found: list[Link] | None = None
+        for at, (to, _, number) in enumerate(links):
+            asset = to // THREATS
+            stands = here or asset in eased or asset in barriers
+            if not (stands and rules[number].blocked_by) and not (dark and to in guards):
+                continue
+            if found is None:
+                found = list(links)
+            ppm = self._raw_links(state, epoch)[to][0]
+            found[at] = to, weight(ppm, rules[number], state, to, conditions, protections), number
+        if found is None:
             return links
         found.sort(key=_likeliest_first)
         return tuple(found)

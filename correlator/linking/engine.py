@@ -188,8 +188,7 @@ class Touch:
     def active_ms(self) -> int:
         """Last activity on the asset; noise that never stops cannot keep it active for long."""
         episode = self.episode
-        warm_ms = episode.t_ms + episode.warm_ms
-        return min(warm_ms, episode.last_ms)
+        return min(episode.t_ms + episode.warm_ms, episode.last_ms)
 
 
 class ThreatState:
@@ -416,26 +415,26 @@ class LinkEngine:
         self, touches: list[Touch], asset: str, episode: Episode, chance: float
     ) -> tuple[float, float, Touch, tuple[float, ...], int] | None:
         """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode."""
-        settings = self.settings
+        settings, triggered, norm = self.settings, self._log_triggered, self._norm
+        horizon_ms, core_ms = settings.horizon_ms, settings.core_ms
         t_ms, type_ = episode.t_ms, episode.type
         best = None
         best_x = NEVER
         near: list[float] = []
         for touch in touches:
-            source = touch.episode
             active_ms = touch.active_ms()
             d_ms = t_ms - active_ms if t_ms > active_ms else 0
-            if d_ms >= settings.horizon_ms:
+            if d_ms >= horizon_ms:
                 continue
             share = touch.log_share.get(asset)
             if share is None:
                 continue
             expected = touch.expected.get(type_, 0.0)
-            delay = -math.log((d_ms + settings.core_ms) / 1000) - self._norm
-            plain = expected + self._log_triggered + touch.log_resp + share + delay
+            delay = -math.log((d_ms + core_ms) / 1000) - norm
+            plain = expected + triggered + touch.log_resp + share + delay
             log_bg = chance
             if d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
-                habit = self.rates.habit(source.kind, episode.kind, t_ms)
+                habit = self.rates.habit(touch.episode.kind, episode.kind, t_ms)
                 if habit > 0:
                     log_bg = math.log(math.exp(chance) + habit * 1000 / settings.burst_ms)
             x = plain - log_bg
@@ -443,7 +442,7 @@ class LinkEngine:
                 near.append(math.exp(x))
             if x > best_x or (x == best_x and best is not None and touch.asset < best[2].asset):
                 best_x = x
-                terms = (expected, self._log_triggered, touch.log_resp, share, delay, -log_bg)
+                terms = (expected, triggered, touch.log_resp, share, delay, -log_bg)
                 best = (x, plain - chance, touch, terms, d_ms)
         if best is None or not settings.company or best_x < -20:
             return best
@@ -750,8 +749,12 @@ class LinkEngine:
         reach = self.ground.reach(asset, touch.since[0])
         if self._led.get(asset) is not reach:
             self._led[asset] = reach
+            leads = self._leads
             for other in touch.log_share:
-                self._leads.setdefault(other, {})[asset] = None
+                if other in leads:
+                    leads[other][asset] = None
+                else:
+                    leads[other] = {asset: None}
 
     def _leave(self, threat: ThreatState) -> None:
         """Takes a threat out of the index."""

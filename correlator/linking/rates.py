@@ -88,39 +88,44 @@ class Rates:
 
     def rate(self, state: AssetState, kind: str, t_ms: int) -> tuple[float, float]:
         """(rate per second of this kind on this asset, surprise s in nats), before it is counted."""
-        tau_ms, rho, kind = self.tau_ms, self.rho, self.name_of(kind)
-        time = tau_ms / 1000 * (1 - math.exp((self.start_ms - t_ms) / tau_ms))
+        tau_ms, rho, settings, exp = self.tau_ms, self.rho, self.settings, math.exp
+        time = tau_ms / 1000 * (1 - exp((self.start_ms - t_ms) / tau_ms))
         assets = len(self.assets)
         known = self.kinds.get(kind)
+        if known is None:
+            kind = self.name_of(kind)
+            known = self.kinds.get(kind)
         n_kind = n_class = n_floor = 0.0
         hour = 1.0
         if known is not None:
-            n_kind = known.count[0] * math.exp((known.count[1] - t_ms) / tau_ms)
+            value, at_ms = known.count
+            n_kind = value * exp((at_ms - t_ms) / tau_ms)
             group = known.groups.get(state.cls)
             if group is not None:
-                n_class = group[0] * math.exp((group[1] - t_ms) / tau_ms)
+                n_class = group[0] * exp((group[1] - t_ms) / tau_ms)
             group = known.groups.get(state.floor)
             if group is not None:
-                n_floor = group[0] * math.exp((group[1] - t_ms) / tau_ms)
-            if self.settings.hours:
+                n_floor = group[0] * exp((group[1] - t_ms) / tau_ms)
+            if settings.hours:
                 hour = self.hour_factor(known, t_ms)
         own = state.rates.get(kind)
-        n_own = own[0] * math.exp((own[1] - t_ms) / tau_ms) if own is not None else 0.0
-        shape = self.settings.rate_shape
+        n_own = own[0] * exp((own[1] - t_ms) / tau_ms) if own is not None else 0.0
+        shape = settings.rate_shape
         if shape:
             rate = (n_kind + 0.5) / (time * assets + rho)
             n = self.of_class[state.cls]
             rate = (n_class + shape) / (time * n + shape / rate)
             n = self.of_class[state.floor]
-            rate = (n_floor + 2.0) / (time * n + 2.0 / rate) if self.settings.floors else rate
+            rate = (n_floor + 2.0) / (time * n + 2.0 / rate) if settings.floors else rate
             rate = (n_own + shape) / (time + shape / rate) * hour
         else:
             rate = (n_kind + rho / ((time + rho) * assets)) / (time * assets + rho)
             rate = (n_class + rate * rho) / (time * self.of_class[state.cls] + rho)
-            if self.settings.floors:
+            if settings.floors:
                 rate = (n_floor + rate * rho) / (time * self.of_class[state.floor] + rho)
             rate = (n_own + rate * rho) / (time + rho) * hour
-        return rate, min(-math.log(rate * (time + rho)), self.settings.surprise_cap)
+        surprise = -math.log(rate * (time + rho))
+        return rate, min(settings.surprise_cap, surprise)
 
     def hour_factor(self, kind: KindState, t_ms: int) -> float:
         """How much more often than on the mean of the day this kind comes at this hour."""
@@ -128,9 +133,13 @@ class Rates:
         begin = self.hour_of(self.start_ms)
         passed, rest = divmod((t_ms - self.start_ms) / HOUR_MS, 24)
         before, after = hour - 1, (hour + 1) % 24
-        exposure = 4 * passed
-        for at, weight in ((hour, 2), (before, 1), (after, 1)):
-            exposure += weight * min(max(rest - (at - begin) % 24, 0.0), 1.0)
+        # The part of a day's hours that was heard: this one twice, its neighbours once.
+        part = rest - (hour - begin) % 24
+        exposure = 4 * passed + 2 * (1.0 if part >= 1.0 else max(0.0, part))
+        part = rest - (before - begin) % 24
+        exposure += 1.0 if part >= 1.0 else max(0.0, part)
+        part = rest - (after - begin) % 24
+        exposure += 1.0 if part >= 1.0 else max(0.0, part)
         exposure /= 4 * max(passed * 24 + rest, 1e-9)
         site, own = self.hours, kind.hours
         here = (2 * site[hour] + site[before] + site[after]) / 4
@@ -155,27 +164,27 @@ class Rates:
 
     def tail_rates(self, state: AssetState, bin_: int, t_ms: int) -> tuple[float, float]:
         """(R_site, R_asset): how often a second anything at least as surprising happens, site and asset."""
-        tau_ms, rho = self.tail_tau_ms, self.tail_rho
+        tau_ms, rho, settings = self.tail_tau_ms, self.tail_rho, self.settings
         time = tau_ms / 1000 * (1 - math.exp((self.start_ms - t_ms) / tau_ms)) + rho
         assets = len(self.assets)
-        above = math.fsum(self.tail[bin_:]) * math.exp((self.tail_ms - t_ms) / tau_ms)
+        decay = math.exp((self.tail_ms - t_ms) / tau_ms)
+        above = math.fsum(self.tail[bin_:]) * decay
         site = (above + 1) / time
         above = 0.0
         if state.tail:
             above = math.fsum([n for at, n in state.tail.items() if at >= bin_])
             above *= math.exp((state.tail_ms - t_ms) / tau_ms)
-        shape = self.settings.tail_shape
+        shape = settings.tail_shape
         if not shape:
             asset = (above + site * rho / assets) / time
             return site, max(asset, 1 / (assets * time))
         mean = site / assets
-        if self.settings.tail_class:
+        k = settings.tail_class
+        if k:
             group = self.class_tail.get(state.cls)
             if group is not None:
-                n = self.of_class[state.cls]
-                of_class = math.fsum(group[bin_:]) * math.exp((self.tail_ms - t_ms) / tau_ms)
-                k = self.settings.tail_class
-                mean = (of_class + k) / ((time - rho) * n + k / mean)
+                of_class = math.fsum(group[bin_:]) * decay
+                mean = (of_class + k) / ((time - rho) * self.of_class[state.cls] + k / mean)
         return site, (above + shape) / (time - rho + shape / mean)
 
     def surge(self, state: AssetState, kind: str, t_ms: int) -> float:
@@ -184,16 +193,16 @@ class Rates:
         A drill or a detector's bad day makes one kind come everywhere; then one more proves little. The
         first two of a kind are no spate.
         """
-        known = self.kinds.get(self.name_of(kind))
+        known = self.kinds.get(kind) or self.kinds.get(self.name_of(kind))
         if known is None:
             return 0.0
-        most = 0.0
+        most, tau_ms = 0.0, self.surge_tau_ms
         for group in (state.cls, state.floor):
             count = known.recent.get(group)
             if count is not None:
-                n = count[0] * math.exp((count[1] - t_ms) / self.surge_tau_ms) - 1.0
+                n = count[0] * math.exp((count[1] - t_ms) / tau_ms) - 1.0
                 if n > 0:
-                    most = max(most, n / (self.of_class[group] * self.surge_tau_ms / 1000))
+                    most = max(most, n / (self.of_class[group] * tau_ms / 1000))
         age_ms = t_ms - known.first_ms
         if age_ms < DAY_MS:  # a new detector: its own short life says how common it is
             n = known.count[0]
@@ -231,7 +240,7 @@ class Rates:
 
         of_day: it tells something of the rhythm of the day; what never stops does not.
         """
-        tau_ms, own = self.tau_ms, self.name_of(kind)
+        tau_ms, surge_tau_ms, own = self.tau_ms, self.surge_tau_ms, self.name_of(kind)
         self.counters["kinds_shared"] += own != kind
         kind = own
         self.changed_kinds.add(kind)
@@ -240,16 +249,12 @@ class Rates:
             known = self.kinds[kind] = KindState(t_ms)
         _add(known.count, 1.0, t_ms, tau_ms)
         for group in (state.cls, state.floor):
-            recent = known.recent.get(group)
-            if recent is None:
-                known.recent[group] = [1.0, float(t_ms)]
-            else:
-                _add(recent, 1.0, t_ms, self.surge_tau_ms)
-            count = known.groups.get(group)
-            if count is None:
-                known.groups[group] = [1.0, float(t_ms)]
-            else:
-                _add(count, 1.0, t_ms, tau_ms)
+            for counts, its_tau_ms in ((known.recent, surge_tau_ms), (known.groups, tau_ms)):
+                count = counts.get(group)
+                if count is None:
+                    counts[group] = [1.0, float(t_ms)]
+                else:
+                    _add(count, 1.0, t_ms, its_tau_ms)
         count = state.rates.get(kind)
         if count is None:
             self._keep(state, kind, t_ms)
@@ -340,8 +345,9 @@ class Rates:
 
 
 def _add(count: Count, times: float, t_ms: int, tau_ms: float) -> None:
-    if t_ms >= count[1]:
-        count[0] = count[0] * math.exp((count[1] - t_ms) / tau_ms) + times
+    value, at_ms = count
+    if t_ms >= at_ms:
+        count[0] = value * math.exp((at_ms - t_ms) / tau_ms) + times
         count[1] = t_ms
     else:  # a late one counts for less
-        count[0] += times * math.exp((t_ms - count[1]) / tau_ms)
+        count[0] = value + times * math.exp((t_ms - at_ms) / tau_ms)

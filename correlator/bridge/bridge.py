@@ -555,7 +555,12 @@ def _now_ms() -> int:
 
 
 def _size(records: list[KafkaRecord]) -> int:
-    return sum(len(record.value) + sum(len(name) + len(value) for name, value in record.headers) for record in records)
+    size = 0
+    for record in records:
+        size += len(record.value)
+        for name, value in record.headers:
+            size += len(name) + len(value)
+    return size
 
 
 def _user_properties(properties: Properties | None) -> tuple[tuple[str, str], ...]:

@@ -40,12 +40,13 @@ METRICS_EVERY_S: Final = 1.0
 class _Open:
     """A partition that this worker has."""
 
-    __slots__ = ("checkpoint_s", "engine", "fed", "written", "writer")
+    __slots__ = ("checkpoint_s", "engine", "fed", "saved", "written", "writer")
 
     def __init__(self, engine: PartitionEngine, writer: StateWriter) -> None:
         self.engine = engine
         self.writer = writer
-        self.written = engine.told  # last record whose outputs are committed
+        self.written = engine.told  # last record that a transaction marked; what came since gave nothing
+        self.saved = engine.applied  # last record that is in the state as it is written
         self.checkpoint_s = time.monotonic()
         self.fed = False  # something new was written since it was opened
 
@@ -121,8 +122,16 @@ class Feeder:
     def checkpoint(self) -> None:
         """Writes the state of every partition, before an orderly stop."""
         for opened in self.partitions.values():
-            if opened.engine.told == opened.written == opened.engine.applied:
-                opened.writer.write([], opened.engine.checkpoint())
+            if opened.engine.told == opened.engine.applied:
+                self._commit(opened, [], checkpoint=True)
+
+    def rest(self) -> None:
+        """Writes the state of partitions that have fallen silent since the last checkpoint."""
+        now_s = self._clock()
+        for opened in self.partitions.values():
+            engine = opened.engine
+            if opened.saved < engine.applied == engine.told and self._due(opened, now_s):
+                self._commit(opened, [], checkpoint=True)
 
     # ---- records -------------------------------------------------------------------------------
 
@@ -161,22 +170,32 @@ class Feeder:
         self.progress_s = now_s
         if engine.told <= opened.written or engine.told > engine.applied:
             return  # delivered again, or folded again without output
-        due = (now_s - opened.checkpoint_s) * 1000 >= self.settings.checkpoint_ms
-        _log.debug("checkpoint" if due else "transaction", partition=engine.partition, offset=engine.told)
-        entries = engine.checkpoint() if due else engine.mark()
-        opened.writer.write(messages, entries)
+        due = self._due(opened, now_s)
+        if messages or due:
+            self._commit(opened, messages, checkpoint=due)
+        # Else nothing needs to be written: these records, folded again after a crash, give nothing again.
+
+    def _due(self, opened: _Open, now_s: float) -> bool:
+        return (now_s - opened.checkpoint_s) * 1000 >= self.settings.checkpoint_ms
+
+    def _commit(self, opened: _Open, messages: list[Rendered], *, checkpoint: bool) -> None:
+        engine = opened.engine
+        began_s = self._clock()
+        _log.debug("checkpoint" if checkpoint else "transaction", partition=engine.partition, offset=engine.told)
+        opened.writer.write(messages, engine.checkpoint() if checkpoint else engine.mark())
         _log.debug("committed", partition=engine.partition)
         self._told(messages)
-        if not opened.fed:
+        if not opened.fed and engine.told > opened.written:
             opened.fed = True
             _log.info("went_on", partition=engine.partition, records=engine.counts.repeated, offset=engine.told)
         self.transactions += 1
         self.written += engine.told - opened.written
         opened.written = engine.told
-        if due:
-            opened.checkpoint_s = now_s
-        metrics.commit.labels(process="worker").observe(self._clock() - now_s)
+        if checkpoint:
+            opened.checkpoint_s = began_s
+            opened.saved = engine.applied
         self.progress_s = self._clock()
+        metrics.commit.labels(process="worker").observe(self.progress_s - began_s)
 
     def _fold(self, opened: _Open, offset: int, value: bytes) -> list[Rendered]:
         engine = opened.engine

@@ -44,6 +44,7 @@ EXIT_UNAVAILABLE: Final = 69
 EXIT_FENCED: Final = 75
 EXIT_CONFIGURATION: Final = 78
 STOP_S: Final = 8.0  # container managers kill after ten seconds
+REST_S: Final = 0.25  # least time between looks for partitions that have fallen silent
 BLIND_S: Final = 30.0  # inputs promise several times a second; so long without a record is no silence
 
 
@@ -137,6 +138,7 @@ class Worker:
             kafka.topic(EVENTS), key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes
         )
         app.agent(topic, name="engine", concurrency=1)(self._agent)
+        app.timer(max(settings.checkpoint_ms / 1000, REST_S))(self._rest)
         signals: Any = app  # their types do not know handlers with named arguments
         signals.on_partitions_assigned.connect(self._assigned)
         signals.on_partitions_revoked.connect(self._revoked)
@@ -152,6 +154,9 @@ class Worker:
                 message = event.message
                 groups.setdefault(message.partition, []).append((message.offset, message.value))
             await loop.run_in_executor(self._executor, self._guarded, self._feed, groups)
+
+    async def _rest(self, *_: Any) -> None:
+        self._executor.submit(self._guarded, self.feeder.rest)
 
     async def _assigned(self, _app: Any, assigned: Any = (), **_: Any) -> None:
         wanted = {one.partition for one in assigned}

@@ -1,4 +1,4 @@
-"""A worker that is told to stop ends soon, whatever it is at; the next one goes on and tells nothing twice."""
+"""When a worker writes, and that it ends soon when told to; whoever comes next goes on and tells nothing twice."""
 
 from __future__ import annotations
 
@@ -22,14 +22,44 @@ def alert(number: int) -> Event:
     )  # fmt: skip
 
 
+def log_of(one: House, alerts: int) -> list[bytes]:
+    """A log: the configuration, then an alert a second; each is decided when the next is there."""
+    log = [LogRecord("house", configuration=in_force(one.kafka)[0]["house"].configuration)]
+    log += [LogRecord("house", "raw.suricata/0", n, n, (alert(n),), (n,)) for n in range(alerts)]
+    producer = one.producer()
+    values = [encode(record) for record in log]
+    for value in values:
+        producer.produce(f"{one.prefix}events", value, b"house", partition=0)
+    assert producer.flush(30) == 0
+    return values
+
+
+def test_records_that_tell_nothing_cost_no_transaction_until_the_next_checkpoint(house):
+    one = house().prepare()
+    now_s = 0.0
+    settings = WorkerSettings(batch_records=1, checkpoint_ms=1_000)
+    feeder = Feeder(one.kafka, settings, lambda: now_s)
+    feeder.open(0)
+    for offset, value in enumerate(log_of(one, 10)):
+        feeder.feed(0, [(offset, value)])
+    assert feeder.transactions == len(one.told("matches")) == 9
+    killed, feeder = feeder, Feeder(one.kafka, settings, lambda: now_s)
+    feeder.open(0)
+    assert feeder.partitions[0].engine.counts.refolded == 11, "all that stands behind the last checkpoint"
+    feeder.rest()
+    assert feeder.transactions == 0, "no checkpoint is due"
+    now_s = 1.0
+    feeder.rest()
+    last = Feeder(one.kafka, settings, lambda: now_s)
+    last.open(0)
+    assert last.partitions[0].engine.applied == killed.partitions[0].engine.applied == 10
+    assert last.partitions[0].engine.counts.refolded == 0
+    one.none_twice(one.told("matches"), "matches")
+
+
 def test_a_stop_in_the_middle_of_a_long_log_waits_for_the_batch_at_hand_and_not_for_the_log(house):
     one = house().prepare()
-    producer = one.producer()
-    log = [LogRecord("house", configuration=in_force(one.kafka)[0]["house"].configuration)]
-    log += [LogRecord("house", "raw.suricata/0", n, n, (alert(n),), (n,)) for n in range(RECORDS)]
-    for record in log:
-        producer.produce(f"{one.prefix}events", encode(record), b"house", partition=0)
-    assert producer.flush(30) == 0
+    log_of(one, RECORDS)
     settings = WorkerSettings(batch_records=20)
     told_to_stop, next_one = Feeder(one.kafka, settings), Feeder(one.kafka, settings)
     told_to_stop.stop()

@@ -112,14 +112,17 @@ def replay_log(
 
 
 def explain_log(log: Path, out: Any, config: Path, site: str, what: str, why_not: str | None) -> int:
-    """The work of `correlator explain` on a carrier's log: a threat, or why two findings are not linked.
+    """The work of `correlator explain` on a carrier's log: a threat, why a rule did not match, or why two findings
+    are not linked.
 
-    log: a file, or "kafka", where config says which. what, why_not: a threat, or two findings. Raises UsageError,
-    FaultyFile, BodyMissing, KafkaException.
+    log: a file, or "kafka", where config says which. what, why_not: a threat; a message (or "") and a rule; or two
+    findings. Raises UsageError, FaultyFile, BodyMissing, KafkaException.
     """
     from correlator.embedded.reading import LogOfFile
+    from correlator.errors import UsageError
     from correlator.run.explain import explain_threat
     from correlator.run.whynot_links import explain_pair_in_log
+    from correlator.run.whynot_log import explain_rule_in_log, rule_in_force
 
     if str(log) == "kafka" and why_not is None:
         return explain_threat(_told_on_kafka(config), what, out)
@@ -131,7 +134,15 @@ def explain_log(log: Path, out: Any, config: Path, site: str, what: str, why_not
     try:
         if why_not is None:
             return explain_threat(_told_in_log(log, reader), what, out)
-        out.writelines(f"{line}\n" for line in explain_pair_in_log(reader, site, why_not, what))
+        try:
+            rule = rule_in_force(reader, site, why_not)
+        except UsageError:
+            if not what:
+                raise
+            lines = explain_pair_in_log(reader, site, why_not, what)
+        else:
+            lines = explain_rule_in_log(reader, site, rule, what)
+        out.writelines(f"{line}\n" for line in lines)
     finally:
         reader.close()
     return 0

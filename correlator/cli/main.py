@@ -272,6 +272,7 @@ def match(
         "correlator explain 3f2a --from kafka --config h1/correlator.yaml",
         "correlator explain --why-not badge_two_places --from out/",
         "correlator explain --why-not badge_two_places inputs/access.ndjson:12 --from out/",
+        "correlator explain --why-not badge_two_places log:1841 --from correlator.sqlite3",
         "correlator explain --why-not inputs/eve.json:5 inputs/access.ndjson:46 --from out/",
         "correlator explain --why-not log:1841 log:2019 --from correlator.sqlite3",
     )
@@ -288,16 +289,14 @@ def explain(what: str | None, why_not: str | None, source: Path, site: str, conf
     """Explain a threat, why a rule did not match, or why two findings are not linked.
 
     THREAT is a threat's id or its beginning. What a log holds is folded again for the question why two findings
-    are not linked; why a rule did not match is told from what a replay wrote.
+    are not linked; a rule is run again over the newest events that it holds.
     """
     if what is None and why_not is None:
         raise click.UsageError("name a threat, or a rule with --why-not, or two findings with it")
     if str(source) == "kafka" or source.is_file():
         from correlator.cli.embedded import explain_log
 
-        if what is None:
-            raise click.UsageError("a log is asked about two findings; about a rule what a replay wrote with --out is")
-        return kafka_guarded(lambda: explain_log(source, sys.stdout, config, site, what, why_not))
+        return kafka_guarded(lambda: explain_log(source, sys.stdout, config, site, what or "", why_not))
     from correlator.lab.background import background
     from correlator.run.explain import ToldByReplay, explain_threat
     from correlator.run.explain import why_not as explain_why_not

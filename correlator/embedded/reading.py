@@ -31,9 +31,9 @@ class LogOfFile:
         """Bodies of the configurations that the records name."""
         return self._log.bodies()
 
-    def read(self) -> Iterator[tuple[str, LogRecord]]:
-        """(offset, record), oldest first. Raises RecordRefused."""
-        offset = self._log.log_start()
+    def read(self, newest: int = 0) -> Iterator[tuple[str, LogRecord]]:
+        """(offset, record), oldest first; of the last so many if `newest` is given. Raises RecordRefused."""
+        offset = max(self._log.log_start(), self._log.next_offset - newest if newest else 0)
         while rows := self._log.records(offset, _CHUNK):
             for at, value in rows:
                 yield f"events:{at}", decode(value)

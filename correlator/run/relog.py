@@ -36,8 +36,11 @@ class LogReader(Protocol):
         """Bodies of the configurations that the records name, by sha-256."""
         ...
 
-    def read(self) -> Iterator[tuple[str, LogRecord]]:
-        """(position, record) of all that the log still has; a position ends in a colon and the offset."""
+    def read(self, newest: int = 0) -> Iterator[tuple[str, LogRecord]]:
+        """(position, record) of all that the log still has; a position ends in a colon and the offset.
+
+        newest: of the last so many records only.
+        """
         ...
 
     def in_force(self) -> Mapping[str, Configuration]:
@@ -118,15 +121,24 @@ def read_back(
     return folding.found(to_ms)
 
 
+def configuration_in(reader: LogReader, site: str) -> tuple[str, Configuration]:
+    """(a site, what it has in force); "" for the only site. Raises UsageError."""
+    found = dict(reader.in_force())
+    if not found or (site and site not in found):  # its first state is not saved yet
+        for _, record in reader.read():
+            if record.configuration is not None:
+                found[record.site] = record.configuration
+    if not site and len(found) == 1:
+        (site,) = found
+    if site not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise UsageError(f"the log holds no configuration of the site {site or '(--site says which)'}: it has {known}")
+    return site, found[site]
+
+
 def zone_in(reader: LogReader, site: str) -> tzinfo:
     """The time zone of a site by its last configuration. Raises UsageError, BodyMissing."""
-    found = reader.in_force().get(site)
-    if found is None:  # its first state is not saved yet
-        for _, record in reader.read():
-            found = record.configuration if record.site == site and record.configuration is not None else found
-    if found is None:
-        raise UsageError(f"the log holds no configuration of the site {site}")
-    return site_from(reader.bodies(), found.site).timezone
+    return site_from(reader.bodies(), configuration_in(reader, site)[1].site).timezone
 
 
 def own_part(record: LogRecord, site: str) -> tuple[LogRecord | None, str]:

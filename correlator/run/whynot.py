@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import tzinfo
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 from correlator.clock import duration_text, local
 from correlator.events.event import Event
@@ -34,8 +35,36 @@ from correlator.rules.syntax import (
 from correlator.rules.where import where_text
 from correlator.run.replay import RECORD_EVENTS
 from correlator.run.rule_commands import only
-from correlator.run.scenario import Scenario
 from correlator.threats.words import condition_words, mark, said
+
+
+class Ground(Protocol):
+    """The site that a rule is run again on: a scenario is one, and so is what a log has in force."""
+
+    @property
+    def site_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def zone(self) -> tzinfo:
+        """Its time zone."""
+        ...
+
+    @property
+    def lateness_ms(self) -> int:
+        """How long an event may take to come."""
+        ...
+
+    @property
+    def until_ms(self) -> int:
+        """Time goes on to here and no further."""
+        ...
+
+    def premises(self) -> Premises:
+        """Its model, fresh."""
+        ...
+
 
 AnyRule = DetectionRule | CorrelationRule
 
@@ -101,20 +130,20 @@ class _Run:
 
 
 def _run(
-    scenario: Scenario,
+    ground: Ground,
     rules: RuleSet,
     events: Sequence[Event],
     places: Premises,
     look: Callable[[Event, tuple[str, ...]], None] | None = None,
 ) -> _Run:
     """Runs rules over the events of a replay; every rule reports, also those that others refer to."""
-    run = _Run(scenario.zone, look)
+    run = _Run(ground.zone, look)
     loud = replace(rules, used=frozenset())
-    settings = EngineSettings(lateness_ms=scenario.lateness_ms, enriched="all")
-    engine = Engine(scenario.site_id, loud, places, settings, scenario.zone, sink=run)
+    settings = EngineSettings(lateness_ms=ground.lateness_ms, enriched="all")
+    engine = Engine(ground.site_id, loud, places, settings, ground.zone, sink=run)
     for start in range(0, len(events), RECORD_EVENTS):
         engine.receive(Record(events=list(events[start : start + RECORD_EVENTS])))
-    engine.finish(scenario.until_ms)
+    engine.finish(ground.until_ms)
     for match in engine.matcher.open_matches():
         run.told(match)
     for key, found in run.matches.items():
@@ -127,22 +156,22 @@ def _run(
 # ---- answers -----------------------------------------------------------------------------------
 
 
-def explain_rule_silence(scenario: Scenario, rules: RuleSet, rule: AnyRule, events: Sequence[Event]) -> Iterator[str]:
+def explain_rule_silence(ground: Ground, rules: RuleSet, rule: AnyRule, events: Sequence[Event]) -> Iterator[str]:
     """How often a rule matched, and what failed if it never did. events: as decoded, in order of receipt."""
     if isinstance(rule, DetectionRule):
-        yield from _detection_silence(scenario, rules, rule, events)
+        yield from _detection_silence(ground, rules, rule, events)
         return
-    yield from _correlation_silence(scenario, rules, rule, events, None)
+    yield from _correlation_silence(ground, rules, rule, events, None)
 
 
 def explain_rule_at(
-    scenario: Scenario, rules: RuleSet, rule: AnyRule, events: Sequence[Event], origin: str
+    ground: Ground, rules: RuleSet, rule: AnyRule, events: Sequence[Event], origin: str
 ) -> Iterator[str]:
-    """What of a rule failed on the events of one message. origin: as the events bear it."""
+    """What of a rule failed on the events of one message. origin: as the events bear it, or their raw position."""
     if isinstance(rule, DetectionRule):
-        yield from _detection_at(scenario, rules, rule, events, origin)
+        yield from _detection_at(ground, rules, rule, events, origin)
         return
-    yield from _correlation_silence(scenario, rules, rule, events, origin)
+    yield from _correlation_silence(ground, rules, rule, events, origin)
 
 
 def _count(many: int, word: str) -> str:
@@ -154,26 +183,24 @@ def _title(rule: AnyRule) -> str:
     return f'"{rule.head.title}"' + (f" ({name})" if name else "")
 
 
-def _when(ms: int, scenario: Scenario) -> str:
-    return f"{local(ms, scenario.zone):%d %b %H:%M:%S}"
+def _when(ms: int, ground: Ground) -> str:
+    return f"{local(ms, ground.zone):%d %b %H:%M:%S}"
 
 
-def _event_line(event: Event, scenario: Scenario) -> str:
-    return f"{_when(event.time_ms, scenario)}  {said(event)}  <{event.origin or event.raw or event.id}>"
+def _event_line(event: Event, ground: Ground) -> str:
+    return f"{_when(event.time_ms, ground)}  {said(event)}  <{event.origin or event.raw or event.id}>"
 
 
 # ---- detections --------------------------------------------------------------------------------
 
 
-def _predicate(rule: DetectionRule, scenario: Scenario, places: Premises) -> Predicate:
-    return compile_condition(rule.condition, rule.logsource, rule.head.where, places, scenario.zone)
+def _predicate(rule: DetectionRule, ground: Ground, places: Premises) -> Predicate:
+    return compile_condition(rule.condition, rule.logsource, rule.head.where, places, ground.zone)
 
 
-def _detection_silence(
-    scenario: Scenario, rules: RuleSet, rule: DetectionRule, events: Sequence[Event]
-) -> Iterator[str]:
-    places = scenario.premises()
-    predicate = _predicate(rule, scenario, places)
+def _detection_silence(ground: Ground, rules: RuleSet, rule: DetectionRule, events: Sequence[Event]) -> Iterator[str]:
+    places = ground.premises()
+    predicate = _predicate(rule, ground, places)
     best: tuple[float, Event, list[Step]] | None = None
     hits: list[Event] = []
 
@@ -187,10 +214,10 @@ def _detection_silence(
             if best is None or score > best[0]:
                 best = score, event, steps
 
-    _run(scenario, only(rules, rule), events, places, look)
+    _run(ground, only(rules, rule), events, places, look)
     if hits:
         yield f"{_title(rule)} matched {_count(len(hits), 'event')}; the first:"
-        yield f"  {_event_line(hits[0], scenario)}"
+        yield f"  {_event_line(hits[0], ground)}"
         return
     yield f"{_title(rule)} matched none of {_count(len(events), 'event')}"
     if best is None:
@@ -201,27 +228,27 @@ def _detection_silence(
         yield from (line for line in _failed_lines(steps, event) if not line.startswith("     met:"))
         return
     yield "the event that came nearest:"
-    yield f"  {_event_line(event, scenario)}"
+    yield f"  {_event_line(event, ground)}"
     yield from _failed_lines(steps, event)
 
 
 def _detection_at(
-    scenario: Scenario, rules: RuleSet, rule: DetectionRule, events: Sequence[Event], origin: str
+    ground: Ground, rules: RuleSet, rule: DetectionRule, events: Sequence[Event], origin: str
 ) -> Iterator[str]:
-    places = scenario.premises()
-    predicate = _predicate(rule, scenario, places)
+    places = ground.premises()
+    predicate = _predicate(rule, ground, places)
     found: list[tuple[Event, bool, list[Step]]] = []
 
     def look(event: Event, keys: tuple[str, ...]) -> None:
-        if event.origin == origin:
+        if origin in (event.origin, event.raw, event.id):
             found.append((event, rule.head.key in keys, predicate.explain(event)))
 
-    _run(scenario, only(rules, rule), events, places, look)
+    _run(ground, only(rules, rule), events, places, look)
     if not found:
         yield from _unseen(origin)
         return
     for event, hit, steps in found:
-        yield _event_line(event, scenario)
+        yield _event_line(event, ground)
         if hit:
             yield f"  {_title(rule)} matched this event"
         else:
@@ -305,18 +332,18 @@ class _Wider:
 
 
 def _correlation_silence(
-    scenario: Scenario, rules: RuleSet, rule: CorrelationRule, events: Sequence[Event], origin: str | None
+    ground: Ground, rules: RuleSet, rule: CorrelationRule, events: Sequence[Event], origin: str | None
 ) -> Iterator[str]:
     every: dict[str, AnyRule] = {**rules.detections, **rules.correlations}
-    places = scenario.premises()
+    places = ground.premises()
     subset = only(rules, rule)
     mine: list[Event] = []
 
     def look(event: Event, _: tuple[str, ...]) -> None:
-        if event.origin == origin:
+        if origin in (event.origin, event.raw, event.id):
             mine.append(event)
 
-    run = _run(scenario, subset, events, places, look)
+    run = _run(ground, subset, events, places, look)
     wanted = {event.id for event in mine} if origin is not None else None
     if wanted is not None:
         if not mine:
@@ -324,11 +351,11 @@ def _correlation_silence(
             yield from _unseen(origin)
             return
         for event in mine:
-            yield _event_line(event, scenario)
+            yield _event_line(event, ground)
         if not any(run.keys.get(one, set()) & set(rule.rules) for one in wanted):
             yield f"  {_title(rule)} does not count this message: it is none of the rules it refers to"
             for key in rule.rules:
-                for line in explain_rule_at(scenario, rules, every[key], events, mine[0].origin):
+                for line in explain_rule_at(ground, rules, every[key], events, mine[0].id):
                     if line.startswith("  "):
                         yield f"  {line}"
             return
@@ -340,7 +367,7 @@ def _correlation_silence(
     if found:
         those = " with this message" if wanted is not None else ""
         yield f"it matched: {_count(len(found), 'match')}{those}; the first:"
-        yield from _member_lines(run, found[0], rule, every, scenario)
+        yield from _member_lines(run, found[0], rule, every, ground)
         return
     yield "it never matched" if wanted is None else "it did not match with this message"
     absent = _absent_keys(rule)
@@ -350,23 +377,23 @@ def _correlation_silence(
     if missing and (rule.type in TEMPORAL_TYPES or len(missing) == len(rule.rules)):
         for key in missing:
             yield f"this part never happened: {_title(every[key])}"
-            for line in explain_rule_silence(scenario, rules, every[key], events):
+            for line in explain_rule_silence(ground, rules, every[key], events):
                 yield f"  {line}"
         return
-    places = scenario.premises()
+    places = ground.premises()
     forms = list(_wider_forms(rule, _length_ms(events)))
     values = _with_any_bound(rule)
     eased = [form.rule for form in forms] + ([values] if values is not None else [])
     correlations = {**subset.correlations, **{one.head.key: one for one in eased}}
-    run = _run(scenario, replace(subset, correlations=correlations), events, places)
+    run = _run(ground, replace(subset, correlations=correlations), events, places)
     if values is not None:
-        yield from _nearest_value(run, rule, values, every, scenario, wanted)
+        yield from _nearest_value(run, rule, values, every, ground, wanted)
     for form in forms:
         matched = _about_these(run.of(form.rule.head.key), wanted)
         if matched:
             yield f"this part failed: {form.part}; without it the nearest is"
-            yield from _member_lines(run, matched[0], rule, every, scenario)
-            yield from _what_it_met(run, matched[0], form, rule, every, places, scenario)
+            yield from _member_lines(run, matched[0], rule, every, ground)
+            yield from _what_it_met(run, matched[0], form, rule, every, places, ground)
             return
     if values is None:
         yield "more than two of its parts failed at once; no two of them left out make it match"
@@ -503,7 +530,7 @@ def _nearest_value(
     rule: CorrelationRule,
     values: CorrelationRule,
     every: dict[str, AnyRule],
-    scenario: Scenario,
+    ground: Ground,
     wanted: set[str] | None,
 ) -> Iterator[str]:
     tried = [one for one in _about_these(run.of(values.head.key), wanted) if one.value is not None]
@@ -513,16 +540,16 @@ def _nearest_value(
     best = min(tried, key=lambda one: (_distance(threshold, one.value or 0), one.first_ms, one.id))
     bounds = " and ".join(f"{operator} {bound:g}" for operator, bound in threshold.bounds)
     yield f"the nearest value in any window of {duration_text(rule.timespan_ms)} is {best.value:g}; needed: {bounds}"
-    yield from _member_lines(run, best, rule, every, scenario)
+    yield from _member_lines(run, best, rule, every, ground)
 
 
 def _member_lines(
-    run: _Run, match: Match, rule: CorrelationRule, every: dict[str, AnyRule], scenario: Scenario
+    run: _Run, match: Match, rule: CorrelationRule, every: dict[str, AnyRule], ground: Ground
 ) -> Iterator[str]:
     members = run.events_of(match)
     for event in members[:_EVENTS_SHOWN]:
         labels = [every[key].head.name or every[key].head.title for key in rule.rules if key in run.keys[event.id]]
-        yield f"  {_event_line(event, scenario)}" + (f"  [{', '.join(labels)}]" if labels else "")
+        yield f"  {_event_line(event, ground)}" + (f"  [{', '.join(labels)}]" if labels else "")
     if len(members) > _EVENTS_SHOWN:
         yield f"  and {len(members) - _EVENTS_SHOWN} more"
 
@@ -534,7 +561,7 @@ def _what_it_met(
     rule: CorrelationRule,
     every: dict[str, AnyRule],
     places: Premises,
-    scenario: Scenario,
+    ground: Ground,
 ) -> Iterator[str]:
     """The values that the part that failed met in the nearest attempt."""
     members = run.events_of(match)
@@ -545,7 +572,8 @@ def _what_it_met(
                 if listed[operand.step] in run.keys[event.id]:
                     label = every[listed[operand.step]].head.name or every[listed[operand.step]].head.title
                     met = _operand_value(run, operand, event, places)
-                    yield f"    met: {operand.field or 'the place'} of `{label}` is {met}  <{event.origin}>"
+                    where = event.origin or event.raw
+                    yield f"    met: {operand.field or 'the place'} of `{label}` is {met}  <{where}>"
     if form.grouping:
         for event in members[:_EVENTS_SHOWN]:
             parts = []
@@ -553,7 +581,7 @@ def _what_it_met(
                 key = next((one for one in rule.rules if one in run.keys[event.id]), "")
                 source = rule.aliases.get(name, {}).get(key, name)
                 parts.append(f"{name} is {plain(accessor_of(source, places).get(event), event)}")
-            yield f"    met: {', '.join(parts)}  <{event.origin}>"
+            yield f"    met: {', '.join(parts)}  <{event.origin or event.raw}>"
     if form.absence:
         first_ms, last_ms = match.first_ms - rule.timespan_ms, match.last_ms + rule.timespan_ms
         for key in sorted(_absent_keys(rule)):
@@ -564,7 +592,7 @@ def _what_it_met(
             ]
             for one in near[:_ALTERNATIVES_SHOWN]:
                 for event in run.events_of(one)[:1]:
-                    yield f"    met: {_title(every[key])}: {_event_line(event, scenario)}"
+                    yield f"    met: {_title(every[key])}: {_event_line(event, ground)}"
 
 
 def _of_group(run: _Run, found: Match, key: str, match: Match, rule: CorrelationRule, places: Premises) -> bool:

@@ -82,8 +82,9 @@ class LogOfTopic:
                 chunks.add(key, value)
         return chunks.bodies
 
-    def read(self) -> Iterator[tuple[str, LogRecord]]:
-        """(position, record), oldest first. Raises RecordRefused, KafkaException."""
+    def read(self, newest: int = 0) -> Iterator[tuple[str, LogRecord]]:
+        """(position, record), oldest first; of the last so many if `newest` is given. Raises RecordRefused,
+        KafkaException."""
         consumer = Consumer(
             self._kafka.client(
                 group__id=f"{self._kafka.prefix}correlator-read", enable__auto__commit=False,
@@ -95,7 +96,8 @@ class LogOfTopic:
             start, end = range_of(consumer, TopicPartition(self._kafka.topic(EVENTS), self._partition))
             if start == end:
                 return
-            consumer.assign([TopicPartition(self._kafka.topic(EVENTS), self._partition, start)])
+            begin = max(start, end - newest) if newest else start
+            consumer.assign([TopicPartition(self._kafka.topic(EVENTS), self._partition, begin)])
             for message in messages_of(consumer, place, end):
                 yield f"{place}:{message.offset()}", decode(message.value() or b"")
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -12,6 +13,9 @@ import pytest
 
 from correlator.cli.main import main
 from correlator.embedded.reading import LogOfFile
+from correlator.run.replay import scenario_rules
+from correlator.run.rule_commands import find_rule
+from correlator.run.whynot import explain_rule_silence
 from correlator.run.whynot_links import explain_pair
 from tests.ingest.carried import SCENARIOS, replayed, scenario, warm_pipeline
 
@@ -121,9 +125,40 @@ def test_what_cannot_be_answered_is_said_in_one_line(log, theft, tmp_path, capsy
         capsys, "--why-not", theft["steps"][0]["finding"], "zz", *of, code=2
     )
     assert "there is no threat 'zz'; there are: " in said(capsys, "zz", *of, code=2)
-    assert "a log is asked about two findings" in said(capsys, "--why-not", "badge-two-places", *of, code=2)
+    assert "no rule 'campaign-smoke'; near: campaign_smoke" in said(capsys, "--why-not", "campaign-smoke", *of, code=2)
     elsewhere = ("--why-not", "a", "b", "--site", "elsewhere", *of)
     assert "the log holds nothing of that site" in said(capsys, *elsewhere, code=2)
     (tmp_path / "text").write_text("no database")
     assert "no usable embedded log" in said(capsys, "zz", "--from", str(tmp_path / "text"), code=2)
     assert "holds no replay" in said(capsys, "zz", "--from", str(SCENARIOS / "none.sqlite3"), code=2)
+
+
+@pytest.mark.parametrize("name", ["campaign_crowd", "campaign_smoke", "campaign_shell_then_scan", "campaign_rebooking"])
+def test_a_rule_is_run_again_over_the_log_as_over_a_replay(log, name, capsys):
+    one = scenario(NAME)
+    rules = scenario_rules(one).rules
+    events = events_of(log)
+    until = dataclasses.replace(one, until_ms=max(event.received_ms for event in events))
+    lines = list(explain_rule_silence(until, rules, find_rule(rules, name), events))
+    assert said(capsys, "--why-not", name, "--from", str(log)).splitlines() == lines
+    assert len(lines) >= 1
+
+
+def test_a_rule_is_asked_about_one_message_by_its_position_in_the_log(log, capsys):
+    opened = next(event for event in events_of(log) if event.kind == "door.opened")
+    of = ("--from", str(log))
+    text = said(capsys, "--why-not", "campaign_smoke", opened.raw, *of)
+    assert opened.raw.startswith("log:")
+    assert '"Smoke" (campaign_smoke) did not match this event (door.opened):' in text
+    assert said(capsys, "--why-not", "campaign_smoke", opened.id, *of) == text
+    assert said(capsys, "--why-not", "campaign_smoke", opened.origin, *of) == text
+    assert "no event of log:999999 is among the newest" in said(
+        capsys, "--why-not", "campaign_smoke", "log:999999", *of, code=2
+    )
+
+
+def test_of_a_log_that_holds_more_the_newest_events_are_looked_at(log, capsys, monkeypatch):
+    monkeypatch.setattr("correlator.run.whynot_log.MOST_EVENTS", 20)
+    assert "of this log the newest 20 events are looked at" in said(
+        capsys, "--why-not", "campaign_smoke", "--from", str(log)
+    )

@@ -6,7 +6,9 @@
               as they then stand, and what is told of them, on a site of 10,000 assets
     advice    the best set of up to three counter-measures against a threat of several findings
     graphs    the links of one state in our arrays, in networkx and (where installed) in rustworkx
-    load      a site file of 10,000 and 100,000 assets
+    load      a site file of 10,000 and 100,000 assets, each in a process of its own: from YAML, and as kept
+              from the time before (`correlator.kept`); then the impact of findings on the loaded site, and
+              the most memory that the process had
 
 Findings are spread evenly over all assets that some rule starts from; the threat is one of those the
 rules know for that class of asset. Processor time of one core; the links of states are warm, as after
@@ -18,14 +20,18 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.measure import machine, one_core
+from benchmarks.measure import machine, one_core, timed
 from benchmarks.memory import resident_bytes
 from correlator.events.event import Entity, Event
 from correlator.events.threat import Finding
@@ -38,6 +44,7 @@ from correlator.impact.services import services_hit
 from correlator.lab.campus import Campus
 from correlator.premises import Premises, load_site
 from correlator.premises.vocabulary import ASSET_CLASSES
+from correlator.run.collector import settle_collector
 
 RULES = load_rules().rules
 CLASSES = tuple(ASSET_CLASSES)
@@ -75,6 +82,15 @@ def quantiles(times_s: list[float]) -> dict[str, float]:
     }
 
 
+def whole(model: ImpactModel, seed: int) -> int:
+    """Works out everything that follows from one state; gives the number of paths."""
+    paths = model.paths({seed: PPM})
+    for state in paths.reached:
+        paths.likelihood(state)
+    model.hit_services(paths, services_hit(paths))
+    return len(paths.states)
+
+
 def spread(assets: int, count: int) -> dict[str, Any]:
     gc.collect()
     before = resident_bytes()
@@ -85,22 +101,10 @@ def spread(assets: int, count: int) -> dict[str, Any]:
     model = ImpactModel(graph, RULES, campus.protections)
     memory = resident_bytes() - before
     seeds = [state_of(asset, threat) for asset, threat in findings(campus, count, 5)]
-    gc.collect()
-    gc.freeze()
+    settle_collector()
 
-    def one(seed: int) -> int:
-        paths = model.paths({seed: PPM})
-        for state in paths.reached:
-            paths.likelihood(state)
-        model.hit_services(paths, services_hit(paths))
-        return len(paths.states)
-
-    reached = [one(seed) for seed in seeds]
-    times = []
-    for seed in seeds:
-        started = time.process_time()
-        one(seed)
-        times.append(time.process_time() - started)
+    reached = [whole(model, seed) for seed in seeds]
+    times = [timed(lambda seed=seed: whole(model, seed)) for seed in seeds]
     gc.unfreeze()
     reached.sort()
     return {
@@ -110,18 +114,48 @@ def spread(assets: int, count: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def site(assets: int) -> tuple[Premises, float, int, Campus]:
-    """(premises, processor seconds of loading, bytes it holds, campus)."""
+def site(assets: int) -> tuple[Premises, Campus]:
+    """A campus as a site file says it."""
     campus = Campus(assets)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "campus.yaml"
-        with path.open("w", encoding="utf-8") as out:
-            out.writelines(campus.site_yaml())
-        before = resident_bytes()
-        started = time.process_time()
-        premises = load_site(path)
-        taken = time.process_time() - started
-    return premises, taken, resident_bytes() - before, campus
+        return load_site(_written(campus, Path(folder))), campus
+
+
+def _written(campus: Campus, folder: Path) -> Path:
+    path = folder / "campus.yaml"
+    with path.open("w", encoding="utf-8") as out:
+        out.writelines(campus.site_yaml())
+    return path
+
+
+def loads(assets: int) -> dict[str, Any]:
+    """A site file loaded from YAML and then as kept, each by a fresh process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = _written(Campus(assets), Path(folder))
+        words = [sys.executable, "-m", "benchmarks.impact", "--load", str(path)]
+        environment = {**os.environ, "CORRELATOR_CACHE": str(Path(folder) / "cache")}
+        return {
+            way: json.loads(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+            for way in ("from YAML", "as kept")
+        }
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Loads a site file and asks for the impact of 500 findings; seconds of this process and its most memory."""
+    started = time.process_time()
+    premises = load_site(path)
+    taken_s = time.process_time() - started
+    model = ImpactModel.of_site(premises, RULES)
+    dice, known, graph = Random(5), starts(), model.graph
+    seeds = []
+    while len(seeds) < 500:
+        asset = dice.randrange(len(graph.ids))
+        if threats := known.get(CLASSES[graph.classes[asset]]):
+            seeds.append(state_of(asset, dice.choice(threats)))
+    settle_collector()
+    times = [timed(lambda seed=seed: whole(model, seed)) for seed in seeds]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"load_s": round(taken_s, 2), "peak_mb": round(peak / 1e6), **quantiles(times)}
 
 
 def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]:
@@ -135,8 +169,7 @@ def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]
         if CLASSES[campus.classes[asset]] in known:
             wards.setdefault(ward, []).append(asset)
     places = [assets for assets in wards.values() if len(assets) > 50]
-    gc.collect()
-    gc.freeze()
+    settle_collector()
     grown: list[float] = []
     moved: list[float] = []
     for turn in (0, 1):  # the first turn warms the links
@@ -249,9 +282,13 @@ def graphs(campus: Campus) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="How quick impact is.")
     parser.add_argument("--quick", action="store_true", help="Small sizes, to see that it runs.")
+    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, help="Write the figures here as well.")
     arguments = parser.parse_args()
     one_core()
+    if arguments.load:
+        print(json.dumps(load(arguments.load)))
+        return
     sizes = (500, 2_000) if arguments.quick else (500, 10_000, 100_000, 1_000_000)
     count = 200 if arguments.quick else 2_000
     figures: dict[str, Any] = {"machine": machine(), "spread": {}}
@@ -263,19 +300,17 @@ def main() -> None:
             f"{row['assets']:32,} {row['relations']:10,} {row['p50_ms']:10.3f} {row['p99_ms']:9.2f} {row['max_ms']:9.2f}"
             f" {row['paths_p99']:11,} {row['paths_max']:8,} {row['memory_mb']:11,}{note}"
         )
-    assets = 2_000 if arguments.quick else 10_000
-    premises, taken_s, memory, campus = site(assets)
-    figures["load"] = {str(assets): {"s": round(taken_s, 1), "mb": round(memory / 1e6)}}
+    premises, campus = site(2_000 if arguments.quick else 10_000)
     figures["revision"] = revision(premises, campus, 5 if arguments.quick else 100)
     print(f"revision, {len(campus.ids):,} assets: {figures['revision']}")
     figures["graphs"] = graphs(campus)
     print(f"links of a state, microseconds: {figures['graphs']}")
     figures["advice"] = advice(campus, 5 if arguments.quick else 100)
     print(f"advice: {figures['advice']}")
-    if not arguments.quick:
-        _, taken_s, memory, _ = site(100_000)
-        figures["load"]["100000"] = {"s": round(taken_s, 1), "mb": round(memory / 1e6)}
-    print(f"load of a site file: {figures['load']}")
+    figures["load"] = {size: loads(size) for size in ((2_000,) if arguments.quick else (10_000, 100_000))}
+    for size, ways in figures["load"].items():
+        for way, found in ways.items():
+            print(f"load of {size:,} assets {way}: {found}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

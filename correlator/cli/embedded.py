@@ -111,7 +111,9 @@ def replay_log(
     return 0
 
 
-def explain_log(log: Path, out: Any, config: Path, site: str, what: str, why_not: str | None) -> int:
+def explain_log(
+    log: Path, out: Any, config: Path, site: str, what: str, why_not: str | None, as_json: bool, svg: Path | None
+) -> int:
     """The work of `correlator explain` on a carrier's log: a threat, why a rule did not match, or why two findings
     are not linked.
 
@@ -125,7 +127,7 @@ def explain_log(log: Path, out: Any, config: Path, site: str, what: str, why_not
     from correlator.run.whynot_log import explain_rule_in_log, rule_in_force
 
     if str(log) == "kafka" and why_not is None:
-        return explain_threat(_told_on_kafka(config), what, out)
+        return explain_threat(_told_on_kafka(config), what, out, as_json=as_json, svg=svg)
     reader: Any
     if str(log) == "kafka":
         reader, site = _log_of_topic(config, site)
@@ -133,7 +135,7 @@ def explain_log(log: Path, out: Any, config: Path, site: str, what: str, why_not
         reader = LogOfFile(log)
     try:
         if why_not is None:
-            return explain_threat(_told_in_log(log, reader), what, out)
+            return explain_threat(_told_in_log(log, reader), what, out, as_json=as_json, svg=svg)
         try:
             rule = rule_in_force(reader, site, why_not)
         except UsageError:

@@ -268,7 +268,7 @@ def match(
 @app.command(
     epilog=examples(
         "correlator explain 3f2a --from out/",
-        "correlator explain 3f2a --from correlator.sqlite3",
+        "correlator explain 3f2a --from correlator.sqlite3 --svg paths.svg",
         "correlator explain 3f2a --from kafka --config h1/correlator.yaml",
         "correlator explain --why-not badge_two_places --from out/",
         "correlator explain --why-not badge_two_places inputs/access.ndjson:12 --from out/",
@@ -285,7 +285,11 @@ def match(
 @click.option("--site", default="", metavar="ID", help="Of a log with several sites: which.")
 @click.option("-c", "--config", type=PATH, default="correlator.yaml", show_default=True, metavar="FILE",
               help="Settings, with --from kafka.")  # fmt: skip
-def explain(what: str | None, why_not: str | None, source: Path, site: str, config: Path) -> int:
+@click.option("--json", "as_json", is_flag=True, help="A threat as JSON: links with their terms, paths, evidence.")
+@click.option("--svg", type=PATH, metavar="FILE", help="Draw the paths to what a threat may lead to.")
+def explain(
+    what: str | None, why_not: str | None, source: Path, site: str, config: Path, as_json: bool, svg: Path | None
+) -> int:
     """Explain a threat, why a rule did not match, or why two findings are not linked.
 
     THREAT is a threat's id or its beginning. What a log holds is folded again for the question why two findings
@@ -293,10 +297,12 @@ def explain(what: str | None, why_not: str | None, source: Path, site: str, conf
     """
     if what is None and why_not is None:
         raise click.UsageError("name a threat, or a rule with --why-not, or two findings with it")
+    if why_not is not None and (as_json or svg is not None):
+        raise click.UsageError("--json and --svg are for a threat")
     if str(source) == "kafka" or source.is_file():
         from correlator.cli.embedded import explain_log
 
-        return kafka_guarded(lambda: explain_log(source, sys.stdout, config, site, what or "", why_not))
+        return kafka_guarded(lambda: explain_log(source, sys.stdout, config, site, what or "", why_not, as_json, svg))
     from correlator.lab.background import background
     from correlator.run.explain import ToldByReplay, explain_threat
     from correlator.run.explain import why_not as explain_why_not
@@ -304,7 +310,7 @@ def explain(what: str | None, why_not: str | None, source: Path, site: str, conf
     if why_not is not None:
         return guarded(lambda: explain_why_not(source, why_not, what, sys.stdout, background))
     assert what is not None
-    return guarded(lambda: explain_threat(ToldByReplay(source), what, sys.stdout))
+    return guarded(lambda: explain_threat(ToldByReplay(source), what, sys.stdout, as_json=as_json, svg=svg))
 
 
 # ---- rules ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import msgspec
 from correlator.clock import local, zone_named
 from correlator.errors import UsageError
 from correlator.events.event import Event, KeptMessage
+from correlator.impact.picture import impact_rows, paths_picture
 from correlator.run.account import account
 from correlator.run.linking import Background, usual
 from correlator.run.replay import Linking, make_pipeline, scenario_rules
@@ -86,11 +87,12 @@ class Keeping(Protocol):
 # ---- a threat ----------------------------------------------------------------------------------
 
 
-def explain_threat(told: Told, threat: str, stdout: TextIO) -> int:
+def explain_threat(told: Told, threat: str, stdout: TextIO, *, as_json: bool = False, svg: Path | None = None) -> int:
     """Prints the account of a threat, how it grew, and each proof down to its message; gives 0.
 
-    threat: its id or the beginning of it; its last revision counts. Raises UsageError if there is no
-    such threat, or more than one, or what was told cannot be read.
+    threat: its id or the beginning of it; its last revision counts. as_json: all of that as one JSON object, with
+    the terms of every link and the steps of every path. svg: a picture of these paths goes there. Raises UsageError
+    if there is no such threat, or more than one, or what was told cannot be read.
     """
     revisions: dict[str, list[dict[str, Any]]] = {}
     for one in told.threats():
@@ -101,10 +103,19 @@ def explain_threat(told: Told, threat: str, stdout: TextIO) -> int:
     history = revisions[found[0]]
     last = history[-1]
     zone = told.zone(last["site"])
-    lines = account(last, zone)
-    lines += ["Revisions", *_history(history, zone), "", "Evidence"]
     wanted = {event for step in last["steps"] for event in step.get("events", ())}
     events, messages = told.events(wanted), told.messages(wanted)
+    if svg is not None:
+        svg.write_text(paths_picture(last["title"], impact_rows(last.get("impact", ()))), encoding="utf-8")
+    if as_json:
+        grown = [{"revision": one["revision"], "decided_ms": one["decided_ms"], "says": says}
+                 for one, says in zip(history, _grown(history), strict=True)]  # fmt: skip
+        evidence = {one: _proof_plain(events.get(one), messages.get(one)) for one in sorted(wanted)}
+        found_json = {"threat": last, "history": grown, "evidence": evidence}
+        stdout.write(msgspec.json.encode(found_json, order="deterministic").decode() + "\n")
+        return 0
+    lines = account(last, zone)
+    lines += ["Revisions", *_history(history, zone), "", "Evidence"]
     said = {member["id"]: member for member in last.get("members", ())}
     for number, step in enumerate(last["steps"], 1):
         lines.append(f"  {number}. {step['title']}")
@@ -182,11 +193,15 @@ def _ids(ids: list[str]) -> str:
 
 
 def _history(revisions: list[dict[str, Any]], zone: tzinfo) -> Iterator[str]:
+    for told, what in zip(revisions, _grown(revisions), strict=True):
+        yield f"  {told['revision']:>3}. {local(told['decided_ms'], zone):%d %b %H:%M:%S}  {what}"
+
+
+def _grown(revisions: list[dict[str, Any]]) -> Iterator[str]:
+    """What each revision changed."""
     before: dict[str, Any] | None = None
     for told in revisions:
-        when = f"{local(told['decided_ms'], zone):%d %b %H:%M:%S}"
-        what = "opened" if before is None else "; ".join(_changes(before, told)) or "told again"
-        yield f"  {told['revision']:>3}. {when}  {what}"
+        yield "opened" if before is None else "; ".join(_changes(before, told)) or "told again"
         before = told
 
 
@@ -234,6 +249,21 @@ def _proof(
         yield f"     {where or event_id}: see the message there; it repeats an earlier one word for word"
     if kept is not None:
         yield f"         message: {kept.size} bytes on {kept.channel}, kept as evidence, sha-256 {kept.sha256[:16]}"
+
+
+def _proof_plain(event: Event | None, kept: KeptMessage | None) -> dict[str, Any]:
+    """What is shown of an event, and where its message is kept; {} of one of which nothing is left."""
+    found: dict[str, Any] = {}
+    if event is not None:
+        found = {
+            "time_ms": event.time_ms, "kind": event.kind, "origin": event.origin, "raw": event.raw,
+            "entities": [{"role": one.role, "kind": one.kind, "id": plain(one.id, event)} for one in event.entities],
+            "attributes": {name: plain(value, event) for name, value in event.attributes.items()},
+        }  # fmt: skip
+    if kept is not None:
+        found["message"] = {"channel": kept.channel, "received_ms": kept.received_ms, "size": kept.size,
+                            "sha256": kept.sha256}  # fmt: skip
+    return found
 
 
 # ---- why not -----------------------------------------------------------------------------------

@@ -71,6 +71,23 @@ def test_a_threat_is_told_with_its_revisions_and_the_messages_that_are_kept(log,
         assert (len(payloads[sha].message.payload), payloads[sha].message.channel) == (int(size), channel)
 
 
+def test_json_has_terms_paths_and_proofs_and_the_picture_the_paths(log, theft, tmp_path, capsys):
+    picture = tmp_path / "paths.svg"
+    found = json.loads(said(capsys, theft["id"], "--from", str(log), "--json", "--svg", str(picture)))
+    assert found["threat"]["steps"] == theft["steps"]
+    assert found["history"][0]["says"] == "opened"
+    assert len(found["history"]) == theft["revision"]
+    linked = [step for step in found["threat"]["steps"] if step.get("terms")]
+    assert linked, "no step says its terms"
+    assert all(impact["path"] for impact in found["threat"]["impact"])
+    assert found["evidence"].keys() == {event for step in theft["steps"] for event in step["events"]}
+    assert all(one["kind"] and one["message"]["sha256"] for one in found["evidence"].values())
+    assert theft["impact"][0]["path"][0]["threat_type"] in picture.read_text()
+    assert "--json and --svg are for a threat" in said(
+        capsys, "--why-not", "a", "b", "--json", "--from", str(log), code=2
+    )
+
+
 def test_proofs_outlive_what_was_told_as_events(log, theft, tmp_path, capsys):
     later = tmp_path / "log.sqlite3"
     with sqlite3.connect(log) as old, sqlite3.connect(later) as new:

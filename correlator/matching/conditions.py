@@ -7,7 +7,7 @@ windows keep plain values and no events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from correlator.events.event import Event
@@ -16,7 +16,7 @@ from correlator.rules.syntax import Where
 from correlator.rules.where import Captured, WhereTest, compile_where
 
 Taken = tuple[Captured, ...]
-"""Everything captured of one step's event, in the order of `Conditions.by_step[step]`."""
+"""Everything captured of one step's event, in the order of the conditions."""
 
 
 @final
@@ -24,23 +24,37 @@ class Conditions:
     """All conditions of a rule; each must hold."""
 
     def __init__(self, wheres: Sequence[Where], places: Places | None, steps: int) -> None:
-        self.tests: list[WhereTest] = [compile_where(where, places) for where in wheres]
-        self.by_step: list[list[tuple[int, int]]] = [[] for _ in range(steps)]
-        for number, test in enumerate(self.tests):
-            for place, step in enumerate(test.steps):
-                self.by_step[step].append((number, place))
+        tests = [compile_where(where, places) for where in wheres]
+        # Per step: (condition, which of its operands) whose value is taken of the step's event.
+        listed = [
+            [(test, place) for test in tests for place, at in enumerate(test.steps) if at == step]
+            for step in range(steps)
+        ]
+        # The same, worked out for what is asked of every event: what takes each value; the conditions on one
+        # event, with the place of their value in `Taken`; those between events, with (step, place) per operand.
+        self._takes: list[list[Callable[[Event], Captured]]] = [
+            [test.captures[place].capture_values for test, place in of_step] for of_step in listed
+        ]
+        self._alone: list[list[tuple[int, WhereTest]]] = [
+            [(at, test) for at, (test, _) in enumerate(of_step) if len(test.captures) == 1] for of_step in listed
+        ]
+        self._between: list[list[tuple[WhereTest, list[tuple[int, int]]]]] = [
+            [
+                (test, [(step, listed[step].index((test, place))) for place, step in enumerate(test.steps)])
+                for test, _ in of_step
+                if len(test.captures) > 1
+            ]
+            for of_step in listed
+        ]
 
     def capture(self, step: int, event: Event) -> Taken:
         """What the conditions need of an event that stands at a step."""
-        return tuple([self.tests[number].captures[place].capture_values(event) for number, place in self.by_step[step]])
+        return tuple([take(event) for take in self._takes[step]])
 
     def holds_alone(self, step: int, taken: Taken) -> bool:
         """Whether the conditions on this step's event alone hold."""
-        for (number, _), value in zip(self.by_step[step], taken, strict=True):
-            test = self.tests[number]
-            if len(test.captures) == 1 and test.test((value,)) is not True:
-                return False
-        return True
+        alone = self._alone[step]
+        return not alone or all(test.test((taken[at],)) is True for at, test in alone)
 
     def holds_with(self, step: int, taken: Taken, others: Sequence[Taken | None], strict: bool = False) -> bool:
         """Whether the conditions between this step and the steps already chosen hold.
@@ -48,21 +62,15 @@ class Conditions:
         others[i] is what was captured at step i, None where no event is chosen yet; a condition with a
         step that is not chosen is not looked at, or fails (`strict`): nothing more will be chosen.
         """
-        for (number, place), value in zip(self.by_step[step], taken, strict=True):
-            test = self.tests[number]
-            if len(test.captures) == 1:
-                continue
+        for test, operands in self._between[step]:
             values: list[Captured] = []
-            for other_place, other_step in enumerate(test.steps):
-                if other_place == place:
-                    values.append(value)
-                    continue
-                chosen = others[other_step]
+            for of_step, at in operands:
+                chosen = taken if of_step == step else others[of_step]
                 if chosen is None:
                     if strict:
                         return False
                     break
-                values.append(chosen[self.by_step[other_step].index((number, other_place))])
+                values.append(chosen[at])
             else:
                 if test.test(values) is not True:
                     return False

@@ -95,7 +95,7 @@ class General:
         if rule.tumble:
             self._into_window(rule, slot, cell, key, t_ms, position, event_id, source)
             return
-        if rule.negative and slot.index not in [rule.slots[step].index for step in rule.positive]:
+        if rule.negative and slot.index not in rule.positive_slots:
             return  # an event that must be absent decides nothing; deadlines look for it
         if rule.shape == "count":
             chosen = holds_count(rule, cell, position)

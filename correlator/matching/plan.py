@@ -138,6 +138,7 @@ class Rule:
         self.threshold: Threshold | None = None
         self.tree: Any = None
         self.positive: list[int] = []  # indexes into rule.rules
+        self.positive_slots: frozenset[int] = frozenset()  # the indexes of their slots
         self.negative: list[int] = []
         self.absent = ""
         self.tumble = False
@@ -321,6 +322,7 @@ class _Compiler:
         if compiled.shape == "chain":
             compiled.steps = [step for step, key in enumerate(listed) if key not in refused_keys]
             compiled.seq = [compiled.slots[rule.rules.index(listed[step])].index for step in compiled.steps]
+        compiled.positive_slots = frozenset(compiled.slots[step].index for step in compiled.positive)
         for step, key in enumerate(listed):
             compiled.slot_steps.setdefault(compiled.slots[rule.rules.index(key)].index, []).append(step)
         for number, step in enumerate(compiled.negative):

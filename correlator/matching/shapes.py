@@ -157,8 +157,8 @@ def holds_chain(rule: Rule, cell: Cell, position: int) -> Chosen | None:
     windows: list[Window] = []
     for index in rule.seq:
         window = cell.wins[index]
-        if window is None:
-            return None
+        if window is None or window.last < oldest:
+            return None  # a step that has no event at all: nothing is tried
         windows.append(window)
     places = [0] * len(windows)
     taken: list[Taken | None] = [None] * rule.step_count

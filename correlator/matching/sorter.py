@@ -7,6 +7,8 @@ own), never of how the log was packed or ticked, so equal logs give equal marks.
 
 from __future__ import annotations
 
+from bisect import insort
+from collections import deque
 from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Final
@@ -44,7 +46,7 @@ class Sorter:
         # id (or dup_key) -> (order time, count); `seen_at` says by blocks of time when each may be forgotten.
         self.seen: dict[str, tuple[int, int]] = {}
         self.seen_at: dict[int, list[str]] = {}
-        self.seen_blocks: list[int] = []  # its keys, as a heap
+        self.seen_blocks: deque[int] = deque()  # its keys, ascending, as order times leave
         self.forget_at_ms = 0
         self.released_ms = -1  # every bucket below has left
         self.waiting = 0
@@ -110,7 +112,7 @@ class Sorter:
             remembered = self.seen_at[block]
         else:
             remembered = self.seen_at[block] = []
-            heappush(self.seen_blocks, block)
+            self.seen_blocks.append(block)
         if self.dirty is not None:
             self.dirty[1].add(block)
         oldest = order - self.dup_window_ms
@@ -151,7 +153,7 @@ class Sorter:
         oldest = order - self.dup_window_ms
         seen, blocks = self.seen, self.seen_blocks
         while len(seen) > KEPT_IDS and (blocks[0] + 1) * BLOCK_MS <= oldest:
-            block = heappop(blocks)
+            block = blocks.popleft()
             for key in self.seen_at.pop(block):
                 last = seen.get(key)
                 if last is not None and last[0] // BLOCK_MS == block:
@@ -219,7 +221,7 @@ class Sorter:
             told = _unpack_seen(value)
             block = int(text)
             if block not in self.seen_at:
-                heappush(self.seen_blocks, block)
+                insort(self.seen_blocks, block)
             self.seen_at[block] = [one for one, _, _ in told]
             for one, order, count in told:
                 self.seen[one] = (order, count)

@@ -33,6 +33,8 @@ MODULES = (
     "correlator/matching/episodes.py",
     "correlator/matching/general.py",
     "correlator/matching/matcher.py",
+    "correlator/matching/engine.py",
+    "correlator/events/ids.py",
 )
 MARK = "compiled-from"
 

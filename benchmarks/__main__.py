@@ -288,27 +288,32 @@ def memory(size: Size) -> Found:
     return found
 
 
-def others(size: Size) -> Found:
+def others(size: Size, own: Found) -> Found:
     found: Found = {}
-    rows = []
+    rows: list[tuple[str, ...]] = []
+
+    def row(engine: str, work: str, rate: float, told: str) -> None:
+        found[f"{engine} {work}"] = rate
+        ours = own.get(work)
+        rows.append((f"{engine} {work}", thousands(rate), told, f"{ours['events_per_s'] / rate:.2f}x" if ours else ""))
+
     command = peers.rsigma_command()
     if command:
         for name, make in WORKS.items():
             for count in size.rule_counts:
-                seconds, told = peers.rsigma(command, make(count), size.events)
-                found[f"rsigma {name}-{count}"] = size.events / seconds
-                rows.append((f"rsigma {name}-{count}", thousands(size.events / seconds), told))
+                for engine, evidence in (("rsigma", False), ("rsigma with evidence", True)):
+                    seconds, told = peers.rsigma(command, make(count), size.events, size.runs, evidence=evidence)
+                    row(engine, f"{name}-{count}", size.events / seconds, told)
     else:
         say("rsigma: not installed (cargo install rsigma --version 0.23.0 --locked)")
     if peers.has_eql():
         for count in (1, 8, 64):
             seconds, told = peers.eql(works.work_a(count), size.events // 10)
-            found[f"eql A-{count}"] = size.events // 10 / seconds
-            rows.append((f"eql A-{count}", thousands(size.events // 10 / seconds), told))
+            row("eql", f"A-{count}", size.events // 10 / seconds, told)
     else:
         say("eql: not installed (pip install eql)")
     if rows:
-        say(table(("other engine", "events/s", "results"), rows))
+        say(table(("other engine", "events/s", "results", "ours to it"), rows))
     return found
 
 
@@ -347,8 +352,8 @@ def main(arguments: list[str] | None = None) -> int:
     for part in PARTS:
         if part not in wanted:
             continue
-        if part == "compiled":
-            figures[part] = compiled(size, figures.get("works", {}))
+        if part in RUN_BESIDE:
+            figures[part] = RUN_BESIDE[part](size, figures.get("works", {}))
         else:
             figures[part] = RUN[part](size)
         say("")
@@ -358,8 +363,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 RUN: dict[str, Callable[[Size], Found]] = {
-    "decode": decode, "works": interpreted, "day": day, "touch": touch, "memory": memory, "peers": others,
+    "decode": decode, "works": interpreted, "day": day, "touch": touch, "memory": memory,
 }  # fmt: skip
+RUN_BESIDE: dict[str, Callable[[Size, Found], Found]] = {"compiled": compiled, "peers": others}  # beside our works
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
     def work() -> int:
         from correlator.config.load import private_of
         from correlator.console.app import Approving, Console
+        from correlator.console.asking import Asking
         from correlator.console.board import Board
         from correlator.console.facts import Facts
         from correlator.console.feeds import KafkaFacts, LogFacts
@@ -123,6 +124,7 @@ def run(file: Path, log_level: str, embedded: Path | None, state: Path) -> int:
             settings, view, hub, journal, places, Users(settings.users),
             Sessions(state / "sessions.db", settings.idle_min * 60_000, settings.session_h * 3_600_000), rules,
             approving=Approving(warnings.approvers, warnings.sender) if warnings is not None else None,
+            asking=Asking("--from", str(embedded or "kafka"), "--config", str(file)),
         ).application()  # fmt: skip
         serve(app, hub, settings.host, settings.port, settings.certificate, settings.key)
         feed.close()

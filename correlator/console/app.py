@@ -33,6 +33,7 @@ from starlette.staticfiles import StaticFiles
 
 from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.console import cases, graph, oidc, pages, proxy
+from correlator.console.asking import Asking
 from correlator.console.board import time_text
 from correlator.console.hub import Hub
 from correlator.console.plan import short
@@ -112,6 +113,7 @@ ROUTES: Final = (
     Page("/rules", "GET", "analyst", "rules_page"),
     Page("/rules/{site}/{rule}", "GET", "analyst", "rule_page"),
     Page("/rules/{site}/{rule}/silence", "GET", "analyst", "silence_page"),
+    Page("/apart", "GET", "analyst", "apart_page"),
     Page("/users", "GET", "admin", "users_page"),
     Page("/users", "POST", "admin", "put_user"),
     Page("/load", "GET", "analyst", "load_page"),
@@ -156,7 +158,8 @@ class Console:
 
     places: the site models by site id; rules: those in force, by site id. entry: a secret for logging in once
     without password (local use), "" for none; it gives the role analyst. approving: who may let public warnings
-    go (they are the notifier's to send), None where nobody may.
+    go (they are the notifier's to send), None where nobody may. asking: answers why a rule did not match, None where
+    there is no log to ask.
     """
 
     def __init__(
@@ -171,16 +174,16 @@ class Console:
         rules: Mapping[str, LoadedRules] | None = None,
         entry: str = "",
         approving: Approving | None = None,
+        asking: Asking | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self.settings, self.view, self.hub, self.journal, self.places = settings, view, hub, journal, places
         self.users, self.sessions, self.now_ms = users, sessions, now_ms
         self.rules: Mapping[str, LoadedRules] = rules or {}
-        self._entry, self._approving = entry, approving
+        self._entry, self._approving, self._asking = entry, approving, asking
         self._provider = oidc.Provider(settings.oidc) if settings.oidc is not None else None
         self._fragments: dict[Any, str] = {}
         self._fragments_of: Any = None
-        self._asking = asyncio.Lock()
         self._rate_of_name, self._rate_of_address = LoginRate(tries=8), LoginRate(tries=60)
         self.texts: dict[str, dict[str, str]] = _texts()
         self._jinja = jinja2.Environment(
@@ -860,7 +863,7 @@ class Console:
         assert session is not None
         text = request.query_params.get("q", "")[:200]
         told = pages.rules(self.rules, self.hub.facts, session.user.sites, text)
-        return self.page(request, session, "rules.html", told=told, text=text,
+        return self.page(request, session, "rules.html", told=told, text=text, message=_message(request),
                          when=lambda site, t_ms: time_text(t_ms, self.places.get(site)))  # fmt: skip
 
     def _rule(self, site: str, rule: str) -> dict[str, Any] | None:
@@ -874,18 +877,31 @@ class Console:
         told = self._rule(self._own_site(request.path_params["site"], session), request.path_params["rule"])
         if told is None:
             raise Problem(404, "not_found")
-        return self.page(request, session, "rule.html", silence=None, **told)
+        return self.page(request, session, "rule.html", silence=None, message=_message(request), **told)
 
     async def silence_page(self, request: Request, session: Session | None) -> Response:
-        """Why a rule did not match: it is run again, one question at a time."""
+        """Why a rule did not match, or not a message: it is run again, one question at a time."""
         assert session is not None
-        told = self._rule(self._own_site(request.path_params["site"], session), request.path_params["rule"])
+        site = self._own_site(request.path_params["site"], session)
+        told = self._rule(site, request.path_params["rule"])
         if told is None:
             raise Problem(404, "not_found")
-        feed = self.hub.facts_feed
-        async with self._asking:
-            lines = await asyncio.to_thread(feed.silence, told["key"]) if feed is not None else None
-        return self.page(request, session, "rule.html", silence=lines or (), **told)
+        message = _message(request)
+        lines = await self._why_not(site, told["key"], message)
+        return self.page(request, session, "rule.html", silence=lines, message=message, **told)
+
+    async def apart_page(self, request: Request, session: Session | None) -> Response:
+        """Why two findings are not linked: the log is folded again."""
+        assert session is not None
+        allowed = [one for one in self.places if not session.user.sites or one in session.user.sites]
+        asked = {name: request.query_params.get(name, "")[:300].strip() for name in ("site", "first", "second")}
+        site = self._own_site(asked["site"] or next(iter(allowed), ""), session)
+        both = asked["first"] and asked["second"]
+        lines = await self._why_not(site, asked["first"], asked["second"]) if both else None
+        return self.page(request, session, "apart.html", lines=lines, sites=allowed, **{**asked, "site": site})
+
+    async def _why_not(self, site: str, what: str, other: str) -> list[str]:
+        return await asyncio.to_thread(self._asking.why_not, site, what, other) if self._asking is not None else []
 
     # ---- people --------------------------------------------------------------------------------
 
@@ -941,6 +957,11 @@ class Console:
         """The sources answer, and the view has caught up with them."""
         why = self.hub.away or ("" if self.hub.caught_up else "catching up")
         return PlainTextResponse(f"not ready: {why}\n" if why else "ready\n", 503 if why else 200)
+
+
+def _message(request: Request) -> str:
+    """The message that a rule is asked about: its proof as the threat's page shows it."""
+    return request.query_params.get("message", "")[:300].strip()
 
 
 def _here(request: Request) -> bool:

@@ -275,10 +275,6 @@ class FactsFeed(Protocol):
         """The raw message of a piece of evidence, None if nobody kept it. Raises JournalAway."""
         ...
 
-    def silence(self, rule: str) -> list[str] | None:
-        """Why a rule did not match, line by line; None where this cannot be asked here."""
-        ...
-
     def close(self) -> None:
         """Lets go of the sources."""
         ...

@@ -22,11 +22,8 @@ from correlator.journal.kafka import GROUP
 from correlator.journal.store import JournalAway
 from correlator.premises import Premises
 from correlator.privacy.evidence import Locker
-from correlator.rules.load import LoadedRules
 from correlator.run.partition import SITE_MARK
-from correlator.run.rule_commands import find_rule
 from correlator.run.scenario import Scenario, capture_message
-from correlator.run.whynot import explain_rule_silence
 from correlator.sources import Context, Dialect, Message
 from correlator.sqlite import read_only
 
@@ -74,8 +71,8 @@ _TAKEN: Final[dict[str, Callable[[Facts, bytes], None]]] = {
 class ReplayFacts:
     """The folder that `correlator replay --out` wrote, and the scenario whose captures hold the raw messages."""
 
-    def __init__(self, out: Path, scenario: Scenario | None, rules: LoadedRules | None, places: Premises) -> None:
-        self._out, self._scenario, self._rules, self._places = out, scenario, rules, places
+    def __init__(self, out: Path, scenario: Scenario | None, places: Premises) -> None:
+        self._out, self._scenario, self._places = out, scenario, places
         self._read = False
 
     def poll(self, facts: Facts) -> bool:
@@ -112,13 +109,6 @@ class ReplayFacts:
                 source = one.source_of(message.channel)
                 return raw_of(message, source.dialect if source else None, source.context if source else None)
         return None
-
-    def silence(self, rule: str) -> list[str] | None:
-        """Runs the rule again over the events of the replay."""
-        if self._scenario is None or self._rules is None:
-            return None
-        found = find_rule(self._rules.rules, rule)
-        return list(explain_rule_silence(self._scenario, self._rules.rules, found, list(self._decoded())))
 
     def close(self) -> None:
         """Nothing stays open."""
@@ -219,10 +209,6 @@ class LogFacts:
         message = from_headers(headers, row[2], input=row[0], offset=int(number), channel=row[0], received_ms=0,
                                raw=evidence.raw).message  # fmt: skip
         return raw_of(message, *_reader(self._sources, evidence.source, site, message.channel))
-
-    def silence(self, rule: str) -> list[str] | None:
-        """The log can be replayed with other rules (`correlator replay --from-log`), not here."""
-        return None
 
     def close(self) -> None:
         """Lets go of the log."""
@@ -349,10 +335,6 @@ class KafkaFacts:
         finally:
             consumer.close()
         return message if message is not None and message.error() is None and message.offset() == offset else None
-
-    def silence(self, rule: str) -> list[str] | None:
-        """A replay can be asked (`correlator explain`), not here."""
-        return None
 
     def close(self) -> None:
         """Leaves the broker."""

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from correlator.console.app import Console
+from correlator.console.asking import Asking
 from correlator.console.board import Board
 from correlator.console.facts import Facts
 from correlator.console.feeds import ReplayFacts, scenario_of
@@ -45,11 +46,11 @@ def application(out: Path, site_file: Path | None, language: Language, entry: st
     facts = Facts({site: places}, as_of_ms=scenario.until_ms if scenario is not None else 0)
     hub = Hub(
         FileFeed(threats, journal), view, Board(view, {site: places}), facts,
-        ReplayFacts(out, scenario, loaded, places),
+        ReplayFacts(out, scenario, places),
     )  # fmt: skip
     console = Console(
         settings, view, hub, journal, {site: places}, Users(state / "users.yaml"),
         Sessions(":memory:", settings.idle_min * 60_000, settings.session_h * 3_600_000),
-        {site: loaded} if loaded is not None else {}, entry,
+        {site: loaded} if loaded is not None else {}, entry, asking=Asking("--from", str(out)),
     )  # fmt: skip
     return console.application(), hub

@@ -25,6 +25,8 @@ PAGES = [
     "/exception?site=h-test&rule=r1&asset=d-store&reason=known",
     "/sources",
     "/rules",
+    "/rules?message=inputs/access.ndjson:7",
+    "/apart?first=a",
     "/load",
     "/journal",
     "/users",

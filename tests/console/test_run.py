@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import subprocess
 import sys
 
@@ -58,6 +60,16 @@ def test_it_shows_threats_plan_rules_and_sources(served):
     assert 'class="threat critical"' in text
     until(lambda: "cam-corridor-0n: does not answer" in person.get("/sources").text)
     assert "Smoke detected" in person.get("/rules").text
+
+
+def test_a_rule_says_why_it_did_not_match_a_message_of_the_log(served):
+    person, _ = served
+    page = person.get("/").text.partition('href="/threats/')[2].partition('"')[0]
+    proof = re.search(r"log:\d+|inputs/[\w.-]+:\d+", person.get(f"/threats/{page}").text)[0]
+    (rule,) = re.findall(r'href="(/rules/valmora/[^"]+)">Smoke detected<', person.get("/rules").text)
+    said = html.unescape(person.get(f"{rule}/silence?message={proof}").text)
+    assert "did not match this event" in said
+    assert '"Smoke detected"' in html.unescape(person.get(f"{rule}/silence").text).partition("Why it did not match")[2]
 
 
 def test_what_is_done_stands_beside_the_log(served):

@@ -150,6 +150,31 @@ def test_a_rule_that_was_silent_says_why(story):
     assert "matched none" in text_of_all(story.person.get(f"{address[0]}/silence"))
 
 
+def test_a_rule_is_asked_about_the_message_of_a_piece_of_evidence(story):
+    member = next(one for one in story.threat["members"] if one["origin"].startswith("inputs/"))
+    page = story.person.get(f"/threats/{story.threat['id']}/evidence/{member['id']}").text
+    (link,) = re.findall(r'href="(/rules\?message=[^"]+)"', page)
+    address = re.findall(
+        r'href="(/rules/valmora/[^"?]+)(\?message=[^"]+)"', story.person.get(f"{link}&q=controller").text
+    )
+    rule, message = address[0]
+    assert f'value="{member["origin"]}"' in story.person.get(rule + message).text
+    said = text_of_all(story.person.get(f"{rule}/silence{message}"))
+    assert "did not match this event" in said or "is a member of no match" in said or member["origin"] in said
+    refused = text_of_all(story.person.get(f"{rule}/silence?message=inputs/none.ndjson:1"))
+    assert "no event came from inputs/none.ndjson:1" in refused
+
+
+def test_two_findings_that_are_not_linked_say_why(story):
+    assert f'href="/apart?site=valmora&amp;first={story.threat["steps"][0]["finding"]}"' in (
+        story.person.get(f"/threats/{story.threat['id']}").text
+    )
+    first, second = (story.threat["steps"][at]["finding"] for at in (0, -1))
+    said = text_of_all(story.person.get(f"/apart?site=valmora&first={first}&second={second}"))
+    assert f"both are in the threat {story.threat['id'][:12]}" in said
+    assert "'--help' is no finding" in text_of_all(story.person.get("/apart?first=--help&second=zz"))
+
+
 def text_of_all(answer) -> str:
     return html.unescape(answer.text)
 

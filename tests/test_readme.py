@@ -19,7 +19,7 @@ from correlator.run.replay import replay
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 DEMO = re.compile(r"(<!-- demo: .*? -->\n```text\n)(.*?)(```\n<!-- end of demo -->)", flags=re.DOTALL)
-MOST_LINES = 80
+MOST_LINES = 64
 PAPERS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("scenarios/*/README.md")])
 
 

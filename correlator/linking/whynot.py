@@ -13,7 +13,7 @@ from typing import Final
 from correlator.clock import HOUR_MS
 from correlator.linking.engine import EVIDENCE, STEADY_S, Episode, Item, LinkEngine
 from correlator.linking.tables import NEVER
-from correlator.linking.words import duration_words, kind_words, recurrence_words
+from correlator.linking.words import duration_words, kind_words, recurrence_words, share_words
 
 DAY_S: Final = 86_400.0
 # What the terms of a link that holds are about, so that the worst is the one that is furthest below.
@@ -48,7 +48,9 @@ def refusal(engine: LinkEngine, first: Episode, item: Item) -> Iterator[str]:
     words = {
         "expected": "a rule expects it" if terms["expected"] > 0 else "no rule expects it",
         "triggered": "a step leads to further ones",
-        "share": f"{math.exp(terms['share']):.3f} of what {kind_words(first.kind)} leads to would go to {here}",
+        "share": (
+            f"{share_words(math.exp(terms['share']))} of what can follow from {kind_words(first.kind)} goes to {here}"
+        ),
         "delay": f"it came {duration_words(delay_ms)} later",
         "chance": f"something that unusual happens at {here} {recurrence_words(-terms['chance'])}; {often}",
     }

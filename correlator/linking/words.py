@@ -54,7 +54,10 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
             (f"something that unusual happens on {say(target.place.asset)} {recurrence_words(-terms['chance'])}"),
         ),
         (terms["delay"], (f"it came {duration_words(link.delay_ms)} {'before' if link.how == 'earlier' else 'later'}")),
-        (terms["share"], f"{share:.2f} of what {kind_words(first.kind)} leads to would go to {say(then.place.asset)}"),
+        (
+            terms["share"],
+            f"{share_words(share)} of what can follow from {kind_words(first.kind)} goes to {say(then.place.asset)}",
+        ),
     ]
     if terms["expected"]:
         parts.append(
@@ -66,6 +69,13 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
     total = f"together {link.x:+.1f}" + (f", {', '.join(more)}" if more else "")
     verb = "led to it" if link.how == "earlier" else "follows"
     return f"{verb}: {kind_words(source.kind)} at {say(source.place.asset)}: {told}; {total} = {link.gain:+.1f}"
+
+
+def share_words(share: float) -> str:
+    """A share as "53 %", "2.1 %" or "less than 0.1 %"."""
+    if share < 0.001:
+        return "less than 0.1 %"
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.1f} %"
 
 
 def kind_words(kind: str) -> str:

@@ -47,6 +47,35 @@ def test_the_head_says_what_where_when_and_how_it_stands():
     ]
 
 
+def test_many_places_are_cut_and_counted_since_each_step_names_its_own():
+    assert "  where    z1; z2; z3; z4; z5; z6; and 2 more" in text(places=tuple(f"z{n}" for n in range(1, 9)))
+
+
+def test_one_moment_is_no_span():
+    assert "  when     Monday 02 March 2026, 09:00:00 (Europe/Rome)" in text(last_ms=T).splitlines()
+
+
+def test_a_threat_over_midnight_names_both_days():
+    assert "09:00:00 to Tuesday 03 March 2026, 09:00:00 (Europe/Rome), 24 h 0 min" in text(last_ms=T + 86_400_000)
+
+
+def test_steps_that_are_alike_and_stand_together_are_told_as_one_with_all_their_proofs():
+    told = text(
+        step("Scan", "a", place_name="pc-1"),
+        step("Scan", "b", t_ms=T + 61_000, place_name="pc-2"),
+        step("Login", "c"),
+        step("Scan", "d", place_name="pc-3"),
+        members=[member(name, n) for n, name in enumerate("abcd")],
+    ).splitlines()
+    heads = [line for line in told if line.startswith("  ") and line[2].isdigit()]
+    assert heads == [
+        "  1 to 2. 09:00:00 to 09:01:01  Scan [high], 2 times - pc-1; pc-2",
+        "  3. 09:00:00  Login [high]",
+        "  4. 09:00:00  Scan [high] - pc-3",
+    ]
+    assert [line.split("<")[1] for line in told if "<in/a" in line] == [f"in/a:{n}>" for n in range(4)]
+
+
 def test_a_place_that_is_not_known_is_said_so():
     assert "  where    place unknown" in text()
 
@@ -79,6 +108,13 @@ def test_a_proof_told_before_is_marked_and_a_late_one_says_how_late():
     told = text(step("one", "a"), step("two", "a", "b"), members=[member("a", 1), member("b", 2, late_ms=61_400)])
     assert told.count("(see above)") == 1
     assert "door b opened, late by 61s  <in/a:2>" in told
+
+
+def test_many_proofs_told_before_are_only_counted():
+    members = [member(name, n) for n, name in enumerate("abcde")]
+    told = text(step("one", *"abcd"), step("two", *"abcde"), members=members)
+    assert told.count("<in/a:") == 5
+    assert "         and 4 that are told above" in told.splitlines()
 
 
 def test_a_proof_without_a_file_shows_the_carriers_position_or_its_id():

@@ -55,6 +55,7 @@ class Size:
     day_messages: tuple[int, ...] = (24_000, 200_000)
     groups: int = 1_000_000
     runs: int = 3
+    once: bool = False
 
 
 QUICK = Size(
@@ -100,10 +101,10 @@ def run_works(size: Size) -> Found:
     for name, make in WORKS.items():
         for count in size.rule_counts:
             rules = loaded(sigma(make(count)))
-            taken, matches, digest = works.run(rules, events, digest=True)
+            taken, matches, digest = works.run(rules, events, digest=True, once=size.once)
             seconds, runs = taken, 1
             if taken < SLOW_S and size.runs > 1:
-                others_s = [works.run(rules, events)[0] for _ in range(size.runs - 1)]
+                others_s = [works.run(rules, events, once=size.once)[0] for _ in range(size.runs - 1)]
                 seconds, runs = statistics.median([taken, *others_s]), size.runs
             found[f"{name}-{count}"] = {
                 "events_per_s": len(events) / seconds, "matches": matches, "hash": digest, "runs": runs,
@@ -140,6 +141,7 @@ def compiled(size: Size, plain: Found) -> Found:
         Path(scratch, "benchmarks").symlink_to(ROOT / "benchmarks")
         words = [sys.executable, "-P", "-m", "benchmarks", "--works-only", str(result)]
         words += ["--rules", *map(str, size.rule_counts), "--events", str(size.events), "--runs", str(size.runs)]
+        words += ["--once"] if size.once else []
         subprocess.run(words, cwd=scratch, env={**os.environ, "PYTHONPATH": path}, check=True)
         told = json.loads(result.read_text())
     if not told["from"].startswith(str(folder)) or told["from"].endswith(".py"):
@@ -330,13 +332,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rules", type=int, nargs="+", metavar="N", help="rule counts of the works")
     parser.add_argument("--events", type=int, metavar="N", help="events of the works (200,000)")
     parser.add_argument("--runs", type=int, metavar="N", help="runs of which the median counts (3)")
+    parser.add_argument("--once", action="store_true", help="works: tell episodes when they end only, as `match` does")
     parser.add_argument("--works-only", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     unknown = [part for part in given.parts if part not in PARTS]
     if unknown:
         parser.error(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     size = QUICK if given.quick else Size()
-    asked = {"rule_counts": given.rules and tuple(given.rules), "events": given.events, "runs": given.runs}
+    asked = {
+        "rule_counts": given.rules and tuple(given.rules), "events": given.events, "runs": given.runs,
+        "once": given.once,
+    }  # fmt: skip
     size = replace(size, **{name: value for name, value in asked.items() if value})
     if arguments is None:
         one_core()

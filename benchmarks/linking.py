@@ -84,7 +84,7 @@ def opening(premises: Premises, count: int) -> list[Item]:
 
 def extending(premises: Premises, count: int) -> list[Item]:
     """Findings of which one in `OPENS` opens an episode as in `opening`; the others go on with that of a pair of
-    kind and asset that never rests for longer than five minutes."""
+    kind and asset that never rests for longer than a minute."""
     fresh = opening(premises, count // OPENS)
     noise = count - len(fresh)
     dice = Random(11)
@@ -97,7 +97,7 @@ def extending(premises: Premises, count: int) -> list[Item]:
 
 
 def _pairs(noise: int) -> int:
-    return max(1, noise * 5 * MINUTE_MS // (DAYS * DAY_MS))
+    return max(1, noise * MINUTE_MS // (DAYS * DAY_MS))
 
 
 def run(premises: Premises, items: list[Item], ground: SiteGround | None = None) -> tuple[list[float], LinkEngine]:

@@ -298,6 +298,7 @@ class LinkEngine:
         self._log_span = math.log(1 + settings.horizon_ms / settings.core_ms)
         self._norm = math.log(math.log(1 + settings.horizon_ms / settings.core_ms))
         self._log_triggered = math.log(settings.triggered)
+        self._log_prior = math.log(settings.prior_ms / 1000)
 
     # ---- findings ---------------------------------------------------------------------------------
 
@@ -483,13 +484,15 @@ class LinkEngine:
         found = self._candidates(episode, item)
         for threat_id, (x, x0, touch, _, d_ms) in found.items():
             threat = self.threats[threat_id]
-            rank = x + min(0.0, threat.score - settings.watch) / settings.rank
-            join = self.join_at(d_ms)
-            if x > join:
-                joins.append((rank, threat.score, threat_id))
-            elif x0 > join and d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
-                companions.append((rank, threat.score, threat_id))
-            elif threat.score >= settings.watch and x >= settings.parent:
+            if x0 > settings.join and x0 > (join := self.join_at(d_ms)):  # x0 is never less than x
+                rank = x + min(0.0, threat.score - settings.watch) / settings.rank
+                if x > join:
+                    joins.append((rank, threat.score, threat_id))
+                    continue
+                if d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
+                    companions.append((rank, threat.score, threat_id))
+                    continue
+            if threat.score >= settings.watch and x >= settings.parent:
                 if parent is None or (-x, threat_id) < (-parent[0], parent[1]):
                     parent = x, threat_id
         if joins:
@@ -503,7 +506,7 @@ class LinkEngine:
         root = min(ROOT_CAP, self._plain_root(episode))
         if critical:
             root = max(root, settings.watch + 4)
-        if episode.calm or not (root >= settings.open_from or critical) or self._kind_is_new(episode):
+        if episode.calm or not (root >= settings.open_from or critical):
             return Placed(None, False, (), episode)
         threat = self._open(episode, root)
         if parent is not None:
@@ -564,7 +567,7 @@ class LinkEngine:
         return math.log(1 + d_ms / self.settings.core_ms) / self._log_span
 
     def _plain_root(self, episode: Episode) -> float:
-        return -episode.root_chance - math.log(self.settings.prior_ms / 1000) + episode.evidence
+        return -episode.root_chance - self._log_prior + episode.evidence
 
     def _kind_is_new(self, episode: Episode) -> bool:
         """Whether the kind was first seen so lately that its findings are a new detector's novelty."""
@@ -579,9 +582,11 @@ class LinkEngine:
 
     def _open(self, episode: Episode, root: float) -> ThreatState:
         threat = ThreatState(digest("threat", self.site, episode.kind, episode.id), episode.t_ms)
-        prior = -math.log(self.settings.prior_ms / 1000)
         cap = root - self._plain_root(episode)
-        terms = (*(0.0,) * 5, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
+        terms = (
+            0.0, 0.0, 0.0, 0.0, 0.0, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0,
+            -self._log_prior,
+        )  # fmt: skip
         threat.root = Link("", episode.id, root, root, terms, 0, "root")
         threat.score = root
         threat.opened_by = episode.id
@@ -1066,7 +1071,7 @@ class LinkEngine:
         """What a finding is worth that opens a threat by itself."""
         plain = self._plain_root(episode)
         gain = min(ROOT_CAP, plain)
-        prior = -math.log(self.settings.prior_ms / 1000)
+        prior = -self._log_prior
         terms = (*(0.0,) * 5, -episode.root_chance, 0.0, gain - plain, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
         return Link("", episode.id, gain, gain, terms, 0, "root")
 

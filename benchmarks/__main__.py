@@ -6,10 +6,11 @@
     day       bytes to threats, and decoded events with the rule pack, on an ordinary hospital day
     touch     10 rules against 1,000 of which an event can touch no more
     memory    bytes of a live group
+    linking   findings a second: when every finding opens an episode, and when most go on with one
     peers     rsigma and eql on the same events, where they are installed
 
 Each figure is the median of three runs on one core, in processor time; decoding is timed in short parts of
-which the best of fifteen passes count. What they say is in docs/performance.md.
+which the best of fifteen passes count, linking likewise of five. What they say is in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import compile as compiling
-from benchmarks import hospital, peers, works
+from benchmarks import hospital, linking, peers, works
 from benchmarks.measure import machine, median_s, one_core, table, thousands, timed, undisturbed_s
 from benchmarks.works import RECORD_EVENTS, WORKS, loaded, sigma
 from correlator.events import Event
+from correlator.linking.ground import SiteGround
+from correlator.linking.settings import LinkingSettings
 from correlator.matching import Engine, EngineSettings, Outputs, Record
 from correlator.rules.load import LoadedRules
 from correlator.run.collector import settle_collector
@@ -54,12 +57,24 @@ class Size:
     decode_passes: int = 15
     day_messages: tuple[int, ...] = (24_000, 200_000)
     groups: int = 1_000_000
+    findings: int = 100_000
+    assets: int = 10_000
+    linking_passes: int = 5
     runs: int = 3
     once: bool = False
 
 
 QUICK = Size(
-    events=1_000, rule_counts=(1, 8), decode_messages=50, decode_passes=1, day_messages=(15_000,), groups=2_000, runs=1
+    events=1_000,
+    rule_counts=(1, 8),
+    decode_messages=50,
+    decode_passes=1,
+    day_messages=(15_000,),
+    groups=2_000,
+    findings=2_000,
+    assets=1_000,
+    linking_passes=1,
+    runs=1,
 )
 
 Found = dict[str, Any]
@@ -290,6 +305,49 @@ def memory(size: Size) -> Found:
     return found
 
 
+def linked(size: Size) -> Found:
+    """Rates of linking by an engine that knows the site's reaches, and beside it of the first run, which finds them."""
+    premises = linking.site(size.assets)
+    found: Found = {}
+    rows = []
+    for name, items in (
+        ("every finding opens", linking.opening(premises, size.findings)),
+        (f"1 of {linking.OPENS} opens", linking.extending(premises, 5 * size.findings)),
+    ):
+        ground = SiteGround(premises, LinkingSettings())
+        first, engine = linking.run(premises, items, ground)
+        told, episodes = sum(one.reported for one in engine.all_threats()), engine.counters["episodes"]
+        hashes = {linking.digest(engine)}
+        passes = []
+        for _ in range(size.linking_passes):
+            taken, engine = linking.run(premises, items, ground)
+            hashes.add(linking.digest(engine))
+            passes.append(taken)
+        if len(hashes) != 1:
+            raise SystemExit(f"{name}: two runs gave different results")
+        best_s = sum(map(min, zip(*passes, strict=True)))
+        disturbed = statistics.median(map(sum, passes)) / best_s - 1
+        found[name] = {
+            "findings_per_s": len(items) / best_s, "first_per_s": len(items) / sum(first), "episodes": episodes,
+            "threats_told": told, "hash": next(iter(hashes)),
+        }  # fmt: skip
+        rates = (thousands(len(items) / best_s), f"{disturbed:.0%}", thousands(len(items) / sum(first)))
+        rows.append((name, f"{len(items):,}", f"{episodes:,}", str(told), *rates, next(iter(hashes))))
+    say(f"Linking on a campus of {len(premises.assets):,} assets, {linking.DAYS} days, the terms of every link kept")
+    head = (
+        "findings",
+        "all",
+        "episodes",
+        "threats told",
+        "findings/s",
+        "disturbed",
+        "first run",
+        "hash of all results",
+    )
+    say(table(head, rows))
+    return found
+
+
 def others(size: Size, own: Found) -> Found:
     found: Found = {}
     rows: list[tuple[str, ...]] = []
@@ -319,7 +377,7 @@ def others(size: Size, own: Found) -> Found:
     return found
 
 
-PARTS = ("decode", "works", "compiled", "day", "touch", "memory", "peers")
+PARTS = ("decode", "works", "compiled", "day", "touch", "memory", "linking", "peers")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -370,6 +428,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 RUN: dict[str, Callable[[Size], Found]] = {
     "decode": decode, "works": interpreted, "day": day, "touch": touch, "memory": memory,
+    "linking": linked,
 }  # fmt: skip
 RUN_BESIDE: dict[str, Callable[[Size, Found], Found]] = {"compiled": compiled, "peers": others}  # beside our works
 

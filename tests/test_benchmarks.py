@@ -6,18 +6,32 @@ import json
 import subprocess
 import sys
 
-from benchmarks import works
+from benchmarks import linking, works
 
 
 def test_the_quick_run_prints_every_part_and_writes_json(root, tmp_path):
     file = tmp_path / "figures.json"
-    words = [sys.executable, "-m", "benchmarks", "decode", "works", "touch", "memory", "--quick", "--json", str(file)]
+    parts = ("decode", "works", "touch", "memory", "linking")
+    words = [sys.executable, "-m", "benchmarks", *parts, "--quick", "--json", str(file)]
     done = subprocess.run(words, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads(file.read_text(encoding="utf-8"))
-    assert set(figures) == {"machine", "decode", "works", "touch", "memory"}
+    assert set(figures) == {"machine", *parts}
     assert set(figures["works"]) == {f"{work}-{count}" for work in ("A", "B", "C", "C2") for count in (1, 8)}
     assert all(rate["messages_per_s"] > 0 for rate in figures["decode"].values())
+
+
+def test_findings_that_all_open_an_episode_do_and_the_others_mostly_extend_one():
+    premises = linking.site(1_000)
+    opening = linking.opening(premises, 2_000)
+    _, engine = linking.run(premises, opening)
+    assert engine.counters["episodes"] == 2_000
+    assert any(link.source for threat in engine.all_threats() for link in threat.members.values())
+    extending = linking.extending(premises, 20_000)
+    _, engine = linking.run(premises, extending)
+    assert len(extending) == 20_000
+    assert 400 <= engine.counters["episodes"] <= 600
+    assert linking.digest(engine) == linking.digest(linking.run(premises, extending)[1])
 
 
 def test_an_unknown_part_is_refused(root):

@@ -87,6 +87,12 @@ def test_a_command_or_option_that_is_not_there_is_found():
     assert unknown_in(text) == ["correlator replay x --outt out", "correlator rules check|list", "correlator inits"]
 
 
+def test_the_words_of_the_glossary_stand_in_order_and_once():
+    rows = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("|---|---|\n")[1].splitlines()
+    words = [row.split("|")[1].strip().lower() for row in rows]
+    assert words == sorted(set(words))
+
+
 if __name__ == "__main__":
     text = README.read_text(encoding="utf-8")
     README.write_text(DEMO.sub(lambda found: found[1] + demo_output() + found[3], text), encoding="utf-8")

@@ -48,6 +48,7 @@ class Conditions:
 
 
 NOTHING: Final = Conditions()
+_NONE: Final[Mapping[str, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,10 @@ class Protections:
 
     def gamma_of(self, state: int, dark: AbstractSet[int]) -> int:
         """How far the protections of a state hold together, ppm (PPM: a full barrier)."""
-        degrees = [self.degree(one, dark) for one in self.of_state.get(state, ())]
-        if not degrees:
+        guarded = self.of_state.get(state)
+        if not guarded:
             return 0
+        degrees = [self.degree(one, dark) for one in guarded]
         if self.gamma == "max":
             return max(degrees)
         if self.gamma == "capped_sum":
@@ -114,12 +116,14 @@ def weight(
     ppm: int, rule: Rule, source: int, target: int, conditions: Conditions, protections: Protections
 ) -> int:  # fmt: skip
     """The likelihood of one step in ppm; source and target are states, ppm the rule's own likelihood."""
-    ends = source // THREATS, target // THREATS
-    if "lock" in rule.blocked_by and (ends[0] in conditions.eased or ends[1] in conditions.eased):
-        ppm = most_likely(ppm, rule)
-    if conditions.barriers:
-        for kind in rule.blocked_by:
-            degree = max(conditions.barriers.get(asset, {}).get(kind, 0) for asset in ends)
-            ppm = ppm * (PPM - degree) // PPM
+    blocked_by = rule.blocked_by
+    if blocked_by:
+        at, to = source // THREATS, target // THREATS
+        if "lock" in blocked_by and (at in conditions.eased or to in conditions.eased):
+            ppm = most_likely(ppm, rule)
+        here, there = conditions.barriers.get(at, _NONE), conditions.barriers.get(to, _NONE)
+        if here or there:
+            for kind in blocked_by:
+                ppm = ppm * (PPM - max(here.get(kind, 0), there.get(kind, 0))) // PPM
     gamma = protections.gamma_of(target, conditions.dark)
     return ppm * (PPM - gamma) // PPM

@@ -19,7 +19,7 @@ gives (as long as no bound is met; with a bound met it does start anew).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import exp, isqrt, log1p
 from typing import Final
@@ -111,12 +111,18 @@ class Paths:
             self._likelihood[state] = found
         return found
 
-    def union(self, ends: Iterable[tuple[int, int]], under: int = ROOT) -> int:
+    def union(self, ends: Sequence[tuple[int, int]], under: int = ROOT) -> int:
         """The chance that at least one of these (label, ppm of a further step) comes off, ppm.
 
         under: given that this label has come off; labels that do not follow from it are left out.
         """
         parents, steps = self.parents, self.steps
+        if len(ends) == 1:  # nothing to put together
+            label, chance = ends[0]
+            while label not in (under, ROOT):
+                chance = chance * steps[label] // PPM
+                label = parents[label]
+            return chance if label == under else 0
         value: dict[int, int] = {}  # label -> chance of what was seen below it, ppm
         logs: dict[int, int] = {}  # the same as a logarithm, where several things are below
         queue: list[int] = []

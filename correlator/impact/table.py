@@ -100,15 +100,15 @@ class RuleTable:
         here = own in eased or own in barriers
         links = self.links(state, epoch)
         found: list[Link] | None = None
+        raw: dict[int, tuple[int, int]] = {}
         for at, (to, _, number) in enumerate(links):
             asset = to // THREATS
             stands = here or asset in eased or asset in barriers
             if not (stands and rules[number].blocked_by) and not (dark and to in guards):
                 continue
             if found is None:
-                found = list(links)
-            ppm = self._raw_links(state, epoch)[to][0]
-            found[at] = to, weight(ppm, rules[number], state, to, conditions, protections), number
+                found, raw = list(links), self._raw_links(state, epoch)
+            found[at] = to, weight(raw[to][0], rules[number], state, to, conditions, protections), number
         if found is None:
             return links
         found.sort(key=_likeliest_first)

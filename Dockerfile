@@ -13,7 +13,8 @@ RUN /opt/correlator/bin/pip install --no-cache-dir --no-deps --no-build-isolatio
  && /opt/correlator/bin/pip uninstall --yes hatchling
 
 FROM python:3.11-slim-bookworm
-RUN useradd --system --uid 10001 --home-dir /var/lib/correlator --create-home correlator
+RUN useradd --system --uid 10001 --home-dir /var/lib/correlator --create-home correlator \
+ && install --directory --owner correlator --mode 700 /var/lib/correlator-keys /var/lib/correlator-vault
 COPY --from=build /opt/correlator /opt/correlator
 ENV PATH=/opt/correlator/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER correlator

@@ -6,6 +6,7 @@ this machine, container ports become free ones, and paths in the container becom
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ import paho.mqtt.publish as publish
 import pytest
 import yaml
 
+from correlator.config.privacy import new_key
 from correlator.config.secure import Authority
 from correlator.lab.brokers import KAFKA_VERSION, KafkaBroker, MosquittoBroker, free_port, kafka_jars
 from correlator.lab.live import SERVICES
@@ -39,15 +41,19 @@ def in_order() -> list[str]:
 class Machine:
     """Where the containers' names, ports and paths are on this machine."""
 
-    def __init__(self, folder: Path, kafka: KafkaBroker, mosquitto: MosquittoBroker) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, kafka: KafkaBroker, mosquitto: MosquittoBroker, *, tokens: bool = False) -> None:
+        self.folder, self.tokens = folder, tokens
         self.config = folder / "etc"
         shutil.copytree(ROOT / "deploy/config", self.config)
-        (folder / "state").mkdir()
+        for name in ("correlator", "keys", "vault"):
+            (folder / f"volume-{name}").mkdir(mode=0o700)
         self.hosts = {"kafka:9092": kafka.bootstrap, "mosquitto": mosquitto.host, "1883": str(mosquitto.port)}
         self.ports: dict[str, str] = {}
         text = (self.config / "correlator.yaml").read_text()
-        (self.config / "correlator.yaml").write_text(self.native(text))
+        if tokens:  # topics of their own: those of the other run hold people as they are
+            text = text.replace("\n# privacy:", "\nprivacy:") + "kafka: {prefix: tokens.}\n"
+        assert ("\nprivacy:" in text) == tokens
+        (self.config / "correlator.yaml").write_text(text)
         (self.config / "users.yaml").write_text("users: []\n")
         certificate, key = Authority.new().issue("localhost", ["localhost"])
         (self.config / "tls").mkdir()
@@ -57,15 +63,36 @@ class Machine:
     def native(self, text: str) -> str:
         if text in self.hosts:
             return self.hosts[text]
-        text = PORT.sub(lambda found: self.ports.setdefault(found[0], str(free_port())), text)
-        return text.replace("/tmp/", f"{self.folder}/tmp-").replace("/var/lib/correlator", str(self.folder / "state"))
+        return PORT.sub(lambda found: self.ports.setdefault(found[0], str(free_port())), text).replace(
+            "/tmp/", f"{self.folder}/tmp-"
+        )
+
+    def mounted(self, service: dict, text: str) -> str:
+        """Paths in a container become those of its volumes here; what it does not mount is nowhere."""
+        volumes = [volume.split(":")[:2] for volume in service["volumes"]]
+        there = {to: str(self.folder / f"volume-{name}") for name, to in volumes if not name.startswith("./")}
+        for path in ("/var/lib/correlator-keys", "/var/lib/correlator-vault", "/var/lib/correlator"):
+            text = text.replace(path + "/", there.get(path, "/nowhere") + "/")
+        return text
+
+    def settings(self, name: str, service: dict) -> Path:
+        """The folder that the service has as /etc/correlator."""
+        folder = self.folder / f"etc-{name}"
+        shutil.copytree(self.config, folder)
+        file = folder / "correlator.yaml"
+        file.write_text(self.mounted(service, self.native(file.read_text())))
+        return folder
 
     def environment(self, service: dict) -> dict[str, str]:
-        said = {name: self.native(str(value)) for name, value in service.get("environment", {}).items()}
+        said = {
+            name: self.mounted(service, self.native(str(value)))
+            for name, value in service.get("environment", {}).items()
+        }
         return {**os.environ, "PYTHONPATH": str(ROOT), **said}
 
     def command(self, service: dict) -> list[str]:
-        return [sys.executable, "-m", "correlator", *map(self.native, service["command"])]
+        words = (self.mounted(service, self.native(word)) for word in service["command"])
+        return [sys.executable, "-m", "correlator", *words]
 
     def healthy(self, service: dict) -> bool:
         kind, *test = service["healthcheck"]["test"]
@@ -74,19 +101,19 @@ class Machine:
         return subprocess.run(test, capture_output=True, check=False).returncode == 0
 
 
-@pytest.fixture
-def machine(kafka, mosquitto, tmp_path):
-    return Machine(tmp_path, kafka, mosquitto)
-
-
-def test_every_service_starts_as_written_becomes_healthy_and_stops(machine, kafka, mosquitto):
+@pytest.mark.parametrize("tokens", [False, True], ids=["as written", "people as tokens"])
+def test_every_service_starts_as_written_becomes_healthy_and_stops(tokens, kafka, mosquitto, tmp_path):
+    machine = Machine(tmp_path, kafka, mosquitto, tokens=tokens)
+    events = "tokens.events" if tokens else "events"
+    if tokens:
+        new_key(tmp_path / "volume-keys" / "k1", io.StringIO())
     running: dict[str, subprocess.Popen] = {}
     logs = {name: (machine.folder / f"{name}.log").open("wb") for name in OURS}
     try:
         for name in in_order():
             service = OURS[name]
             process = subprocess.Popen(
-                machine.command(service), cwd=machine.config, env=machine.environment(service),
+                machine.command(service), cwd=machine.settings(name, service), env=machine.environment(service),
                 stdin=subprocess.DEVNULL, stdout=logs[name], stderr=logs[name],
             )  # fmt: skip
             running[name] = process
@@ -102,9 +129,10 @@ def test_every_service_starts_as_written_becomes_healthy_and_stops(machine, kafk
             "zigbee2mqtt/contact-pharmacy", b'{"contact": false}', 1, hostname="127.0.0.1", port=mosquitto.port
         )
         until = time.monotonic() + 30
-        while not any(b"d-pharmacy" in (one.value() or b"") for one in read_all(kafka.bootstrap, "events")):
+        while not any(b"d-pharmacy" in (one.value() or b"") for one in read_all(kafka.bootstrap, events)):
             assert time.monotonic() < until, "the message did not reach the log"
             time.sleep(0.2)
+        assert (tmp_path / "volume-vault" / "vault.sqlite3").exists() == tokens
         for process in running.values():
             process.terminate()
         for name, process in running.items():

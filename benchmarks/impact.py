@@ -31,7 +31,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from benchmarks.measure import machine, one_core, timed
+from benchmarks.measure import machine, one_core, table, timed
 from benchmarks.memory import resident_bytes
 from correlator.events.event import Entity, Event
 from correlator.events.threat import Finding
@@ -49,6 +49,7 @@ from correlator.run.collector import settle_collector
 RULES = load_rules().rules
 CLASSES = tuple(ASSET_CLASSES)
 T = 1_772_438_400_000
+TIMES = ("p50 ms", "p95", "p99", "longest")
 
 
 def starts() -> dict[str, list[str]]:
@@ -89,6 +90,15 @@ def whole(model: ImpactModel, seed: int) -> int:
         paths.likelihood(state)
     model.hit_services(paths, services_hit(paths))
     return len(paths.states)
+
+
+def times_of(row: dict[str, Any]) -> tuple[str, ...]:
+    """The cells of `TIMES`."""
+    return f"{row['p50_ms']:.3f}", f"{row['p95_ms']:.2f}", f"{row['p99_ms']:.2f}", f"{row['max_ms']:.1f}"
+
+
+def say(text: str) -> None:
+    print(f"{text}\n", flush=True)
 
 
 def spread(assets: int, count: int) -> dict[str, Any]:
@@ -292,25 +302,28 @@ def main() -> None:
     sizes = (500, 2_000) if arguments.quick else (500, 10_000, 100_000, 1_000_000)
     count = 200 if arguments.quick else 2_000
     figures: dict[str, Any] = {"machine": machine(), "spread": {}}
-    print("spread from one finding   assets  relations     p50 ms    p99 ms    max ms   paths p99      max   memory MB")
+    say("  ".join(f"{name}: {value}" for name, value in figures["machine"].items()))
+    rows = []
     for size in sizes:
         row = figures["spread"][str(size)] = spread(size, count)
-        note = "   (SAFECARE published: under 1 s at 500 assets)" if size == 500 else ""
-        print(
-            f"{row['assets']:32,} {row['relations']:10,} {row['p50_ms']:10.3f} {row['p99_ms']:9.2f} {row['max_ms']:9.2f}"
-            f" {row['paths_p99']:11,} {row['paths_max']:8,} {row['memory_mb']:11,}{note}"
-        )
+        rows.append((
+            f"{row['assets']:,}", f"{row['relations']:,}", *times_of(row), f"{row['paths_p99']:,}", f"{row['memory_mb']:,}",
+        ))  # fmt: skip
+    say(table(("impact of one finding: assets", "relations", *TIMES, "paths p99", "graph MB"), rows))
+    say("SAFECARE published less than 1,000 ms at 500 assets")
     premises, campus = site(2_000 if arguments.quick else 10_000)
-    figures["revision"] = revision(premises, campus, 5 if arguments.quick else 100)
-    print(f"revision, {len(campus.ids):,} assets: {figures['revision']}")
-    figures["graphs"] = graphs(campus)
-    print(f"links of a state, microseconds: {figures['graphs']}")
-    figures["advice"] = advice(campus, 5 if arguments.quick else 100)
-    print(f"advice: {figures['advice']}")
+    found = figures["revision"] = revision(premises, campus, 5 if arguments.quick else 100)
+    head = f"revision, {len(campus.ids):,} assets and {campus.edges:,} relations"
+    say(table((head, *TIMES), [(what, *times_of(found[what])) for what in ("by a finding", "by live state")]))
     figures["load"] = {size: loads(size) for size in ((2_000,) if arguments.quick else (10_000, 100_000))}
-    for size, ways in figures["load"].items():
-        for way, found in ways.items():
-            print(f"load of {size:,} assets {way}: {found}")
+    say(table(("site file loaded", "assets", "s", "most memory MB", *(f"impact {one}" for one in TIMES)), [
+        (way, f"{size:,}", f"{one['load_s']:.1f}", f"{one['peak_mb']:,}", *times_of(one))
+        for size, ways in figures["load"].items() for way, one in ways.items()
+    ]))  # fmt: skip
+    found = figures["advice"] = advice(campus, 5 if arguments.quick else 100)
+    say(table(("best set of counter-measures, four findings", *TIMES), [("", *times_of(found))]))
+    figures["graphs"] = graphs(campus)
+    say(table(("links of a state by", "us"), [(one, f"{us:.2f}") for one, us in figures["graphs"].items()]))
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

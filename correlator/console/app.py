@@ -863,7 +863,8 @@ class Console:
         assert session is not None
         text = request.query_params.get("q", "")[:200]
         told = pages.rules(self.rules, self.hub.facts, session.user.sites, text)
-        return self.page(request, session, "rules.html", told=told, text=text, message=_message(request),
+        names = {site: places.site.name for site, places in self.places.items()}
+        return self.page(request, session, "rules.html", told=told, names=names, text=text, message=_message(request),
                          when=lambda site, t_ms: time_text(t_ms, self.places.get(site)))  # fmt: skip
 
     def _rule(self, site: str, rule: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from correlator.clock import DAY_MS, HOUR_MS, MINUTE_MS, duration_text
+from correlator.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from correlator.console import graph, plan
 from correlator.console.board import Board, Line, ListRow, line_of, row_of, time_text
 from correlator.console.facts import KEPT_DAYS, LEARNS_MS, Facts, MatchRow
@@ -292,12 +292,20 @@ def _impact_row(hit: Impact, places: Premises | None, language: Language, now_ms
         "likelihood": f"{hit.likelihood:.0%}",
         "minutes": (due_ms - now_ms) // MINUTE_MS if due_ms > now_ms else None,
         "when": time_text(due_ms, places) if hit.from_ms else "",
-        "soonest": duration_text(hit.p10_ms),
-        "latest": duration_text(hit.p90_ms),
+        "soonest": _rounded(hit.p10_ms),
+        "latest": _rounded(hit.p90_ms),
         "service": hit.service,
         "criticality": hit.criticality,
-        "path": " → ".join(_called(part.asset, part.place_name, places) for part in hit.path),
+        "path": " → ".join(dict.fromkeys(_called(part.asset, part.place_name, places) for part in hit.path)),
     }
+
+
+def _rounded(ms: int) -> str:
+    """A duration as people say it: an estimate is not known to the millisecond."""
+    for unit, name in ((DAY_MS, "d"), (HOUR_MS, "h"), (MINUTE_MS, "min")):
+        if ms >= 2 * unit:
+            return f"{round(ms / unit)} {name}"
+    return f"{round(ms / SECOND_MS)} s"
 
 
 def _advice_row(item: Advice, places: Premises | None) -> dict[str, Any]:

@@ -29,7 +29,9 @@ BELIEVED: Final = 0.3  # from this confidence on somebody counts as still in a r
 SHOWN_SIGNS, SHOWN_NAME, MOST_CORNERS = 6, 80, 12
 LOOKED_AT: Final = 10_000  # characters
 _WATCHED: Final = ("camera", "sensor", "reader", "controller", "device", "medical_device", "building_device")
-_LETTER: Final = 0.56  # mean width of a letter in font sizes
+_LETTER, _NARROW, _WIDE = 0.61, 0.36, 0.9  # widths of letters in font sizes, as DejaVu Sans has them
+_NARROW_ONES: Final = frozenset("ijlftrIJ.,:;'|!()[]- ")
+_WIDE_ONES: Final = frozenset("mwMWQOG@%&")
 
 
 class Sign(Struct, frozen=True):
@@ -157,8 +159,8 @@ def svg(
     name = places.site.floors[floor].name if floor in places.site.floors else floor
     parts = [f'<svg class="plan" viewBox="{box}" role="group" aria-label="{escape(_short(name))}">']
     # Rooms with something wrong come last, so that their thick outline is not painted over.
-    for room in sorted(listed, key=lambda one: (one.severity != "", one.zone)):
-        parts.append(_room(room, size, words))
+    for number, room in enumerate(sorted(listed, key=lambda one: (one.severity != "", one.zone))):
+        parts.append(_room(room, f"room-{number}", size, words))
     zones = places.site.zones
     outlines = {room.zone: room.outline for room in listed if len(zones[room.zone].outline) >= 3}
     for door in places.site.doors.values():
@@ -172,7 +174,7 @@ def svg(
     return "".join(parts)
 
 
-def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
+def _room(room: Room, id: str, size: float, words: Mapping[str, str]) -> str:
     outline = " ".join(f"{x:.2f},{y:.2f}" for x, y in room.outline)
     left, top, right, bottom = _inside(room.outline)
     if room.severity:
@@ -191,15 +193,17 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
         high = top + size * 0.3
     if low - high < size * 0.85:
         high, low = top, bottom
-    lines, letters = _fitted(room.name, (right - left) * 0.94, low - high, size)
+    lines, letters = _fitted(room.name, (right - left) * (0.82 if room.severity else 0.9), low - high, size)
     middle = (high + low) / 2 - (len(lines) - 1) * letters * 0.575 + letters * 0.35
     texts = "".join(
         f'<text x="{(left + right) / 2:.2f}" y="{middle + number * letters * 1.15:.2f}" font-size="{letters:.2f}">'
         f"{escape(line)}</text>"
         for number, line in enumerate(lines)
     )
-    mark = ""
+    mark, polygon = "", f'<polygon points="{outline}"/>'
     if room.severity:
+        # Cut off at the room's own edge: the outlines of two neighbours lie side by side, not over each other.
+        polygon = f'<clipPath id="{id}">{polygon}</clipPath><polygon clip-path="url(#{id})" points="{outline}"/>'
         x, y = (right - size * 1.3, bottom - size * 0.4) if flat else (left + size * 1.4, top + size * 2)
         at = f'x="{x:.2f}" y="{y:.2f}" font-size="{size * 1.8:.2f}"'
         mark = f'<text class="mark" {at}>{MARKS[room.severity]}</text>'
@@ -209,7 +213,7 @@ def _room(room: Room, size: float, words: Mapping[str, str]) -> str:
         people = f'<text class="people" {at}>☺ {room.people}</text>'
     return (
         f'<a href="/?zone={escape(room.zone)}" class="{state}" aria-label="{escape(label)}"><title>{escape(label)}'
-        f'</title><polygon points="{outline}"/>{mark}{people}{texts}{_signs(room, left, right, bottom, size)}</a>'
+        f"</title>{polygon}{mark}{people}{texts}{_signs(room, left, right, bottom, size)}</a>"
     )
 
 
@@ -247,15 +251,26 @@ def _fitted(name: str, width: float, height: float, size: float) -> tuple[list[s
     best: tuple[list[str], float] = ([name], 0.0)
     for count in (1, 2, 3):
         lines = _wrapped(name, count)
-        letters = min(largest, width / (max(map(len, lines)) * _LETTER), height / (len(lines) * 1.15))
+        letters = min(largest, width / max(map(_wide, lines)), height / (len(lines) * 1.15))
         if letters > best[1] + 1e-9:
             best = lines, letters
     if best[1] >= smallest:
         return best
-    most = max(3, int(width / (smallest * _LETTER)))
     rows = max(1, int(height / (smallest * 1.15)))
-    lines = [one if len(one) <= most else one[: most - 1] + "…" for one in best[0][:rows]]
-    return lines, smallest
+    return [_cut(one, width / smallest) for one in best[0][:rows]], smallest
+
+
+def _cut(text: str, wide: float) -> str:
+    """A text, or its beginning and an ellipsis, not wider than so many font sizes; three letters at least."""
+    if _wide(text) <= wide:
+        return text
+    kept = next((n for n in range(len(text) - 1, 2, -1) if _wide(text[:n] + "…") <= wide), 2)
+    return text[:kept] + "…"
+
+
+def _wide(text: str) -> float:
+    """How wide a text is, about, in font sizes."""
+    return sum(_NARROW if one in _NARROW_ONES else _WIDE if one in _WIDE_ONES else _LETTER for one in text) or _LETTER
 
 
 def _wrapped(name: str, count: int) -> list[str]:
@@ -277,11 +292,11 @@ def _wrapped(name: str, count: int) -> list[str]:
 def _signs(room: Room, left: float, right: float, bottom: float, size: float) -> str:
     """The devices of a room along its lower edge; what does not fit is counted."""
     made = []
-    most = min(SHOWN_SIGNS, max(1, int((right - left - size) / (size * 1.5))))
+    most = min(SHOWN_SIGNS, max(1, int((right - left - size * 1.4) / (size * 1.5))))
     if len(room.signs) > most:
         most = max(1, most - 1)
     for number, sign in enumerate(room.signs[:most]):
-        x, y = left + size * (0.9 + number * 1.5), bottom - size * 0.9
+        x, y = left + size * (1.3 + number * 1.5), bottom - size * 0.9
         r = size * 0.45
         if sign.kind == "camera":
             shape = f'<path d="M{x - r:.2f} {y - r * 0.7:.2f}h{r * 1.3:.2f}v{r * 1.4:.2f}h-{r * 1.3:.2f}z'
@@ -297,7 +312,7 @@ def _signs(room: Room, left: float, right: float, bottom: float, size: float) ->
         made.append(f'<g class="sign {sign.state}"><title>{escape(sign.title)}</title>{shape}</g>')
     more = len(room.signs) - most
     if more > 0:
-        x, y = left + size * (1.1 + most * 1.5), bottom - size * 0.55
+        x, y = left + size * (1.5 + most * 1.5), bottom - size * 0.55
         made.append(f'<text x="{x:.2f}" y="{y:.2f}" font-size="{size:.2f}">+{more}</text>')
     return "".join(made)
 

@@ -46,7 +46,7 @@ def test_letters_are_never_too_small_to_read(name, width, height):
     assert letters >= 0.85
     assert 1 <= len(lines) <= 3
     if letters > 0.851:
-        assert max(map(len, lines)) * letters * plan._LETTER <= width + 1e-6
+        assert max(map(plan._wide, lines)) * letters <= width + 1e-6
 
 
 def test_doors_are_drawn_as_they_stand_and_say_so(places):

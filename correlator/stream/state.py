@@ -17,11 +17,14 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from correlator.ingest.kafka import KafkaSettings
+from correlator.ingest.logs import Log
 from correlator.run.rendering import Rendered
-from correlator.stream.topics import STATE
+from correlator.stream.topics import REJECTS, STATE, TOLD
 
+_log: Final = Log("worker")
 PART_BYTES: Final = 900_000
 PART_MARK: Final = "\x1e"
+_GIVEN_UP: Final = b"_given_up"  # key of records that are aborted, so that nobody reads them
 _WHOLE: Final = b"\x00"
 _PARTED: Final = b"\x01"
 TRANSACTION_MS: Final = 60_000
@@ -162,6 +165,7 @@ class StateWriter:
             )
         )
         self._producer.init_transactions(READ_TIMEOUT_S)
+        self._end_what_hangs()
 
     def write(self, messages: Iterable[Rendered], entries: Iterable[tuple[str, bytes | None]]) -> None:
         """Outputs and entries, all or nothing. Raises Fenced, KafkaException."""
@@ -185,6 +189,49 @@ class StateWriter:
             raise
         if self._failed is not None:
             raise KafkaException(self._failed)
+
+    def _end_what_hangs(self) -> None:
+        """Gives up what a former owner wrote in a transaction that was never ended in the partitions themselves.
+
+        Kafka 4.4.0, while it stops or starts, counts partitions without a leader as deleted: it calls a transaction
+        complete without having written "committed" into them. What was written there stays hidden, state included,
+        until the next commit of this id makes all of it visible, beside the same outputs folded again. So that commit
+        must be preceded by an abort in each partition that may be concerned. Raises KafkaException, also when
+        something else keeps a transaction open in state.
+        """
+        place = TopicPartition(self._state, self._partition)
+        if not self._hidden(place):
+            return
+        _log.warning("transaction_given_up", partition=self._partition)
+        self._producer.begin_transaction()
+        self._send(self._state, _GIVEN_UP, None, None, self._partition)
+        for name in (*TOLD, REJECTS):
+            topic = self._topic(name)
+            for partition in self._producer.list_topics(topic, READ_TIMEOUT_S).topics[topic].partitions:
+                self._send(topic, _GIVEN_UP, b"", None, partition)
+        self._producer.flush(READ_TIMEOUT_S)
+        self._producer.abort_transaction(READ_TIMEOUT_S)
+        if self._failed is not None:
+            raise KafkaException(self._failed)
+        until_s = time.monotonic() + READ_TIMEOUT_S
+        while self._hidden(place):
+            if time.monotonic() > until_s:
+                raise KafkaException(
+                    KafkaError(KafkaError._TIMED_OUT, f"a transaction of another writer stays open in {self._state}")
+                )
+            time.sleep(_TURN_S)
+
+    def _hidden(self, place: TopicPartition) -> bool:
+        """Whether readers of committed records do not see the partition to its end."""
+        ends = []
+        for isolation in ("read_committed", "read_uncommitted"):
+            consumer = Consumer(self._kafka.client(group__id=f"{self._kafka.prefix}correlator-read",
+                                                   isolation__level=isolation))  # fmt: skip
+            try:
+                ends.append(range_of(consumer, place)[1])
+            finally:
+                consumer.close()
+        return ends[0] < ends[1]
 
     def _send(self, topic: str, key: bytes, value: bytes | None, headers: Headers | None, partition: int) -> None:
         while True:

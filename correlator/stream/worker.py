@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import faust
 import uvloop
+from aiokafka.client import AIOKafkaClient  # type: ignore[import-untyped]
 from confluent_kafka import KafkaException
 
 from correlator.errors import CorrelatorError, FoldFailed
@@ -45,6 +46,7 @@ EXIT_FENCED: Final = 75
 EXIT_CONFIGURATION: Final = 78
 STOP_S: Final = 8.0  # container managers kill after ten seconds
 REST_S: Final = 0.25  # least time between looks for partitions that have fallen silent
+AWAY_S: Final = 0.1  # between two looks for a Kafka that is away
 BLIND_S: Final = 30.0  # inputs promise several times a second; so long without a record is no silence
 
 
@@ -73,6 +75,7 @@ class Worker:
     def run(self) -> int:
         """Runs until it is told to stop."""
         settle_collector()
+        _look_patiently()
         metrics.started_ms.labels(process="worker").set_to_current_time()
         health = Health(self.settings.health_host, self.settings.health_port, self.alive, self.ready)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
@@ -235,6 +238,22 @@ class Worker:
                 self._end(EXIT_BUG, "stalled", TimeoutError(f"{behind} records wait and none was committed"))
             if not behind:
                 self.feeder.progress_s = time.monotonic()
+
+
+def _look_patiently() -> None:
+    """Lets aiokafka (0.14) wait when no broker could be asked for metadata.
+
+    Its fetcher asks again at once, thousands of times a second, with a line of log each, for as long as Kafka is away.
+    """
+    ask = AIOKafkaClient._metadata_update
+
+    async def patient(client: Any, *arguments: Any) -> bool:
+        known: bool = await ask(client, *arguments)
+        if not known:
+            await asyncio.sleep(AWAY_S)
+        return known
+
+    AIOKafkaClient._metadata_update = patient
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

@@ -1,4 +1,4 @@
-"""State is read only when no transaction hides its end; what a stopping Kafka left open is not told twice."""
+"""Kafka stops and comes back: nothing is told twice or lost, state behind an open transaction is not read."""
 
 from __future__ import annotations
 
@@ -76,3 +76,13 @@ def test_kafka_stopped_in_mid_commit_nothing_is_told_twice_and_nothing_is_lost(k
     last = int(whole(read_topic(settings, "state", 0))[0]["_offset"])
     found = Counter(int(message.value()) for message in read_all(kafka.bootstrap, settings.topic("threats")))
     assert found == dict.fromkeys(range(1, last + 1), 8)
+
+
+def test_a_worker_looks_for_a_kafka_that_is_away_without_haste(kafka, house):
+    worker = house().prepare().start("worker")
+    kafka.stop()
+    before = len(worker.lines())
+    time.sleep(3)
+    said = len(worker.lines()) - before
+    kafka.start()
+    assert 0 < said < 200

@@ -213,6 +213,7 @@ def threat(
         "steps": [_step_row(step, places) for step in graph.in_order(one)],
         "links": found,
         "links_picture": graph.links_svg(found, texts["links"]),
+        "rest": _rest(one),
         "told": [_told_row(act, outcome, places) for _, act, outcome in view.acts(one.site, threat=one.id)],
         "impact": [_impact_row(hit, places, said, now_ms) for hit in one.impact],
         "impact_picture": graph.impact_svg(
@@ -224,6 +225,15 @@ def threat(
         "windows": list(one.windows),
         "printed": time_text(now_ms, places, "%d.%m.%Y %H:%M"),
     }
+
+
+def _rest(one: Threat) -> str:
+    """What of a score is not in the gains of its steps, so that the column adds up; "" for nothing.
+
+    A second root of threats that became one is paid for, and a step may be held by a further link (docs/linking.md).
+    """
+    rest = one.score - sum(step.gain for step in one.steps) if one.score is not None else 0.0
+    return f"{rest:+.1f}" if abs(rest) >= 0.05 else ""
 
 
 def evidence_row(member: Evidence, places: Premises | None) -> EvidenceRow:
@@ -439,6 +449,9 @@ def load_of(view: View, sites: tuple[str, ...], now_ms: int, titles: Mapping[str
     return {"load": load(alerts, to_ms - LOAD_DAYS * DAY_MS, to_ms), "days": LOAD_DAYS}
 
 
+_ABOUT = ("from", "to", "receiver", "verdict", "step")  # what of an action's arguments its line in the journal tells
+
+
 def journal(view: View, all_places: Mapping[str, Premises], sites: tuple[str, ...]) -> list[dict[str, Any]]:
     """The newest actions of the sites."""
     rows: list[dict[str, Any]] = []
@@ -449,6 +462,7 @@ def journal(view: View, all_places: Mapping[str, Premises], sites: tuple[str, ..
             rows.append({
                 "position": position, "at_ms": act.at_ms, "when": time_text(act.at_ms, places, "%d.%m.%Y %H:%M:%S"),
                 "site": site, "who": act.who, "verb": act.verb, "threat": act.threat, "result": outcome.result,
+                "about": ", ".join(f"{name} {short(str(act.args[name]))}" for name in _ABOUT if act.args.get(name)),
                 "reason": outcome.reason or short(str(act.args.get("reason") or "")),
             })  # fmt: skip
     return sorted(rows, key=lambda one: (-one["at_ms"], -one["position"]))[:JOURNAL_ROWS]

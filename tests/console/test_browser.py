@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from tests.console.conftest import faults_of
+from tests.console.house import PASSWORD
 from tests.notifier.cases import THREATS
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -153,6 +154,58 @@ def test_a_threat_given_to_somebody_is_theirs(house, page):
     shown.select_option("#to", "p-analyst")
     shown.click("form:has(#to) button")
     shown.wait_for_selector("text=taken (p-analyst)")
+
+
+def test_from_the_link_in_a_message_to_the_acknowledgement_is_one_tap_after_the_login(house, page):
+    house.tell(THREAT)
+    port = house.start()
+    shown = page("operator", "/login", at=port, viewport={"width": 390, "height": 844}, has_touch=True)
+    shown.context.clear_cookies()
+    shown.goto(f"http://localhost:{port}/threats/{THREAT.id}")
+    shown.fill("#name", "p-operator")
+    shown.fill("#password", PASSWORD)
+    shown.tap("form button")
+    shown.wait_for_selector("text=Acknowledge")
+    assert shown.url.endswith(f"/threats/{THREAT.id}")
+    box = shown.locator("text=Acknowledge").bounding_box()
+    assert box["y"] + box["height"] < 844
+    shown.tap("text=Acknowledge")
+    shown.wait_for_selector("text=acknowledged (p-operator)")
+
+
+def test_on_a_phone_the_list_stands_before_the_plan_and_each_page_begins_at_its_top(page):
+    shown = page("analyst", viewport={"width": 390, "height": 844})
+    assert shown.evaluate("scrollY") == 0
+    at = [shown.locator(one).bounding_box()["y"] for one in (".threats", ".frame")]
+    assert at == sorted(at)
+    shown.goto(shown.url + "journal")
+    assert shown.evaluate("scrollY") == 0
+    here = shown.locator("header [aria-current]").bounding_box()
+    assert here["x"] >= 0
+    assert here["x"] + here["width"] <= shown.locator("header .me").bounding_box()["x"]
+
+
+def test_the_address_holds_what_is_looked_for(page):
+    shown = page("analyst")
+    shown.fill("#q", "store")
+    shown.select_option("#severity", "high")
+    shown.click(".ask button")
+    told = shown.locator("#overview").inner_text()
+    assert "q=store" in shown.url
+    assert "severity=high" in shown.url
+    other = page("analyst", "/" + shown.url.split("/", 3)[3])
+    assert other.locator("#overview").inner_text() == told
+    assert other.input_value("#q") == "store"
+    assert "severity=high" in other.get_attribute("text=CSV", "href")
+
+
+def test_the_printed_card_has_boxes_the_way_it_may_go_and_who_printed_it(page):
+    text = page("operator", f"/threats/{THREAT.id}/print").locator("article").inner_text()
+    assert text.count("☐") + text.count("☑") >= 3
+    assert "p-operator" in text
+    assert "How likely" in text or not THREAT.impact
+    for hit in THREAT.impact[:1]:
+        assert hit.place_name in text
 
 
 def test_the_card_prints_on_two_pages_at_most(page, tmp_path):

@@ -5,15 +5,22 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
+import msgspec
 import pytest
 
+from correlator.clock import local
+from correlator.console import pages
+from correlator.journal.fold import Handling
 from correlator.journal.store import SqliteJournal
+from correlator.journal.view import Listed, View
 from correlator.premises import load_site
 from tests.console.conftest import ROOT, faults_of, until
+from tests.notifier.cases import THREATS
 
 pytestmark = pytest.mark.xdist_group("console")
+THREAT = THREATS["combined"]
 SITE = load_site(ROOT / "scenarios" / "vaccine-theft" / "site.yaml").site
 
 
@@ -96,6 +103,27 @@ def test_pictures_and_tables_say_the_same(story):
     assert sum(len(re.findall(r"\d+ \(\d+\)", row.split("<td>")[5])) for row in rows) == 2 * len(ties)
     for hit in story.threat["impact"]:
         assert html.escape(hit["place_name"], quote=False).replace("'", "&#39;") in text
+
+
+def test_the_timeline_is_in_the_order_of_event_time_and_the_score_adds_up(story):
+    text = story.person.get(f"/threats/{story.threat['id']}").text
+    story_part = text[text.index('<ol class="story">') : text.index("</ol>", text.index('<ol class="story">'))]
+    times = re.findall(r"<time>(.*?)</time>", story_part)
+    assert len(times) == len(story.threat["steps"])
+    assert times == sorted(times)  # all of one month
+    members = [one["time_ms"] for one in story.threat["members"]]
+    assert members == sorted(members)
+    shown = re.findall(r"<tr><td>(\d\d\.\d\d\. \d\d:\d\d:\d\d)", text[text.index('<details id="details">') :])
+    assert shown == [local(one, SITE.timezone).strftime("%d.%m. %H:%M:%S") for one in members]
+
+
+@pytest.mark.parametrize(("score", "rest"), [(15.0, ""), (12.5, "-2.5"), (15.04, ""), (16.0, "+1.0")])
+def test_the_gains_of_the_table_and_what_joined_threats_change_are_the_score(score, rest):
+    steps = tuple(msgspec.structs.replace(one, gain=gain) for one, gain in zip(THREAT.steps, (10.0, 5.0), strict=False))
+    threat = msgspec.structs.replace(THREAT, steps=steps, score=score)
+    told = pages.threat(Listed(threat, Handling()), View(":memory:"), None, "en", 0, defaultdict(str))
+    assert [one.gain for one in told["links"]] == ["+10.0", "+5.0"]
+    assert told["rest"] == rest
 
 
 def test_the_story_names_no_account_and_no_person(story, identities):

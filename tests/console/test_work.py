@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sqlite3
 import threading
 import time
@@ -97,7 +98,7 @@ def test_the_incoming_person_confirms_and_has_it(two):
     two[1].post("/handover", "/handover", id="o1", **{"from": "p-operator"})
     until(lambda: "(p-analyst)" in two[0].get(PAGE).text, 2.0)
     told = two[1].get("/journal").text
-    assert "handover" in told
+    assert re.search(r"<td>p-analyst</td><td>handover <span[^<]*from p-operator<", told)
 
 
 def test_the_language_of_a_person_is_that_of_her_pages(two):
@@ -172,6 +173,24 @@ def test_when_the_journal_cannot_be_written_nothing_is_pretended(two, house):
     assert answer.status == 503
     assert "Not recorded" in answer.text
     assert "nobody yet" in two[0].get(PAGE).text
+
+
+def test_whoever_is_removed_loses_the_stream_too(house):
+    port = house.start()
+    browser, admin = Browser(port), Browser(port)
+    browser.login("p-viewer")
+    admin.login("p-admin")
+    ended = threading.Event()
+
+    def read() -> None:
+        browser.get("/events")
+        ended.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    time.sleep(0.5)
+    assert not ended.is_set()
+    admin.post("/users", "/users", name="p-viewer", remove="1")
+    assert ended.wait(12)  # at the next beat
 
 
 def test_it_stops_at_once_with_a_stream_open(house):

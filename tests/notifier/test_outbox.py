@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from correlator.events.threat import Impact
 from correlator.journal.fold import Handling, Shelf
 from correlator.notifier.outbox import LEASE_MS, Outbox, Row, retry_ms
 from correlator.notifier.planning import back_to_queue, plan
@@ -129,6 +130,15 @@ def test_a_higher_severity_is_told_once_and_not_before_five_minutes(planned, thr
     worse = msgspec.structs.replace(threat, severity="critical", revision=9)
     assert planned(worse, T0 + M) == ["first desk +0", "grown desk +5"]
     assert planned(worse, T0 + 20 * M) == ["first desk +0", "grown desk +5"]
+
+
+def test_a_further_care_service_in_danger_is_told_once(planned, threat):
+    planned(threat, T0)
+    hit = Impact(asset="s-dispensing", place_name="Dispensing", threat_type="service-unavailable", likelihood=0.5,
+                 p10_ms=0, p50_ms=M, p90_ms=2 * M, service=True)  # fmt: skip
+    for later in (1, 6, 7):
+        told = planned(msgspec.structs.replace(threat, impact=(*threat.impact, hit)), T0 + later * M)
+    assert told == ["first desk +0", "grown desk +5"]
 
 
 def test_nobody_answers_and_others_are_told_at_their_time(planned, threat):

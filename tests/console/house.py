@@ -38,7 +38,7 @@ def main(folder: Path, port: int, replica: str) -> None:
         Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), entry="once",
         approving=Approving(("p-admin",), "security@hospital.example"),
     )  # fmt: skip
-    serve(console.application(), hub, "127.0.0.1", port)
+    serve(console.application(), hub, "127.0.0.1", port, settings.certificate, settings.key)
 
 
 if __name__ == "__main__":

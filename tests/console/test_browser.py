@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import ssl
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.console.conftest import faults_of
+from correlator.config.secure import Authority
+from correlator.lab.brokers import free_port
+from tests.console.conftest import ROOT, faults_of, until
 from tests.console.house import PASSWORD
 from tests.notifier.cases import THREATS
 
@@ -100,6 +107,46 @@ def test_a_new_threat_is_on_every_open_page_within_two_seconds(house, page):
         one.wait_for_selector(".threat.high", timeout=4_000)
     assert time.monotonic() - began < 4
     assert shown[0].locator('svg a[aria-label="Pharmacy store: high threat open"]').count() == 1
+
+
+def test_twelve_open_pages_of_one_browser_are_all_live_over_tls(house, chromium):
+    certificate, key = Authority.new().issue("localhost", ["localhost"])
+    for name, content in (("c.pem", certificate), ("k.pem", key)):
+        (house.folder / name).write_bytes(content)
+    settings = {"certificate": str(house.folder / "c.pem"), "key": str(house.folder / "k.pem")}
+    (house.folder / "console.json").write_text(json.dumps(settings))
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "-m", "tests.console.house", str(house.folder), str(port)], cwd=ROOT)
+    house.processes[""] = (process, port)
+    until(lambda: answers(port), 60)
+    context = chromium.new_context(ignore_https_errors=True)
+    try:
+        first = context.new_page()
+        first.goto(f"https://localhost:{port}/login")
+        first.fill("#name", "p-viewer")
+        first.fill("#password", PASSWORD)
+        first.click("form button")
+        first.wait_for_selector("text=Nothing is open.")
+        pages = [first, *(context.new_page() for _ in range(11))]
+        for one in pages[1:]:
+            one.goto(f"https://localhost:{port}/", timeout=15_000)
+        spoken = first.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol")
+        house.tell(THREAT)
+        for one in pages:
+            one.wait_for_selector(".threat.high", timeout=10_000)
+        assert spoken == "h2"
+    finally:
+        context.close()
+
+
+def answers(port: int) -> bool:
+    """Whether something speaks TLS at a port."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as plain:
+            ssl._create_unverified_context().wrap_socket(plain).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_the_page_says_when_it_is_not_live_and_catches_up_without_reload(house, page):

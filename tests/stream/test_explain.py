@@ -51,6 +51,12 @@ def test_threats_and_pairs_of_findings_are_explained_from_kafka(system):
     raw = next(event.raw for event in events if event.id in theft["steps"][1]["events"])
     assert theft["steps"][1]["title"] in one.command("explain", "--why-not", raw, second, "--from", "kafka")
 
+    said = one.command("explain", "--why-not", "campaign_smoke", "--from", "kafka")
+    assert re.match(r'"Smoke" \(campaign_smoke\) matched \d+ event', said)
+    said = one.command("explain", "--why-not", "campaign_smoke", raw, "--from", "kafka")
+    assert '"Smoke" (campaign_smoke) did not match this event' in said
+    assert len([1 for _ in log.read(5)]) == 5
+
     assert "there is no threat 'zz'; there are: " in one.command("explain", "zz", "--from", "kafka", code=2)
     said = one.command("explain", "--why-not", "zz", second, "--from", "kafka", code=2)
     assert "'zz' is no finding of what this log holds" in said

@@ -292,8 +292,9 @@ def explain(
 ) -> int:
     """Explain a threat, why a rule did not match, or why two findings are not linked.
 
-    THREAT is a threat's id or its beginning. What a log holds is folded again for the question why two findings
-    are not linked; a rule is run again over the newest events that it holds.
+    THREAT is a threat's id or its beginning; FILE:LINE finds the one that holds that message. What a log holds
+    is folded again for the question why two findings are not linked; a rule is run again over the newest events
+    that it holds.
     """
     if what is None and why_not is None:
         raise click.UsageError("name a threat, or a rule with --why-not, or two findings with it")

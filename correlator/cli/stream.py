@@ -216,7 +216,7 @@ def rejects_retry(position: str, file: Path, log: Path | None) -> int:
 
 @click.group()
 def inputs() -> None:
-    """Say what becomes of an input."""
+    """Receive files, syslog and webhooks; let go of an input that is gone."""
 
 
 @inputs.command("out", epilog=examples("correlator inputs out h1 raw.mqtt/3"))

@@ -6,11 +6,12 @@ shown of events is what was decoded of them; badge numbers are replaced by their
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 import msgspec
 
@@ -90,7 +91,8 @@ class Keeping(Protocol):
 def explain_threat(told: Told, threat: str, stdout: TextIO, *, as_json: bool = False, svg: Path | None = None) -> int:
     """Prints the account of a threat, how it grew, and each proof down to its message; gives 0.
 
-    threat: its id or the beginning of it; its last revision counts. as_json: all of that as one JSON object, with
+    threat: its id or the beginning of it, or where one of its messages stands; its last revision counts.
+    as_json: all of that as one JSON object, with
     the terms of every link and the steps of every path. svg: a picture of these paths goes there. Raises UsageError
     if there is no such threat, or more than one, or what was told cannot be read.
     """
@@ -98,6 +100,7 @@ def explain_threat(told: Told, threat: str, stdout: TextIO, *, as_json: bool = F
     for one in told.threats():
         revisions.setdefault(one["id"], []).append(one)
     found = [one for one in revisions if one.startswith(threat)]
+    found = found or [one for one, history in revisions.items() if _holds(history[-1], threat)]
     if len(found) != 1:
         raise UsageError(_which(threat, found, list(revisions), told.where))
     history = revisions[found[0]]
@@ -179,9 +182,14 @@ class ToldByCarrier:
                 raise UsageError(f"{self.where} holds {topic} that cannot be read: {error}") from error
 
 
+def _holds(threat: dict[str, Any], place: str) -> bool:
+    """Whether a message of a threat stands at FILE:LINE or at a position of the log."""
+    return any(place in (member.get("origin"), member.get("raw")) for member in threat.get("members", ()))
+
+
 def _which(threat: str, found: list[str], every: list[str], where: str) -> str:
     if found:
-        return f"{threat!r} is the beginning of {len(found)} threats: {_ids(found)}"
+        return f"{threat!r} fits {len(found)} threats: {_ids(found)}"
     if not every:
         return f"there is no threat {threat!r}: {where} holds none"
     return f"there is no threat {threat!r}; there are: {_ids(every)}"
@@ -269,6 +277,10 @@ def _proof_plain(event: Event | None, kept: KeptMessage | None) -> dict[str, Any
 # ---- why not -----------------------------------------------------------------------------------
 
 
+# How a finding is named: where one of its messages stands (inputs/a.ndjson:12, log:17), or its id.
+_FINDING: Final = re.compile(r":\d+$|^[0-9a-f]{4,32}$")
+
+
 def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO, background: Background | None = None) -> int:
     """Prints how often a rule matched and, if never, what was missing; gives 0.
 
@@ -288,7 +300,7 @@ def why_not(out_dir: Path, rule: str, where: str | None, stdout: TextIO, backgro
     try:
         chosen = find_rule(rules, rule)
     except UsageError:
-        if where is None:
+        if where is None or not _FINDING.search(rule):
             raise
         stdout.writelines(f"{line}\n" for line in _why_no_link(about, scenario, events, rule, where, background))
         return 0

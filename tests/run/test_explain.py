@@ -54,6 +54,13 @@ def test_a_threat_is_told_with_its_revisions_and_its_messages(tmp_path):
     assert "badge.denied  <inputs/doors.ndjson:1>" in evidence
 
 
+def test_a_threat_is_found_by_one_of_its_messages(tmp_path):
+    out = replayed(tmp_path, Line(0, "forced", "d-pharmacy"))
+    assert "<inputs/doors.ndjson:1>" in threat_of(out, "inputs/doors.ndjson:1")
+    with pytest.raises(UsageError, match=r"no threat 'inputs/doors\.ndjson:2'"):
+        threat_of(out, "inputs/doors.ndjson:2")
+
+
 def test_no_badge_number_is_shown(tmp_path):
     out = replayed(tmp_path, *(Line(at, "denied", "d-pharmacy", "770017", note="card 770017") for at in range(3)))
     threat = ndjson(out / "threats.ndjson")[0]["id"]
@@ -79,7 +86,7 @@ def test_without_threats_it_says_so(tmp_path):
 def test_a_beginning_that_fits_several_threats_is_refused(tmp_path):
     out = replayed(tmp_path, Line(0, "forced", "d-main"), Line(60, "forced", "d-pharmacy"))
     assert len({told["id"] for told in ndjson(out / "threats.ndjson")}) == 2
-    with pytest.raises(UsageError, match="beginning of 2 threats"):
+    with pytest.raises(UsageError, match="fits 2 threats"):
         explain_threat(ToldByReplay(out), "", io.StringIO())
 
 
@@ -243,6 +250,11 @@ def test_a_message_that_was_rejected_reached_no_rule(tmp_path):
 def test_an_unknown_rule_names_near_ones(tmp_path):
     with pytest.raises(UsageError, match=r"near: .*refused_often"):
         silence_of(replayed(tmp_path, Line(0, "forced")), "refused_oftn")
+
+
+def test_an_unknown_rule_is_no_finding_where_a_message_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"near: .*refused_often"):
+        silence_of(replayed(tmp_path, Line(0, "forced")), "refused_oftn", "inputs/doors.ndjson:1")
 
 
 def test_a_scenario_that_is_gone(tmp_path):

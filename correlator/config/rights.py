@@ -80,6 +80,7 @@ def _kafka_rights(settings: Settings) -> Iterator[Right]:
     yield from on(NOTIFIER, "READ", THREATS, ACTIONS, ENRICHED)
     yield from on(NOTIFIER, "WRITE", ACTIONS)
     yield from on(CONSOLE, "READ", *TOLD, EVIDENCE, ACTIONS, REJECTS, STATE)  # STATE: how doors and devices stand
+    yield from on(CONSOLE, "READ", EVENTS, CONFIG)  # why a rule did not match: it is run again
     yield from on(CONSOLE, "WRITE", ACTIONS)
     yield from group(NOTIFIER, "correlator-notifier")  # whoever is in it and has the partition sends
     for user in (NOTIFIER, CONSOLE):
@@ -92,7 +93,7 @@ def _kafka_rights(settings: Settings) -> Iterator[Right]:
     yield from on(OPERATOR, "DESCRIBE", EVENTS, STATE, ACTIONS, EVIDENCE, *TOLD)
     yield from on(OPERATOR, "DESCRIBE_CONFIGS", RAW, prefixed=True)
     yield from on(OPERATOR, "DESCRIBE_CONFIGS", EVENTS, STATE, CONFIG, REJECTS, ACTIONS, EVIDENCE, *TOLD)
-    for user in (INGEST, WORKER, OPERATOR):  # readers of whole topics name a group and commit nothing in it
+    for user in (INGEST, WORKER, CONSOLE, OPERATOR):  # readers of whole topics name a group and commit nothing in it
         yield from group(user, "correlator-read")
 
 

@@ -92,9 +92,9 @@ def explain_threat(told: Told, threat: str, stdout: TextIO, *, as_json: bool = F
     """Prints the account of a threat, how it grew, and each proof down to its message; gives 0.
 
     threat: its id or the beginning of it, or where one of its messages stands; its last revision counts.
-    as_json: all of that as one JSON object, with
-    the terms of every link and the steps of every path. svg: a picture of these paths goes there. Raises UsageError
-    if there is no such threat, or more than one, or what was told cannot be read.
+    as_json: all of that as one JSON object, with the terms of every link and the steps of every path. svg: a
+    picture of these paths goes there. Raises UsageError if there is no such threat, or more than one, or what was
+    told cannot be read.
     """
     revisions: dict[str, list[dict[str, Any]]] = {}
     for one in told.threats():

@@ -122,7 +122,7 @@ class BridgeSettings(_Settings):
     max_waiting_bytes: int = Field(
         default=67_108_864, ge=1_048_576, description="bytes not yet in Kafka at which reading from MQTT pauses"
     )
-    linger_ms: int = Field(default=1, ge=0, le=1000, description="longest a message waits for others to Kafka")
+    linger_ms: int = Field(default=5, ge=0, le=1000, description="longest a message waits for others to Kafka")
     alive_file: Path | None = Field(
         default=None,
         description="a file touched every second: tells after a restart since when the broker kept messages for us",

@@ -87,6 +87,15 @@ def test_a_command_or_option_that_is_not_there_is_found():
     assert unknown_in(text) == ["correlator replay x --outt out", "correlator rules check|list", "correlator inits"]
 
 
+def test_every_decision_stands_in_their_list():
+    folder = ROOT / "docs" / "adr"
+    titles = [path.read_text(encoding="utf-8").splitlines()[0] for path in sorted(folder.glob("0*.md"))[1:]]
+    listed = re.findall(
+        r"^(\d+\. )\[(.*)\]", (folder / "0000-about.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    assert [f"# {number}{title}" for number, title in listed] == titles
+
+
 def test_the_words_of_the_glossary_stand_in_order_and_once():
     rows = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").split("|---|---|\n")[1].splitlines()
     words = [row.split("|")[1].strip().lower() for row in rows]

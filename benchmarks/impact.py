@@ -11,8 +11,8 @@
               the most memory that the process had
 
 Findings are spread evenly over all assets that some rule starts from; the threat is one of those the
-rules know for that class of asset. Processor time of one core; the links of states are warm, as after
-the first minutes of a running engine.
+rules know for that class of asset. Processor time of one core; of three times that a question is asked
+the best counts. The links of states are warm, as after the first minutes of a running engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import argparse
 import gc
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -49,6 +48,7 @@ from correlator.run.collector import settle_collector
 RULES = load_rules().rules
 CLASSES = tuple(ASSET_CLASSES)
 T = 1_772_438_400_000
+PASSES = 3  # the best time of each question counts: what others do on a machine makes it slower, never faster
 TIMES = ("p50 ms", "p95", "p99", "longest")
 
 
@@ -71,6 +71,11 @@ def findings(campus: Campus, count: int, seed: int) -> list[tuple[int, str]]:
         if threats:
             found.append((asset, dice.choice(threats)))
     return found
+
+
+def best(passes: list[list[float]]) -> list[float]:
+    """The best time of each question over some passes."""
+    return [min(times) for times in zip(*passes, strict=True)]
 
 
 def quantiles(times_s: list[float]) -> dict[str, float]:
@@ -114,7 +119,7 @@ def spread(assets: int, count: int) -> dict[str, Any]:
     settle_collector()
 
     reached = [whole(model, seed) for seed in seeds]
-    times = [timed(lambda seed=seed: whole(model, seed)) for seed in seeds]
+    times = best([[timed(lambda seed=seed: whole(model, seed)) for seed in seeds] for _ in range(PASSES)])
     gc.unfreeze()
     reached.sort()
     return {
@@ -150,6 +155,13 @@ def loads(assets: int) -> dict[str, Any]:
         }
 
 
+def most_resident_bytes() -> int:
+    """The most resident memory that this process had since it began; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
 def load(path: Path) -> dict[str, Any]:
     """Loads a site file and asks for the impact of 500 findings; seconds of this process and its most memory."""
     started = time.process_time()
@@ -163,9 +175,8 @@ def load(path: Path) -> dict[str, Any]:
         if threats := known.get(CLASSES[graph.classes[asset]]):
             seeds.append(state_of(asset, dice.choice(threats)))
     settle_collector()
-    times = [timed(lambda seed=seed: whole(model, seed)) for seed in seeds]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"load_s": round(taken_s, 2), "peak_mb": round(peak / 1e6), **quantiles(times)}
+    times = best([[timed(lambda seed=seed: whole(model, seed)) for seed in seeds] for _ in range(PASSES)])
+    return {"load_s": round(taken_s, 2), "peak_mb": round(most_resident_bytes() / 1e6), **quantiles(times)}
 
 
 def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]:
@@ -180,11 +191,12 @@ def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]
             wards.setdefault(ward, []).append(asset)
     places = [assets for assets in wards.values() if len(assets) > 50]
     settle_collector()
-    grown: list[float] = []
-    moved: list[float] = []
-    for turn in (0, 1):  # the first turn warms the links
+    passes: list[tuple[list[float], list[float]]] = []
+    for turn in range(1 + PASSES):  # the first turn warms the links
         dice.seed(3)
-        grown, moved = [], []
+        grown: list[float] = []
+        moved: list[float] = []
+        passes.append((grown, moved))
         for number in range(threats):
             found: list[Finding] = []
             near = dice.choice(places)
@@ -202,12 +214,12 @@ def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]
                 door = dice.choice([one for one in near if CLASSES[campus.classes[one]] == "door"])
                 camera = dice.choice(near)
                 premises.observe(Event(
-                    id=f"{turn}{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
+                    id=f"{2 * turn}-{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
                     kind=dice.choice(("door.opened", "door.closed", "door.locked", "door.unlocked")), time_ms=t_ms, received_ms=t_ms,
                     entities=(Entity("where", "door", campus.ids[door]),),
                 ))  # fmt: skip
                 premises.observe(Event(
-                    id=f"{turn + 2}{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
+                    id=f"{2 * turn + 1}-{number:08d}{step:02d}".zfill(32), site="campus", source="s", dialect="d",
                     kind=dice.choice(("camera.offline", "camera.online")), time_ms=t_ms, received_ms=t_ms,
                     entities=(Entity("observer", "camera", campus.ids[camera]),),
                 ))  # fmt: skip
@@ -216,7 +228,8 @@ def revision(premises: Premises, campus: Campus, threats: int) -> dict[str, Any]
                 moved.append(time.process_time() - started)
             live.forget(str(number))
     gc.unfreeze()
-    return {"by a finding": quantiles(grown), "by live state": quantiles(moved), "revisions": len(grown) + len(moved)}
+    by_finding, by_state = (best([one[at] for one in passes[1:]]) for at in (0, 1))
+    return {"by a finding": quantiles(by_finding), "by live state": quantiles(by_state)}
 
 
 def advice(campus: Campus, threats: int) -> dict[str, Any]:

@@ -145,6 +145,12 @@ def test_no_line_of_help_is_longer_than_a_terminal(words, capsys):
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 90
 
 
+def test_the_list_of_commands_says_of_each_what_it_does_in_full(capsys):
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out.split("Commands:")[1].split("Examples:")[0].splitlines()
+    assert [line for line in listed if line.endswith("...")] == []
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"correlator {correlator.__version__}\n"

@@ -23,7 +23,7 @@ from correlator.cli.options import (
 
 @click.group(epilog=examples("correlator console open out", "correlator console run"))
 def console() -> None:
-    """Threats, floor plan, and what people do with them, in the browser."""
+    """Threats, floor plan and what people do, in the browser."""
 
 
 @console.command("open", epilog=examples("correlator console open out", "correlator console open out --language it"))

@@ -56,7 +56,9 @@ def embedded_parts(file: Path) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print each revision of a threat as a JSON line.")
 @log_level_option
 def run(embedded: bool, file: Path, as_json: bool, log_level: str) -> int:
-    """Receive MQTT, files, syslog and HTTP, correlate, and print threats as they appear, until stopped.
+    """Receive, correlate and tell threats, on one machine.
+
+    Takes MQTT, files, syslog and HTTP, and prints threats as they appear, until stopped.
 
     One SQLite file holds everything: what was received, state, and what was told. Killed at any moment,
     it goes on where it was; with a full disk it waits and says so. On Kafka the same work is done by

@@ -36,7 +36,7 @@ _files = click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
 
 @click.group()
 def impact() -> None:
-    """Say what a threat will hit, how likely and when, and what to do about it."""
+    """Say what a threat will hit, how soon, and what to do."""
 
 
 @impact.command("check", epilog="\b\nExamples:\n  correlator impact check\n  correlator impact check my-rules/")

@@ -75,7 +75,7 @@ def link(files: tuple[Path, ...], site: Path, from_ms: int | None, everything: b
 @click.option("--seed", type=int, default=None, help="Seed of these days; by default the scenario's and one.")
 @click.option("--out", type=PATH, required=True, metavar="FILE", help="Where the rates go.")
 def baseline(scenario: Path, days: int, seed: int | None, out: Path) -> int:
-    """Save what is usual at a scenario's site, so that linking starts warm.
+    """Save what is usual at a site, so that linking starts warm.
 
     Folds ordinary days before the scenario's own and keeps rates and habits, no threats.
     """

@@ -81,7 +81,7 @@ def simulate(
     tick_ms: int | None,
     background: bool,
 ) -> int:
-    """Play a scenario's messages into real brokers, as its devices would have sent them.
+    """Play a scenario's messages into real brokers.
 
     MQTT inputs are published, logs are written to raw.<input>. Messages carry the scenario's receive times;
     bridge and ingest take them only under trust_sender_time, else all of it happens now.
@@ -124,7 +124,9 @@ def live(
     folder: Path | None,
     background: bool,
 ) -> int:
-    """Start the whole system here (Kafka, Mosquitto, bridge, ingest, worker), play a scenario, show its threats.
+    """Start the whole system here, play a scenario, show its threats.
+
+    Kafka, Mosquitto, bridge, ingest, worker and console.
 
     Needs Java 17 and Maven (Kafka's jars are fetched once) and Mosquitto. Ends with Ctrl-C.
     """

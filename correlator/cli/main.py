@@ -145,7 +145,7 @@ def replay(
     overlay: Path | None,
     config: Path,
 ) -> int:
-    """Replay a scenario's messages and tell the threats they amount to.
+    """Replay a scenario's messages and tell the threats in them.
 
     SCENARIO is a scenario folder or the name of one that comes along. Prints an account of each threat
     with its evidence and compares with the scenario's expect.yaml: exit code 0 when all expectations
@@ -290,7 +290,7 @@ def match(
 def explain(
     what: str | None, why_not: str | None, source: Path, site: str, config: Path, as_json: bool, svg: Path | None
 ) -> int:
-    """Explain a threat, why a rule did not match, or why two findings are not linked.
+    """Explain a threat, or what did not match or did not link.
 
     THREAT is a threat's id or its beginning; FILE:LINE finds the one that holds that message. What a log holds
     is folded again for the question why two findings are not linked; a rule is run again over the newest events
@@ -493,7 +493,7 @@ def schemas_write(directory: Path) -> int:
 @app.command(epilog=examples("correlator init", "correlator init my-site"))
 @click.argument("directory", type=PATH, default=".", metavar="[DIR]")
 def init(directory: Path) -> int:
-    """Write a commented correlator.yaml and a site skeleton to start from.
+    """Write commented settings, a site and a scenario to start from.
 
     DIR is made if missing (default: here). Nothing is overwritten.
     """

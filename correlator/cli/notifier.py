@@ -38,7 +38,7 @@ def _places(loaded: Any) -> dict[str, Any]:
 
 @click.group(epilog=examples("correlator notifier run", "correlator notifier routes out/threats.ndjson"))
 def notifier() -> None:
-    """Tell people: who, when, through what, in which words, and what became of it."""
+    """Tell people about threats: who, when, how, in which words."""
 
 
 @notifier.command(epilog=examples("correlator notifier routes out/threats.ndjson --at 2026-10-25T03:00+01:00"))

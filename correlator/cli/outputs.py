@@ -23,7 +23,7 @@ from correlator.cli.options import (
 
 @click.group(epilog=examples("correlator outputs list", "correlator outputs try ocsf out/threats.ndjson"))
 def outputs() -> None:
-    """Deliver threats to other systems: OCSF, IDMEFv2, ECS, CEF, LEEF, STIX, Alertmanager."""
+    """Deliver threats to other systems: OCSF, IDMEFv2, CEF and others."""
 
 
 @outputs.command("list", epilog=examples("correlator outputs list"))

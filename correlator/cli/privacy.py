@@ -47,7 +47,7 @@ def _asked(file: Path, embedded: Path | None, name: str, site: str, reason: str)
 
 @click.group(epilog=examples("correlator privacy keys show", "correlator privacy vault"))
 def privacy() -> None:
-    """People as tokens: keys, the vault, who is behind a token, and how somebody is taken out."""
+    """People as tokens: keys, vault, reveal, export, erase."""
 
 
 @privacy.command(

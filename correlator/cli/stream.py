@@ -29,7 +29,7 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done 
 @config_option
 @log_level_option
 def ingest(file: Path, log_level: str) -> int:
-    """Turn raw messages on Kafka into records of the log, until stopped (SIGTERM).
+    """Turn raw messages on Kafka into records of the log.
 
     Several processes share the raw partitions. What one had not finished another reads again, and
     nothing counts twice.
@@ -64,7 +64,7 @@ def ingest(file: Path, log_level: str) -> int:
 @config_option
 @log_level_option
 def worker(file: Path, log_level: str) -> int:
-    """Correlate: fold the log into matches and threats, until stopped (SIGTERM).
+    """Correlate: fold the log into matches and threats.
 
     Workers share the log's partitions. One that is killed at any moment loses nothing and tells nothing
     twice; another goes on after `worker.session_ms`.
@@ -144,7 +144,7 @@ _log_file = click.option("--log", type=PATH, metavar="LOG", help="Look into this
 
 @click.group()
 def rejects() -> None:
-    """Look at messages and events that could not be taken, and send them again."""
+    """See messages that could not be taken, and send them again."""
 
 
 @rejects.command(
@@ -216,7 +216,7 @@ def rejects_retry(position: str, file: Path, log: Path | None) -> int:
 
 @click.group()
 def inputs() -> None:
-    """Receive files, syslog and webhooks; let go of an input that is gone."""
+    """Receive files, syslog, webhooks; let go of one that is gone."""
 
 
 @inputs.command("out", epilog=examples("correlator inputs out h1 raw.mqtt/3"))

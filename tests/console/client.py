@@ -24,7 +24,9 @@ class Browser:
         self.port, self.cookie = port, cookie
 
     def ask(self, method: str, path: str, form: dict[str, str] | None = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=120
+        )  # a log is folded again for some pages
         said = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.cookie:
             said["Cookie"] = f"__Host-session={self.cookie}"

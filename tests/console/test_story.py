@@ -200,7 +200,7 @@ def test_two_findings_that_are_not_linked_say_why(story):
     first, second = (story.threat["steps"][at]["finding"] for at in (0, -1))
     said = text_of_all(story.person.get(f"/apart?site=valmora&first={first}&second={second}"))
     assert f"both are in the threat {story.threat['id'][:12]}" in said
-    assert "'--help' is no finding" in text_of_all(story.person.get("/apart?first=--help&second=zz"))
+    assert "no rule '--help'" in text_of_all(story.person.get("/apart?first=--help&second=zz"))
 
 
 def text_of_all(answer) -> str:

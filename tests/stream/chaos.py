@@ -165,6 +165,8 @@ class Killer(threading.Thread):
             self.process.wait_said("ready")
         time.sleep(self.dice.uniform(0.1, 1.5))
         self.flow.wait()
+        if self.flow.over:
+            self.on.clear()
         if self.aim and self.dice.random() < 0.7:
             self._wait_until_said(self.dice.choice([WRITING, WRITING[1:]]), 1.0)
 
@@ -449,6 +451,8 @@ def whole_way(
             if not street.is_alive() or (result.kills and kind not in ("bridge", "two at once")):
                 break
             street.flow.wait()
+            if street.flow.over:
+                break
             what = dice.sample(sorted(DISTURBED), 2) if kind == "two at once" else [kind]
             result.kills.append(_disturb(what, brokers, supervisor, street, dice))
         street.finish()

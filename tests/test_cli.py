@@ -311,6 +311,15 @@ def test_what_init_writes_can_be_replayed(tmp_path, capsys):
     assert (tmp_path / "out" / "threats.ndjson").exists()
 
 
+def test_settings_and_scenario_are_told_apart(tmp_path, capsys):
+    main(["init", str(tmp_path)])
+    capsys.readouterr()
+    assert main(["replay", str(tmp_path / "correlator.yaml")]) == UNUSABLE
+    assert "settings of processes are no scenario" in capsys.readouterr().err
+    assert main(["config", "check", "--config", str(tmp_path / "scenario.yaml")]) == UNUSABLE
+    assert "a scenario is no correlator.yaml" in capsys.readouterr().err
+
+
 def test_what_init_leaves_as_comments_is_taken_too(tmp_path, capsys):
     main(["init", str(tmp_path)])
     file = tmp_path / "correlator.yaml"

@@ -52,6 +52,9 @@ def load(file: Path) -> Loaded:
         root = MarkedDict((1, 1))
     if len(documents) > 1 or not isinstance(root, MarkedDict):
         raise FaultyFile([Fault(str(file), 1, 1, "correlator.yaml is one mapping", "kafka:, sites:, ingest:")])
+    if "until" in root and "inputs" in root:
+        what, hint = "a scenario is no correlator.yaml", f"correlator replay {file}"
+        raise FaultyFile([Fault(str(file), *root.keys_at["until"], what, hint)])
     try:
         settings = Settings(**_plain(root))
     except ValidationError as error:

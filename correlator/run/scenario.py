@@ -472,6 +472,9 @@ class _Loader:
         root = documents[0] if documents else None
         if len(documents) > 1 or not isinstance(root, MarkedDict):
             raise FaultyFile([Fault(self.shown, 1, 1, "a scenario is one mapping", "name:, site:, until:, inputs:")])
+        if "sites" in root and "until" not in root:
+            what, hint = "settings of processes are no scenario", "correlator replay FOLDER reads its scenario.yaml"
+            raise FaultyFile([Fault(self.shown, *root.keys_at["sites"], what, hint)])
         self.faults += unknown_words(root, _WORDS, self.shown, "a scenario")
         for word in _NEEDED:
             if root.get(word) is None:

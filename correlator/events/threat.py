@@ -55,7 +55,8 @@ class Finding(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
 
     kind feeds rates (a rule key or an event kind, never text a sender can vary); t_ms is the event or
     deadline that decided; events are the member event ids known so far. names: the rules that its
-    correlation refers to. windows: declared windows that all its events fit.
+    correlation refers to. windows: declared windows that all its events fit. anchors: whom the deciding event
+    names, as assets (badge, person, account).
     """
 
     id: str
@@ -76,6 +77,7 @@ class Finding(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):
     events: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
     late: bool = False
+    anchors: tuple[str, ...] = ()
 
 
 class EnrichedEvent(Struct, frozen=True, gc=False, omit_defaults=True, kw_only=True):

@@ -1,8 +1,9 @@
 """A scenario's findings moved to unrelated places must not be one threat: `python -m correlator.lab.moved`.
 
 The findings that a scenario gives to linking without correlation rules are taken as they came; those of
-its own messages are moved, each to an asset of the same class that the others do not reach; times and
-kinds stay. Told is in how many seeded runs a reported threat holds half as many of them as in place.
+its own messages are moved, each to an asset of the same class that the others do not reach, and so is
+whom they name: what one person does in many places is no coincidence. Times and kinds stay. Told is in
+how many seeded runs a reported threat holds half as many of them as in place.
 """
 
 from __future__ import annotations
@@ -83,24 +84,31 @@ def together(of: Given, seed: int | None) -> int:
     engine.from_ms = 0
     to = {} if seed is None else _moves(of, ground, Random(f"moved/{seed}"))
     for item in of.items:
-        moved = msgspec.structs.replace(item, asset=to[item.kind, item.asset]) if item.id in of.own and to else item
-        engine.place(moved)
+        if item.id in of.own and to:
+            named = tuple(to[item.kind, item.asset, one] for one in item.anchors)
+            item = msgspec.structs.replace(item, asset=to[item.kind, item.asset], anchors=named)
+        engine.place(item)
     parts = [part for threat in engine.all_threats() for part in engine.settled(threat)]
     return max((len(of.own & set(one.members)) for one in parts if one.score >= settings.watch), default=0)
 
 
-def _moves(of: Given, ground: SiteGround, dice: Random) -> dict[tuple[str, str], str]:
-    """(kind, asset) of the scenario -> another asset of its class that no earlier one reaches, where there is one."""
+def _moves(of: Given, ground: SiteGround, dice: Random) -> dict[tuple[str, ...], str]:
+    """(kind, asset) of the scenario, and (kind, asset, whom it names) -> another asset of its class that no
+    earlier one reaches, where there is one."""
     by_class: dict[str, list[str]] = {}
     for name, node in sorted(of.premises.assets.items()):
         by_class.setdefault(node.asset_class, []).append(name)
-    moves: dict[tuple[str, str], str] = {}
+    moves: dict[tuple[str, ...], str] = {}
     near: set[str] = set()
-    for kind, asset in dict.fromkeys((item.kind, item.asset) for item in of.items if item.id in of.own):
+    own = [item for item in of.items if item.id in of.own]
+    placed = [(item.kind, item.asset) for item in own]
+    named = [(item.kind, item.asset, one) for item in own for one in item.anchors]
+    for what in dict.fromkeys([*placed, *named]):
+        asset = what[-1]
         cls = ground.place_of(asset)[0]
         free = [one for one in by_class.get(cls, [asset]) if one not in near and one != asset]
         to = dice.choice(free or by_class.get(cls, [asset]))
-        moves[kind, asset] = to
+        moves[what] = to
         near |= set(ground.reach(to, of.items[0].t_ms).log_share)
     return moves
 

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from correlator.clock import DAY_MS, HOUR_MS
 from correlator.events.ids import digest
-from correlator.linking.rates import AssetState, Rates
+from correlator.linking.rates import WHO, AssetState, Rates
 from correlator.linking.settings import LinkingSettings
 from correlator.linking.tables import NEVER, LinkTables
 
@@ -34,8 +34,9 @@ STEADY_S: Final = 3600.0  # what recurs on an asset more often than this proves 
 NOVEL: Final = 1.5  # a new kind's first two findings are no detector switched on
 MAX_SHARES: Final = 100_000  # shares kept; a full cache is emptied, which costs time and changes nothing
 UNHEARD: Final = 0.2  # weight in a share of a class of which nothing was ever heard: it may have no detector
-COMPANION: Final = 0.5  # how far a companion is itself a member
+COMPANION: Final = 0.5  # how far a companion, or what fits a declared window, is itself a member
 ANCHORED: Final = "of "  # before a kind: how often it names this badge, person or account
+PEOPLE: Final = frozenset({"badge", "person", "account"})  # classes of who did it
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 
 # Links of findings that prove nothing of their own: they hold as their source does.
@@ -287,6 +288,7 @@ class LinkEngine:
         self._leads: dict[str, dict[str, None]] = {}  # asset -> assets ever touched whose reach holds it
         self._led: dict[str, ReachLike] = {}  # touched asset -> the reach that `_leads` holds
         self._at: dict[str, dict[str, Touch]] = {}  # touched asset -> open threat -> touch
+        self._people_at: set[str] = set()  # assets ever touched that are a badge, person or account
         self._due: list[tuple[int, str]] = []
         self._expected = tables.expected(settings.predicted, settings.expected_cap)
         self._types: dict[str, str] = {}
@@ -367,6 +369,8 @@ class LinkEngine:
         evidence = EVIDENCE[item.level]
         if evidence < CRITICAL and rates.doubted.get(item.kind, 0) > t_ms:
             evidence = max(0.0, evidence - DOUBT)
+        if evidence < EVIDENCE["high"] and self._kind_is_young(item.kind, t_ms):
+            evidence = 0.0  # what a detector's level is worth shows when it has been heard for a day
         episode = Episode(item, place, type_, evidence)
         if self._kind_is_new(episode):
             episode.calm = True  # a new detector's findings may join, and prove nothing
@@ -374,25 +378,34 @@ class LinkEngine:
         episode.bin = bin_ = rates.bin_of(surprise)
         site, asset = rates.tail_rates(place, bin_, t_ms)
         surge = rates.surge(place, item.kind, t_ms) if settings.surge_half_life_ms else 0.0
-        episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * len(rates.assets))
+        episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * rates.number_like(place))
         people = self._people(episode, item) if item.anchors and settings.anchors else []
         episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
         return episode, rate, people
 
     def _people(self, episode: Episode, item: Item) -> list[tuple[AssetState, int]]:
-        """(state, bin) of each further anchor; the episode learns how usual it is there."""
+        """(state, bin) of each further anchor; the episode learns how usual it is of this one.
+
+        As with places, what somebody does every hour and what is in spate among all (a drill) proves little.
+        """
         rates, t_ms, kind = self.rates, item.t_ms, ANCHORED + item.kind
         found: list[tuple[AssetState, int]] = []
         chances: list[tuple[str, float]] = []
         for anchor in dict.fromkeys(item.anchors):
             if anchor == item.asset:
                 continue
-            state = rates.assets.get(anchor)
+            state = rates.assets.get(WHO + anchor)
             if state is None:
-                state = rates.asset(anchor, *self.ground.place_of(anchor))
-            bin_ = rates.bin_of(rates.rate(state, kind, t_ms)[1])
-            chances.append((anchor, math.log(rates.tail_rates(state, bin_, t_ms)[1]) + self.settings.anchor_cost))
+                cls, floor = self.ground.place_of(anchor)
+                state = rates.asset(WHO + anchor, WHO + cls, floor)
+            rate, surprise = rates.rate(state, kind, t_ms)
+            bin_ = rates.bin_of(surprise)
             found.append((state, bin_))
+            if rate * STEADY_S > 1:
+                continue
+            surge = rates.surge(state, kind, t_ms) if self.settings.surge_half_life_ms else 0.0
+            chance = rates.tail_rates(state, bin_, t_ms)[1] + surge
+            chances.append((anchor, math.log(chance) + self.settings.anchor_cost))
         episode.anchors = tuple(chances)
         return found
 
@@ -454,15 +467,26 @@ class LinkEngine:
     def _candidates(
         self, episode: Episode, item: Item
     ) -> dict[str, tuple[float, float, Touch, tuple[float, ...], int]]:
-        """Threat id -> its best link, over all anchors of the finding."""
+        """Threat id -> its best link, over all anchors of the finding.
+
+        Whom a finding names leads to what the same person does, and to no place; a place leads to nobody who
+        is only named: who works or passes where something happened is no suspect for that reason.
+        """
         found: dict[str, tuple[float, float, Touch, tuple[float, ...], int]] = {}
         for asset, chance in ((item.asset, episode.chance), *episode.anchors):
             touched: dict[str, list[Touch]] = {}
             leads = self._leads.get(asset)
             if leads is None:
                 continue
+            named = asset is not item.asset
+            someone = named or self.ground.place_of(asset)[0] in PEOPLE
             for source in leads.keys() & self._at.keys():  # in any order: nothing below depends on it
+                person = source in self._people_at
+                if named and not person:
+                    continue
                 for threat_id, touch in self._at[source].items():
+                    if person and not someone and touch.episode.place.asset != source:
+                        continue
                     if threat_id in touched:
                         touched[threat_id].append(touch)
                     else:
@@ -574,7 +598,12 @@ class LinkEngine:
         if episode.evidence >= EVIDENCE["high"] or not self.new_kind_ms:
             return False
         known = self.rates.kinds.get(self.rates.name_of(episode.kind))
-        return known is not None and episode.t_ms - known.first_ms < self.new_kind_ms and known.count[0] > NOVEL
+        return known is not None and known.count[0] > NOVEL and self._kind_is_young(episode.kind, episode.t_ms)
+
+    def _kind_is_young(self, kind: str, t_ms: int) -> bool:
+        """Whether a kind was never heard before the last `new_kind_ms`."""
+        known = self.rates.kinds.get(self.rates.name_of(kind))
+        return self.new_kind_ms > 0 and (known is None or t_ms - known.first_ms < self.new_kind_ms)
 
     def _first(self, ranked: list[tuple[float, float, str]]) -> str:
         """The best by (rank, score), then the older threat."""
@@ -686,7 +715,7 @@ class LinkEngine:
         if not (companion or episode.calm):
             threat.tactics.update(episode.tactics)
             threat.domains.add(episode.domain)
-        resp = math.log(COMPANION) if companion else -math.log1p(math.exp(-x))
+        resp = math.log(COMPANION) if companion or episode.calm else -math.log1p(math.exp(-x))
         if touched:
             self._touch(threat, episode, resp)
         self._mark(threat)
@@ -751,6 +780,8 @@ class LinkEngine:
         if at is None:
             at = self._at[asset] = {}
         at[threat_id] = touch
+        if self.ground.place_of(asset)[0] in PEOPLE:
+            self._people_at.add(asset)
         reach = self.ground.reach(asset, touch.since[0])
         if self._led.get(asset) is not reach:
             self._led[asset] = reach
@@ -1047,7 +1078,13 @@ class LinkEngine:
             if first is not None and len(children[""]) == 1 and first.target not in tied and not fringe:
                 led = children.get(first.target, [])
                 heavy = threat.episodes[first.target].evidence >= EVIDENCE["high"]
-                if len(led) == 1 and len(members) > 2 and not heavy and self._weak(threat, led[0], heavy=True):
+                calm = len(led) == 1 and threat.episodes[led[0].target].calm  # which never opens a threat
+                if (
+                    len(led) == 1
+                    and len(members) > 2
+                    and not (heavy or calm)
+                    and self._weak(threat, led[0], heavy=True)
+                ):
                     fringe = [first.target]
                     members[led[0].target] = self._own_root(threat.episodes[led[0].target])
             if not fringe:
@@ -1057,7 +1094,9 @@ class LinkEngine:
 
     def _weak(self, threat: ThreatState, link: Link, *, heavy: bool = False) -> bool:
         """Whether a link alone does not hold its target. heavy: whatever evidence the target has by itself."""
-        if not link.source or link.how in _FIRM or link.x >= self.settings.fringe:
+        settings = self.settings
+        limit = max(settings.fringe, settings.cost_floor + settings.fringe_slope * self._passed(link.delay_ms))
+        if not link.source or link.how in _FIRM or link.x >= limit:
             return False
         return heavy or threat.episodes[link.target].evidence < EVIDENCE["high"]
 

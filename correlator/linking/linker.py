@@ -238,12 +238,9 @@ class GraphLinker:
 
 
 def item_of(finding: Finding) -> Item:
-    """A finding as the engine takes it, on its place alone.
-
-    With the badge or account that it names as further anchors, strangers joined a theft (docs/linking.md).
-    """
+    """A finding as the engine takes it: its place, and whom it names as further anchors."""
     return Item(finding.id, finding.kind, finding.asset, finding.t_ms, finding.domain, finding.level, finding.tactics,
-                finding.threat_type, (), bool(finding.windows))  # fmt: skip
+                finding.threat_type, finding.anchors, bool(finding.windows))  # fmt: skip
 
 
 def told_terms(link: Link | None) -> tuple[tuple[str, float], ...]:

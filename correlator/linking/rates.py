@@ -22,6 +22,7 @@ REBASE: Final = 40.0  # half-lives' exponent after which inflated counts are bro
 MAX_BURST_KINDS: Final = 32
 OTHER_KINDS: Final = "other kinds"  # what is counted under one name once there is no room for more
 DECAYED: Final = 0.01  # a count below this has been forgotten
+WHO: Final = "who "  # before an asset and its class where findings name it: its own rates, a population of its own
 
 Count = list[float]  # [value, time ms]
 
@@ -76,6 +77,7 @@ class Rates:
         self.kinds: dict[str, KindState] = {}
         self.assets: dict[str, AssetState] = {}
         self.of_class: dict[str, int] = {}
+        self.named = 0  # of `assets`: badges, persons and accounts as findings name them
         self.pairs_kept = 0
         self.counters: dict[str, int] = {"kinds_shared": 0, "rates_dropped": 0}
         self.tail: list[float] = [0.0] * BINS
@@ -90,7 +92,7 @@ class Rates:
         """(rate per second of this kind on this asset, surprise s in nats), before it is counted."""
         tau_ms, rho, settings, exp = self.tau_ms, self.rho, self.settings, math.exp
         time = tau_ms / 1000 * (1 - exp((self.start_ms - t_ms) / tau_ms))
-        assets = len(self.assets)
+        assets = self.number_like(state)
         known = self.kinds.get(kind)
         if known is None:
             kind = self.name_of(kind)
@@ -166,7 +168,7 @@ class Rates:
         """(R_site, R_asset): how often a second anything at least as surprising happens, site and asset."""
         tau_ms, rho, settings = self.tail_tau_ms, self.tail_rho, self.settings
         time = tau_ms / 1000 * (1 - math.exp((self.start_ms - t_ms) / tau_ms)) + rho
-        assets = len(self.assets)
+        assets = self.number_like(state)
         decay = math.exp((self.tail_ms - t_ms) / tau_ms)
         above = math.fsum(self.tail[bin_:]) * decay
         site = (above + 1) / time
@@ -224,12 +226,18 @@ class Rates:
         """The name under which a kind is counted: its own, or that of all for which there is no room."""
         return kind if kind in self.kinds or len(self.kinds) < self.settings.max_kinds else OTHER_KINDS
 
+    def number_like(self, state: AssetState) -> int:
+        """How many assets were seen; of those that findings name, how many of these."""
+        return self.named if state.cls.startswith(WHO) else len(self.assets) - self.named
+
     # ---- counting ---------------------------------------------------------------------------------
 
     def asset(self, asset: str, cls: str, floor: str) -> AssetState:
         """A new asset's state; it counts as seen from now on."""
         state = self.assets[asset] = AssetState(asset, cls, f"{cls}@{floor}")
-        if cls not in self.of_class:
+        if cls.startswith(WHO):
+            self.named += 1
+        elif cls not in self.of_class:
             self.heard.append(cls)
         self.of_class[cls] = self.of_class.get(cls, 0) + 1
         self.of_class[state.floor] = self.of_class.get(state.floor, 0) + 1

@@ -29,9 +29,7 @@ class LinkingSettings(BaseModel):
     surprise_cap: float = Field(default=6.0, gt=0, description="all first-evers share one class")
     hours: bool = Field(default=True, description="rates follow the time of day, by the wall clock of the site")
     floors: bool = Field(default=True, description="rates are shared within a class on one floor before the class")
-    anchors: bool = Field(
-        default=True, description="`link`: a line's further assets (badge, person, account) may link it"
-    )
+    anchors: bool = Field(default=True, description="whom a finding names (badge, person, account) may link it too")
     anchor_cost: float = Field(
         default=2.0, ge=0, description="what a link by badge, person or account pays: people are where they work"
     )
@@ -57,6 +55,7 @@ class LinkingSettings(BaseModel):
     new_domain: float = Field(default=2.0, ge=0, description="first of its domain")
     look_back: float | None = Field(default=2.0, description="earlier findings that fit a confirmed threat; null: off")
     fringe: float = Field(default=2.0, description="a member below this that led to nothing is let go in the end")
+    fringe_slope: float = Field(default=4.5, ge=0, description="how much better one that came later must be to stay")
     purge: float | None = Field(default=None, description="members whose support falls below are let go; null: off")
     warm_up_ms: int = Field(default=DAY_MS, ge=0, description="a site's first findings only teach")
     new_kind_ms: int = Field(default=DAY_MS, ge=0, description="a new kind joins but does not open for this long")

@@ -18,7 +18,7 @@ import msgspec
 
 from correlator.errors import StateRefused
 from correlator.linking.engine import Episode, Link, LinkEngine, ThreatState
-from correlator.linking.rates import AssetState, KindState
+from correlator.linking.rates import WHO, AssetState, KindState
 
 PREFIX: Final = "1/linker/"
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -108,6 +108,7 @@ def _restore_asset(engine: LinkEngine, name: str, data: list[Any]) -> None:
     old = rates.assets.get(name)
     rates.assets[name] = state
     if old is None:
+        rates.named += state.cls.startswith(WHO)
         rates.of_class[state.cls] = rates.of_class.get(state.cls, 0) + 1
         rates.of_class[state.floor] = rates.of_class.get(state.floor, 0) + 1
     state.rates = dict(data[2])

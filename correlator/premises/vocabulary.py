@@ -89,21 +89,21 @@ _PLACES = ("zone", "door")
 _NETWORKED = (*_DEVICES, "network", "software", "data_store")
 
 _RELATION_ROWS: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...], float, float, float, float], ...] = (
-    ("in_zone", "hosts-content", "stands in", (), ("zone",), 0.5, 0.5, 0.2, 0.6),
-    ("leads_to", "leads-to", "leads to", _PLACES, _PLACES, 0.4, 0.4, 0.4, 0.4),
-    ("hosts", "hosts-content", "hosts", (), (), 0.9, 0.7, 0.9, 0.1),
-    ("controls", "controls", "controls", (), (), 0.9, 0.2, 0.9, 0.0),
+    ("in_zone", "hosts-content", "stands in", (), ("zone",), 0.4, 0.9, 0.2, 0.6),
+    ("leads_to", "leads-to", "leads to", _PLACES, _PLACES, 0.5, 0.4, 0.4, 0.4),
+    ("hosts", "hosts-content", "hosts", (), (), 0.3, 0.2, 0.9, 0.1),
+    ("controls", "controls", "controls", (), (), 0.9, 0.05, 0.9, 0.0),
     ("depends_on", "operational dependency", "depends on", (), (), 0.2, 0.8, 0.0, 0.9),
-    ("part_of", "whole-part", "is part of", (), (), 0.6, 0.6, 0.5, 0.6),
-    ("monitored_by", "operational dependency", "is monitored by", (), (), 0.9, 0.1, 0.0, 0.3),
-    ("covers", "protection", "covers", ("camera", "sensor", "device", "building_device"), (), 0.3, 0.3, 0.3, 0.0),
+    ("part_of", "whole-part", "is part of", (), (), 0.9, 0.3, 0.5, 0.6),
+    ("monitored_by", "operational dependency", "is monitored by", (), (), 0.3, 0.3, 0.0, 0.3),
+    ("covers", "protection", "covers", ("camera", "sensor", "device", "building_device"), (), 0.3, 0.15, 0.3, 0.0),
     ("exposed_to", "leads-to", "can be reached from", _NETWORKED, ("network",), 0.3, 0.3, 0.3, 0.3),
     ("connects", "leads-to", "is connected to", _NETWORKED, _NETWORKED, 0.3, 0.3, 0.3, 0.3),
     ("site_link", "leads-to", "is joined, across a firewall or between buildings, to",
      ("zone", "network"), ("zone", "network"), 0.1, 0.1, 0.1, 0.1),
-    ("holds", "hosts-content", "holds", (), (), 0.9, 0.9, 0.5, 0.1),
-    ("owns", "hosts-content", "owns", ("person",), (), 0.9, 0.9, 0.5, 0.1),
-    ("works_in", "leads-to", "works in", ("person",), ("zone",), 0.1, 0.1, 0.1, 0.1),
+    ("holds", "hosts-content", "holds", (), (), 0.3, 0.9, 0.5, 0.1),
+    ("owns", "hosts-content", "owns", ("person",), (), 0.3, 0.9, 0.5, 0.1),
+    ("works_in", "leads-to", "works in", ("person",), ("zone",), 0.3, 0.05, 0.1, 0.1),
     ("protects", "protection", "protects", ("protection",), (), 0.0, 0.0, 0.0, 0.0),
 )  # fmt: skip
 

@@ -21,6 +21,7 @@ from correlator.events.kinds import KINDS
 from correlator.events.threat import Advice, EnrichedEvent, Evidence, Finding, Match, Step, Threat
 from correlator.impact.live import LiveImpact, Outlook
 from correlator.linking.api import Linker, Placement
+from correlator.linking.engine import PEOPLE
 from correlator.linking.linker import GraphLinker
 from correlator.linking.tables import shipped_tables
 from correlator.premises import Premises
@@ -153,6 +154,7 @@ class ThreatBook:
             events=(event.id,),
             windows=enriched.windows if enriched.in_window else (),
             late=event.late_ms > 0,
+            anchors=self._named(enriched),
         )
         if self._exceptions and self._exceptions.fits(finding, [enriched], event) is not None:
             return
@@ -361,7 +363,15 @@ class ThreatBook:
             events=match.events,
             windows=windows,
             late=match.late,
+            anchors=self._named(deciding) if deciding is not None else (),
         )  # fmt: skip
+
+    def _named(self, one: EnrichedEvent) -> tuple[str, ...]:
+        """Whom an event names: assets of the site that are a badge, person or account, each once."""
+        known = self._places.assets if self._places is not None else {}
+        return tuple(dict.fromkeys(
+            asset for _, asset in one.assets if asset in known and known[asset].asset_class in PEOPLE
+        ))  # fmt: skip
 
     def _asset(self, rule: Any, match: Match, members: list[EnrichedEvent], deciding: EnrichedEvent | None) -> str:
         """What the rule's `asset:` names, else the group's entity, else the place of the deciding event."""

@@ -184,7 +184,7 @@ def test_04_raising_an_assets_rate_of_equally_rare_findings_never_raises_the_str
 
 def strength(places=PLACES, delay_ms=3 * MINUTE_MS, **changes):
     of = ward.fold(ward.engine(places, **changes), ward.ordinary(11, 5))
-    door = ward.item("door.forced", "a-door-0", ward.evening(5))
+    door = ward.item("door.forced", "a-door-0", ward.evening(5), "high")  # so that its threat waits a day
     of.place(door)
     of.advance(ward.evening(5) + delay_ms)
     from correlator.linking.engine import EVIDENCE, Episode
@@ -323,9 +323,7 @@ def test_09_a_new_detector_switched_on_is_no_threat():
         week = [one for one in ward.ordinary(seed, 6) if one.kind != "host.alert"]
         names = {one.id for one in new}
         of = ward.fold(ward.engine(PLACES), [*week, *new])
-        told = [one for one in ward.told(of) if names & set(one[2])]
-        assert [one for one in told if one[1] >= of.settings.threat] == []
-        assert [one for one in told if 2 * len(names & set(one[2])) >= len(one[2])] == []
+        assert [one for one in ward.told(of) if names & set(one[2])] == []
 
 
 # ---- 10
@@ -389,7 +387,7 @@ def test_12_the_score_is_the_sum_of_what_is_shown():
 
 def test_12_a_merge_never_lowers_the_surviving_threats_score_and_closing_loses_no_reported_threat():
     merges = 0
-    for seed in range(1, 4):
+    for seed in range(1, 7):
         made = hospital(seed)
         of = LinkEngine("h", SiteGround(premises_of(made), LinkingSettings()), shipped_tables(), from_ms=made.from_ms)
         seen: dict[str, float] = {}

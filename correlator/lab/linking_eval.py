@@ -168,8 +168,10 @@ DESIGNED: Final[dict[str, Any]] = {
     "merge": 2.0,
     "parent": -4.0,
     "fringe": -99.0,
+    "fringe_slope": 0.0,
 }
-# The first design, then what each change alone does to the defaults when it is taken back.
+# The first design (with today's weights of relation types, which are no settings), then what each change alone does
+# to the defaults when it is taken back.
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "first design": DESIGNED,
     "first design, no typed rules": {**DESIGNED, "predicted": 0.0},
@@ -185,7 +187,8 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "merged from 2 on": {"merge": 2.0, "parent": -4.0},
     "weak threats stand back little": {"rank": 4.0},
     "later followers must be better": {"join_slope": 3.5},
-    "leaves kept": {"fringe": -99.0},
+    "leaves kept": {"fringe": -99.0, "fringe_slope": 0.0},
+    "late leaves need be no better": {"fringe_slope": 0.0},
     "findings name people": {PEOPLE: True},
     "findings name people, not used": {PEOPLE: True, "anchors": False},
 }

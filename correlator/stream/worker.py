@@ -67,6 +67,7 @@ class Worker:
         self.settings = settings
         self.feeder = Feeder(kafka, settings)
         self.owned: set[int] = set()
+        self._scratch = tempfile.TemporaryDirectory(prefix="correlator-worker-", ignore_cleanup_errors=True)
         self.app = self._faust_app(kafka)
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._stopping = False
@@ -93,6 +94,7 @@ class Worker:
             code = ending.code if isinstance(ending.code, int) else 0
         finally:
             health.stop()
+            self._scratch.cleanup()
         return code
 
     def alive(self) -> bool:
@@ -115,7 +117,7 @@ class Worker:
 
     def _faust_app(self, kafka: KafkaSettings) -> faust.App:
         settings = self.settings
-        data_dir = settings.data_dir or Path(tempfile.mkdtemp(prefix="correlator-worker-"))
+        data_dir = settings.data_dir or Path(self._scratch.name)
         app = faust.App(
             kafka.prefix + settings.app,
             version=1,

@@ -193,11 +193,11 @@ class StateWriter:
     def _end_what_hangs(self) -> None:
         """Gives up what a former owner wrote in a transaction that was never ended in the partitions themselves.
 
-        Kafka 4.4.0, while it stops or starts, counts partitions without a leader as deleted: it calls a transaction
-        complete without having written "committed" into them. What was written there stays hidden, state included,
-        until the next commit of this id makes all of it visible, beside the same outputs folded again. So that commit
-        must be preceded by an abort in each partition that may be concerned. Raises KafkaException, also when
-        something else keeps a transaction open in state.
+        Kafka 4.4.0, stopped and started in the middle of a commit, was seen to call a transaction complete without
+        having written "committed" into its partitions (docs/reliability.md). What was written there stays hidden,
+        state included, until the next commit of this id makes all of it visible, beside the same outputs folded again.
+        So that commit must be preceded by an abort in each partition that may be concerned. Raises KafkaException,
+        also when something else keeps a transaction open in state.
         """
         place = TopicPartition(self._state, self._partition)
         if not self._hidden(place):

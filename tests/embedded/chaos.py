@@ -66,7 +66,7 @@ def run(kind: str, folder: Path, mosquitto: MosquittoBroker, seed: int, times: i
     process = EmbeddedProcess(folder, settings_of(one, mosquitto, port))
     process.out, process.errors = folder.parent / "out.ndjson", folder.parent / "log.ndjson"
     disk = Tmpfs(folder, DISK_MB)
-    hooks = WebhookPath(port, [], stop)
+    hooks = WebhookPath(port, stop)
     path = MqttPath("127.0.0.1", mosquitto.port)
     player = Player(one, paths_of(one, path, hooks), tick_ms=HOUR_MS)
     playing = threading.Thread(target=lambda: player.play(stop, ordinary=ordinary(one, AROUND)))

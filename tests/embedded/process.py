@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from queue import Queue
 from typing import Any, Self
 
 import yaml
@@ -24,6 +25,7 @@ from tests.ingest.carried import baseline_of
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "0123456789abcdef0123"
+WAITING_REQUESTS = 20  # of a webhook, not yet answered
 
 
 def settings_of(one: Scenario, mosquitto: MosquittoBroker | None, http_port: int, **embedded: Any) -> dict[str, Any]:
@@ -130,15 +132,17 @@ class EmbeddedProcess:
 class WebhookPath:
     """Sends a scenario's logs to the webhooks, one request a message, again and again until it is answered 202.
 
+    Each log has a sender of its own, which keeps its order, as different devices would.
     repeated: messages that were given again because the answer to the first time never came.
     """
 
-    def __init__(self, port: int, names: Iterable[str], stop: threading.Event) -> None:
+    def __init__(self, port: int, stop: threading.Event) -> None:
         self._port = port
-        self._names = sorted(names)
         self._stop = stop
-        self._connection: http.client.HTTPConnection | None = None
+        self._senders: dict[str, Queue[tuple[bytes, dict[str, str]] | None]] = {}
         self._number = 0
+        self._lock = threading.Lock()
+        self._failed: BaseException | None = None
         self.repeated = 0
 
     def send(self, name: str, message: Message) -> None:
@@ -150,32 +154,51 @@ class WebhookPath:
             self._post(name, b"", {TICK_MS: str(at_ms)})
 
     def flush(self) -> None:
-        """Every answer was waited for."""
+        """Returns when everything was answered, or all has stopped."""
+        for waiting in self._senders.values():
+            waiting.join()
+        if self._failed is not None:
+            raise self._failed
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        for waiting in self._senders.values():
+            waiting.put(None)
 
     def _post(self, name: str, body: bytes, headers: dict[str, str]) -> None:
         self._number += 1
         headers |= {"Authorization": f"Bearer {TOKEN}", "Idempotency-Key": str(self._number)}
+        if name not in self._senders:
+            self._senders[name] = Queue(WAITING_REQUESTS)
+            threading.Thread(target=self._run, args=(name, self._senders[name]), daemon=True).start()
+        self._senders[name].put((body, headers))
+
+    def _run(self, name: str, waiting: Queue[tuple[bytes, dict[str, str]] | None]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        while (request := waiting.get()) is not None:
+            try:
+                self._give(connection, name, *request)
+            except BaseException as error:  # noqa: BLE001 - raised again by flush
+                self._failed = error
+            waiting.task_done()
+        connection.close()
+
+    def _give(
+        self, connection: http.client.HTTPConnection, name: str, body: bytes, headers: dict[str, str]
+    ) -> None:  # fmt: skip
         given_before = False
         while not self._stop.is_set():
             try:
-                if self._connection is None:
-                    self._connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-                self._connection.request("POST", f"/v1/{name}", body, headers)
-                answer = self._connection.getresponse()
+                connection.request("POST", f"/v1/{name}", body, headers)
+                answer = connection.getresponse()
                 answer.read()
                 if answer.status == 202:
-                    self.repeated += given_before
+                    with self._lock:
+                        self.repeated += given_before
                     return
                 assert answer.status in (429, 503), (answer.status, name)
             except (OSError, http.client.HTTPException) as error:
                 given_before |= not isinstance(error, ConnectionRefusedError)
-                if self._connection is not None:
-                    self._connection.close()
-                self._connection = None
+                connection.close()
             time.sleep(0.05)
 
 

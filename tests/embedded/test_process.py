@@ -30,7 +30,7 @@ class Playing:
 
     def __init__(self, one: Scenario, mosquitto: MosquittoBroker, http_port: int, background: bool) -> None:
         self.stop = threading.Event()
-        self.hooks = WebhookPath(http_port, [], self.stop)
+        self.hooks = WebhookPath(http_port, self.stop)
         self._mqtt = MqttPath("127.0.0.1", mosquitto.port)
         self._player = Player(one, paths_of(one, self._mqtt, self.hooks), tick_ms=3_600_000)
         self._thread = threading.Thread(target=self._play, args=(background,))
@@ -128,9 +128,10 @@ def test_an_absence_is_told_while_nothing_arrives_any_more_and_an_idle_site_writ
     with EmbeddedProcess(tmp_path / "site", settings) as process:
         at = f"http://127.0.0.1:{settings['embedded']['health_port']}"
         assert [urlopen(f"{at}/{one}").status for one in ("live", "ready")] == [200, 200]
-        hooks = WebhookPath(port, ["ping"], threading.Event())
+        hooks = WebhookPath(port, threading.Event())
         now = datetime.now(UTC).isoformat()
         hooks._post("ping", b'{"time": "%s", "status": "unreachable", "host": "ws-1"}' % now.encode(), {})
+        hooks.flush()
         hooks.close()
         started = time.monotonic()
         wait(lambda: b"Host stays away" in process.out.read_bytes(), 60)

@@ -31,7 +31,7 @@ class LinkingSettings(BaseModel):
     floors: bool = Field(default=True, description="rates are shared within a class on one floor before the class")
     anchors: bool = Field(default=True, description="whom a finding names (badge, person, account) may link it too")
     anchor_cost: float = Field(
-        default=2.0, ge=0, description="what a link by badge, person or account pays: people are where they work"
+        default=1.4, ge=0, description="what a link by badge, person or account pays: people are where they work"
     )
     core_ms: int = Field(default=60 * SECOND_MS, gt=0, description="core of the delay density")
     horizon_ms: int = Field(default=DAY_MS, gt=0, description="no link beyond this delay")

@@ -526,11 +526,8 @@ class LinkEngine:
             x, _, touch, terms, d_ms = found[chosen.id]
             self._add(chosen, episode, x, touch, terms, d_ms, "companion")
             return Placed(chosen, False, (), episode)
-        critical = episode.evidence >= CRITICAL
-        root = min(ROOT_CAP, self._plain_root(episode))
-        if critical:
-            root = max(root, settings.watch + 4)
-        if episode.calm or not (root >= settings.open_from or critical):
+        root = self._root_gain(episode)
+        if episode.calm or not (root >= settings.open_from or episode.evidence >= CRITICAL):
             return Placed(None, False, (), episode)
         threat = self._open(episode, root)
         if parent is not None:
@@ -592,6 +589,11 @@ class LinkEngine:
 
     def _plain_root(self, episode: Episode) -> float:
         return -episode.root_chance - self._log_prior + episode.evidence
+
+    def _root_gain(self, episode: Episode) -> float:
+        """What a finding is worth that opens a threat: a critical one is a threat by itself."""
+        gain = min(ROOT_CAP, self._plain_root(episode))
+        return max(gain, self.settings.watch + 4) if episode.evidence >= CRITICAL else gain
 
     def _kind_is_new(self, episode: Episode) -> bool:
         """Whether the kind was first seen so lately that its findings are a new detector's novelty."""
@@ -871,11 +873,11 @@ class LinkEngine:
         weaker = one if one.score < other.score else other
         assert weaker.root is not None
         better_root = max(one.root.gain, other.root.gain) - (one if weaker is other else other).root.gain  # type: ignore[union-attr]
-        return weaker.score - weaker.root.gain + self._root_debt(lesser, link) + better_root
+        return weaker.score - weaker.root.gain + self._root_debt(lesser, link.x) + better_root
 
     @staticmethod
-    def _root_debt(root_gain: float, link: Link) -> float:
-        return min(0.0, root_gain + max(0.0, link.x))
+    def _root_debt(root_gain: float, x: float) -> float:
+        return min(0.0, root_gain + max(0.0, x))
 
     def _merge(self, one: ThreatState, other: ThreatState, link: Link) -> tuple[ThreatState, str]:
         """Makes two threats one: gains add, the higher root is kept, the older one's id stays."""
@@ -887,7 +889,7 @@ class LinkEngine:
             kept, lesser = source.root, into.root
         else:
             kept, lesser = into.root, source.root
-        debt = 0.0 if link.how == "adopted" else self._root_debt(lesser.gain, link)
+        debt = 0.0 if link.how == "adopted" else self._root_debt(lesser.gain, link.x)
         self._leave(source)
         del self.threats[source.id]
         self.changed_threats.update((source.id, into.id))
@@ -1020,54 +1022,45 @@ class LinkEngine:
     # ---- letting go -------------------------------------------------------------------------------
 
     def settled(self, threat: ThreatState) -> list[Settled]:
-        """The parts of a threat that hold together by themselves, the strongest first.
+        """The parts of a threat that hold together by themselves, the best first.
 
-        A threat grows by links that were the best at their time; looking back, some hold its parts together
-        only weakly. Cut at links weaker than `purge`, each part is scored alone: its first member opens it.
+        A threat grows by links that were the best at their time. Looking back, some led to nothing, and some
+        late ones are too weak to hold what they joined: each part is then scored alone.
         """
-        limit = self.settings.purge
         assert threat.root is not None
-        members, counted = self.core(threat), threat.counted_gain
-        links = [*members.values(), *(note for note in threat.notes if note.source in members)]
-        weak = limit is not None and any(link.source and link.how not in _FIRM and link.x < limit for link in links)
-        if not weak or limit is None:
-            notes = [note for note in threat.notes if note.source in members and note.target in members]
-            root = (
-                threat.root
-                if threat.root.target in members
-                else next(one for one in members.values() if not one.source)
-            )
-            return [Settled(threat.id, self.core_score(threat), root, members, notes, counted)]
-        part = {member: member for member in threat.members}
-
-        def of(member: str) -> str:
-            while part[member] != member:
-                member = part[member]
-            return member
-
-        for link in links:
-            held = link.source in part and link.target in part and (link.x >= limit or link.how in _FIRM)
-            if held:
-                first, then = sorted((of(link.source), of(link.target)))
-                part[then] = first
-        groups: dict[str, list[str]] = {}
-        for member in threat.members:
-            groups.setdefault(of(member), []).append(member)
-        parts = [self._part(threat, group) for group in groups.values()]
-        main = max(parts, key=lambda one: (one.score, len(one.members), one.root.target))
-        main = main._replace(id=threat.id, score=main.score + threat.counted_gain, others_gain=threat.counted_gain)
-        rest = [one for one in parts if one.root.target != main.root.target]
-        rest.sort(key=lambda one: (-one.score, one.root.target))
-        return [main, *rest]
+        counted = threat.counted_gain
+        members = self._held(threat, threat.members, threat.notes)
+        notes = [note for note in threat.notes if note.source in members and note.target in members]
+        links = [*members.values(), *notes]
+        holding = [link for link in links if link.source not in members or not self._late(threat, link)]
+        groups = _connected(members, holding) if len(holding) < len(links) else []
+        if len(groups) < 2:
+            return [_scored(threat.id, members, notes, threat.root.target, counted)]
+        parts = [self._part(threat, members, notes, group) for group in groups]
+        best, *others = sorted(parts, key=lambda one: (-one.score, -len(one.members), one.root.target))
+        return [best._replace(id=threat.id, score=best.score + counted, others_gain=counted), *others]
 
     def core(self, threat: ThreatState) -> dict[str, Link]:
-        """What holds a threat together: members without leaves and without a root of links below `fringe`.
+        """What is told of a threat while it grows: its best part, and each other that is worth telling by itself."""
+        best, *others = self.settled(threat)
+        core = dict(best.members)
+        for part in others:
+            if part.score >= self.settings.watch:
+                core.update(part.members)
+        return core
+
+    def core_score(self, threat: ThreatState) -> float:
+        """The score of the best part of a threat."""
+        return self.settled(threat)[0].score
+
+    def _held(self, threat: ThreatState, given: dict[str, Link], notes: list[Link]) -> dict[str, Link]:
+        """Members without leaves and without a root of weak links.
 
         Such a member joined on trust and led to nothing, or led to all the rest by one weak link only. The
         member that this link led to is then the root.
         """
-        members = dict(threat.members)
-        tied = {end for note in threat.notes for end in (note.source, note.target)}
+        members = dict(given)
+        tied = {end for note in notes for end in (note.source, note.target)}
         while True:
             children: dict[str, list[Link]] = {}
             for link in members.values():
@@ -1092,6 +1085,13 @@ class LinkEngine:
             for id_ in fringe:
                 del members[id_]
 
+    def _late(self, threat: ThreatState, link: Link) -> bool:
+        """Whether a link came so late that, weak as it is, it holds no two parts of a threat together."""
+        settings = self.settings
+        if link.delay_ms < settings.late_ms or link.how in _FIRM or threat.episodes[link.target].calm:
+            return False  # what is calm never opens a threat, so it is no part by itself
+        return link.x < settings.cost_floor + settings.late_slope * self._passed(link.delay_ms)
+
     def _weak(self, threat: ThreatState, link: Link, *, heavy: bool = False) -> bool:
         """Whether a link alone does not hold its target. heavy: whatever evidence the target has by itself."""
         settings = self.settings
@@ -1100,43 +1100,74 @@ class LinkEngine:
             return False
         return heavy or threat.episodes[link.target].evidence < EVIDENCE["high"]
 
-    def core_score(self, threat: ThreatState) -> float:
-        """The score of a threat's core: the gains of what belongs to it."""
-        core = self.core(threat)
-        notes = [note.gain for note in threat.notes if note.source in core and note.target in core]
-        return math.fsum([*(link.gain for link in core.values()), *notes, threat.counted_gain])
-
     def _own_root(self, episode: Episode) -> Link:
         """What a finding is worth that opens a threat by itself."""
         plain = self._plain_root(episode)
-        gain = min(ROOT_CAP, plain)
+        gain = self._root_gain(episode)
         prior = -self._log_prior
         terms = (*(0.0,) * 5, -episode.root_chance, 0.0, gain - plain, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
         return Link("", episode.id, gain, gain, terms, 0, "root")
 
-    def _part(self, threat: ThreatState, group: list[str]) -> Settled:
-        inside = set(group)
-        assert threat.root is not None
-        first = min(group, key=lambda one: (one != threat.root.target, threat.episodes[one].t_ms, one))  # type: ignore[union-attr]
-        root = threat.root
-        if first != root.target:
-            root = self._own_root(threat.episodes[first])
-        members: dict[str, Link] = {first: root}
+    def _part(
+        self, threat: ThreatState, members: dict[str, Link], notes: list[Link], group: dict[str, None]
+    ) -> Settled:
+        """A part by itself. Whom a link from elsewhere brought has another link here, or is a root."""
+        inside = [note for note in notes if note.source in group and note.target in group]
+        strongest = max((note.x for note in inside), default=0.0)
+        held: dict[str, Link] = {}
+        roots: dict[str, Link] = {}
         for one in group:
-            link = threat.members[one]
-            if one != first and (link.source in inside or not link.source):
-                members[one] = link
-            elif one != first:  # held by another link only
-                members[one] = link._replace(
-                    gain=0.0, terms=(*link.terms[:12], link.terms[12] - link.gain, link.terms[13])
-                )
-        notes = [link for link in threat.notes if link.source in inside and link.target in inside]
-        score = math.fsum(link.gain for link in (*members.values(), *notes))
-        return Settled(digest("threat", self.site, first), score, root, members, notes, 0.0)
+            held[one] = link = members[one]
+            if link.source in group or (link.source and link.source not in members):
+                continue
+            others = [note for note in inside if note.target == one] if link.source else []
+            if others:
+                best = max(others, key=lambda note: (note.x, note.source))
+                inside.remove(best)
+                held[one] = self._joining(best, threat.episodes[one])
+            else:
+                roots[one] = self._own_root(threat.episodes[one])
+        first = max(roots, key=lambda one: (roots[one].gain, one))
+        for one, root in roots.items():
+            debt = 0.0 if one == first else self._root_debt(root.gain, strongest) - root.gain
+            held[one] = root._replace(gain=root.gain + debt, terms=(*root.terms[:12], debt, root.terms[13]))
+        held = self._held(threat, held, inside)
+        return _scored(digest("threat", self.site, first), held, inside, first, 0.0)
+
+    def _joining(self, note: Link, episode: Episode) -> Link:
+        """A link that was only noted, as the one that brings its target in."""
+        cost, cap = self._cost(note.delay_ms), min(0.0, self.settings.link_cap - note.x)
+        terms = (*note.terms[:6], -cost, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, 0.0)
+        return note._replace(gain=math.fsum(terms), terms=terms, how="link")
 
     def all_threats(self) -> Iterator[ThreatState]:
         """Ended and open ones, by first finding."""
         yield from sorted((*self.closed, *self.threats.values()), key=lambda one: (one.first_ms, one.id))
+
+
+def _scored(id_: str, members: dict[str, Link], notes: list[Link], first: str, others_gain: float) -> Settled:
+    """first: the root, unless it was let go."""
+    root = members[first] if first in members else next(link for link in members.values() if not link.source)
+    score = math.fsum([*(link.gain for link in (*members.values(), *notes)), others_gain])
+    return Settled(id_, score, root, members, notes, others_gain)
+
+
+def _connected(members: dict[str, Link], links: list[Link]) -> list[dict[str, None]]:
+    """The groups of members that links hold together, by their first, each in the order of members."""
+    group = {one: {one} for one in members}
+    first = next(iter(members))
+    for link in links:
+        # a source that is no member was only counted: it was with the first
+        one, other = group.get(link.source or link.target, group[first]), group[link.target]
+        if one is not other:
+            lesser, greater = sorted((one, other), key=len)
+            greater |= lesser
+            for member in lesser:
+                group[member] = greater
+    groups: dict[int, dict[str, None]] = {}
+    for member, its in group.items():
+        groups.setdefault(id(its), {})[member] = None
+    return list(groups.values())
 
 
 _NOTHING: Final[dict[str, float]] = {}

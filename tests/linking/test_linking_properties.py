@@ -406,6 +406,45 @@ def test_12_a_merge_never_lowers_the_surviving_threats_score_and_closing_loses_n
     assert merges
 
 
+@pytest.mark.parametrize("late_h", [2, 3, 5])
+def test_12_parts_that_only_a_late_weak_link_holds_are_scored_each_by_itself(late_h):
+    first = ward.theft(ward.evening(5))[:2]
+    before = [one for one in WEEK if one.t_ms < first[0].t_ms]
+    at = first[0].t_ms + late_h * HOUR_MS
+    later = [
+        ward.item("door.held", "a-door-0", at),
+        ward.item("usb.attached", "a-pc-0", at + 2 * MINUTE_MS),
+    ]
+    of = ward.fold(ward.engine(PLACES), [*before, *first, *later])
+    threat = threat_with(of, first[0].id)
+    assert threat is threat_with(of, later[1].id)
+    parts = of.settled(threat)
+    held = [set(part.members) for part in parts]
+    assert held[0] == {one.id for one in first}
+    assert {one.id for one in later} in held
+    assert parts[0].id == threat.id
+    assert parts[0].score > of.settings.watch > parts[1].score
+    assert set(of.core(threat)) == set(parts[0].members)
+    for part in parts:
+        links = [*part.members.values(), *part.notes]
+        assert math.fsum(link.gain for link in links) == pytest.approx(part.score, abs=1e-9)
+        for link in links:
+            assert math.fsum(link.terms) == pytest.approx(link.gain, abs=1e-9)
+    together = ward.fold(ward.engine(PLACES, late_ms=DAY_MS), [*before, *first, *later])
+    assert len(together.settled(threat_with(together, first[0].id))) == 1
+
+
+def test_12_a_critical_finding_that_came_late_to_a_threat_is_told_with_it():
+    first = ward.theft(ward.evening(5))
+    before = [one for one in WEEK if one.t_ms < first[0].t_ms]
+    alarm = ward.item("fire.alarm", "a-sensor-0", first[0].t_ms + 3 * HOUR_MS, "critical")
+    of = ward.fold(ward.engine(PLACES, late_slope=99), [*before, *first, alarm])
+    threat = threat_with(of, alarm.id)
+    assert first[0].id in threat.members
+    assert [alarm.id in part.members for part in of.settled(threat)[:2]] == [False, True]
+    assert {first[0].id, alarm.id} <= set(of.core(threat))
+
+
 # ---- 13
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from correlator.clock import DAY_MS
 from correlator.errors import Fault
@@ -84,16 +85,20 @@ class Private:
         return texts, changes, tokenised.text.encode(), tokenised.references
 
 
+_UNKNOWN: Final = tuple(f"unknown:{kind}:" for kind in IDENTIFYING_KINDS)
+
+
 def with_tokens(entries: Iterable[tuple[str, bytes]], renamed: Mapping[str, str]) -> list[tuple[str, bytes]]:
     """What was learned, with tokens for assets that are people; of people that the site does not know it is left out.
 
-    entries: (key, value), a key ends with the asset it is about (`correlator.linking.state`). What was learned
-    with tokens has them already.
+    entries: (key, value), a key ends with the asset it is about, or with "who " and whom findings name
+    (`correlator.linking.state`, `correlator.linking.rates`). What was learned with tokens has them already.
     """
     made = []
     for key, value in entries:
-        head, _, asset = key.rpartition("/")
-        unknown = asset.startswith(tuple(f"unknown:{kind}:" for kind in IDENTIFYING_KINDS))
+        head, _, about = key.rpartition("/")
+        who, blank, asset = about.rpartition(" ")
+        unknown = asset.startswith(_UNKNOWN) or bool(who and asset not in renamed)
         if not unknown or TOKEN.fullmatch(asset.rpartition(":")[2]):
-            made.append((f"{head}/{renamed.get(asset, asset)}", value))
+            made.append((f"{head}/{who}{blank}{renamed.get(asset, asset)}", value))
     return made

@@ -83,18 +83,32 @@ class EmbeddedProcess:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "correlator.yaml").write_text(yaml.safe_dump(settings))
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready_before = 0
 
     def start(self, *, ready: bool = True) -> EmbeddedProcess:
-        before = len(self.said("ready", part="embedded"))
+        self._ready_before = len(self.said("ready", part="embedded"))
         with self.out.open("ab") as out, self.errors.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "correlator", "run", "--embedded", "--json", "-c", str(self.folder / "correlator.yaml")],
                 cwd=ROOT, stdout=out, stderr=errors, env=os.environ | {"PYTHONPATH": str(ROOT)},
             )  # fmt: skip
         if ready:
-            wait(lambda: len(self.said("ready", part="embedded")) > before or self.ended(), 60)
+            wait(lambda: self.ready() or self.ended(), 60)
             assert not self.ended(), self.errors.read_text()
         return self
+
+    def ready(self) -> bool:
+        """Whether it has said so since it was started."""
+        return len(self.said("ready", part="embedded")) > self._ready_before
+
+    def supervise(self, seconds: float = 60) -> None:
+        """Waits until it is ready; where it ends before (the disk is still full), it is started again."""
+        until = time.monotonic() + seconds
+        while not self.ready():
+            assert time.monotonic() < until, self.errors.read_text()
+            if self.ended():
+                self.start(ready=False)
+            time.sleep(0.05)
 
     def ended(self) -> bool:
         assert self._process is not None

@@ -133,11 +133,18 @@ def test_two_identities_with_one_token_are_refused(identity):
         TokenisedSite(twice, identity, "site.yaml")
 
 
+NAMES = ("d-1", "badge:b-4711", "p-17", "unknown:badge:b-9", "who badge:b-4711", "who p-17", "who badge:b-9")
+
+
 def test_what_was_learned_goes_on_with_tokens_and_knows_no_strangers(identity):
     renamed = TokenisedSite(SITE, identity, "site.yaml").references
-    entries = [(f"1/linker/asset/{one}", b"") for one in ("d-1", "badge:b-4711", "p-17", "unknown:badge:b-9")]
+    entries = [(f"1/linker/asset/{one}", b"") for one in NAMES]
     badge, person = identity.token("badge", "b-4711"), identity.token("person", "p-17")
-    assert [key.rpartition("/")[2] for key, _ in with_tokens(entries, renamed)] == ["d-1", f"badge:{badge}", person]
+    assert [key.rpartition("/")[2] for key, _ in with_tokens(entries, renamed)] == [
+        "d-1", f"badge:{badge}", person, f"who badge:{badge}", f"who {person}",
+    ]  # fmt: skip
+    again = [(f"1/linker/asset/{one}", b"") for one in (f"badge:{badge}", f"who badge:{badge}")]
+    assert with_tokens(again, renamed) == again, "learned with tokens"
 
 
 # ---- rules ---------------------------------------------------------------------------------------------

@@ -862,7 +862,7 @@ class Console:
         """Rules with hit counts and what the overlay changed."""
         assert session is not None
         text = request.query_params.get("q", "")[:200]
-        told = pages.rules(self.rules, self.hub.facts, session.user.sites, text)
+        told = pages.rules(self.rules, self.hub.facts, self.view, session.user.sites, text)
         names = {site: places.site.name for site, places in self.places.items()}
         return self.page(request, session, "rules.html", told=told, names=names, text=text, message=_message(request),
                          when=lambda site, t_ms: time_text(t_ms, self.places.get(site)))  # fmt: skip

@@ -486,6 +486,7 @@ def sources(facts: Facts, view: View, sites: tuple[str, ...], texts: Mapping[str
                 dark += [(where, one.title) for one in signs if one.state not in ("ok", "unknown")]
         unknown = facts.unknowns(site)
         notes = places.site.sources
+        verdicts = judged(view, site, now_ms)[1]
         learns = facts.learning_from_ms.get(site, 0) + LEARNS_MS
         rows = []
         for one in facts.sources(site):
@@ -495,6 +496,7 @@ def sources(facts: Facts, view: View, sites: tuple[str, ...], texts: Mapping[str
                 "last": time_text(one.last_ms, places, "%d.%m. %H:%M:%S") if one.last_ms else "",
                 "silent": (now_ms - one.last_ms) // MINUTE_MS if one.last_ms else None,
                 "reliability": f"{note.reliability:.0%}" if note is not None else "",
+                "judged": verdicts.get(one.source),
                 "refused": [(reason, count, short(detail)) for reason, count, detail in one.refused],
             })  # fmt: skip
         told.append({
@@ -507,19 +509,43 @@ def sources(facts: Facts, view: View, sites: tuple[str, ...], texts: Mapping[str
     return told
 
 
+def judged(view: View, site: str, now_ms: int) -> tuple[dict[str, tuple[int, int]], dict[str, tuple[int, int]]]:
+    """(by rule, by source): how many of its threats of the last 30 days people called true, of how many judged.
+
+    A duplicate and a drill say nothing about who told them.
+    """
+    rules: dict[str, tuple[int, int]] = {}
+    sources: dict[str, tuple[int, int]] = {}
+    for one in view.since((site,), now_ms - KEPT_DAYS * DAY_MS):
+        if one.handling.verdict not in ("true", "benign", "false"):
+            continue
+        was_true = one.handling.verdict == "true"
+        for counts, names in (
+            (rules, {step.rule for step in one.threat.steps if step.rule}),
+            (sources, {member.source for member in one.threat.members}),
+        ):
+            for name in names:
+                true, all_ = counts.get(name, (0, 0))
+                counts[name] = (true + was_true, all_ + 1)
+    return rules, sources
+
+
 def rules_of(loaded: LoadedRules) -> dict[str, DetectionRule | CorrelationRule]:
     """All rules by key."""
     return {**loaded.rules.detections, **loaded.rules.correlations}
 
 
-def rules(loaded: Mapping[str, LoadedRules], facts: Facts, sites: tuple[str, ...], text: str) -> list[dict[str, Any]]:
-    """The rules of each site with how often they matched, those that match most first."""
+def rules(
+    loaded: Mapping[str, LoadedRules], facts: Facts, view: View, sites: tuple[str, ...], text: str
+) -> list[dict[str, Any]]:
+    """The rules of each site with how often they matched and were right, those that match most first."""
     told = []
     plain = text.casefold()
     for site, found in loaded.items():
         if sites and site not in sites:
             continue
         hits = facts.hits(site)
+        verdicts = judged(view, site, facts.now_ms())[0]
         changed = dict(found.changed)
         every = rules_of(found)
         rows = [
@@ -527,6 +553,7 @@ def rules(loaded: Mapping[str, LoadedRules], facts: Facts, sites: tuple[str, ...
                 "key": key, "name": one.head.name, "title": one.head.title, "level": one.head.level,
                 "kind": "correlation" if key in found.rules.correlations else "detection",
                 "hits": hits.get(key), "changed": changed.pop(key, ""), "part": key in found.rules.used,
+                "judged": verdicts.get(key),
             }
             for key, one in every.items()
             if not plain or plain in f"{one.head.title} {one.head.name} {key} {' '.join(one.head.tags)}".casefold()

@@ -12,6 +12,7 @@ import pytest
 
 from correlator.clock import local
 from correlator.console import pages
+from correlator.events.kinds import KINDS
 from correlator.journal.fold import Handling
 from correlator.journal.store import SqliteJournal
 from correlator.journal.view import Listed, View
@@ -169,6 +170,22 @@ def test_rules_count_their_matches(story):
     assert counts
     for rule, count in counts.items():
         assert re.search(rf"/rules/valmora/{rule}\".*?<td>{count}</td><td>{count}</td>", text), rule
+
+
+def test_a_verdict_changes_how_reliable_its_rules_and_sources_look(story):
+    page = f"/threats/{story.threat['id']}"
+    rules = {step["rule"] for step in story.threat["steps"] if step["rule"] not in KINDS}
+    sources = {member["source"] for member in story.threat["members"]}
+    for verdict, said in (("true", "1 of 1"), ("false", "0 of 1"), ("drill", "")):
+        story.person.post(f"{page}/verdict", page, id=f"judged-{verdict}", verdict=verdict)
+        shown = story.person.get("/rules").text
+        rows = [row for row in shown.split("<tr>") if any(f'/rules/valmora/{rule}"' in row for rule in rules)]
+        assert len(rows) == len(rules)
+        assert all(f"<td>{said}</td>" in row for row in rows), verdict
+        shown = story.person.get("/sources").text
+        rows = [row for row in shown.split("<tr>") if any(row.startswith(f"<td>{name} ") for name in sources)]
+        assert len(rows) == len(sources)
+        assert all(f"<td>{said}</td>" in row for row in rows), verdict
 
 
 def test_a_rule_that_was_silent_says_why(story):

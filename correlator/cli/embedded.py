@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,22 +95,14 @@ def replay_log(
 
     Raises UsageError, FaultyFile, BodyMissing.
     """
-    from correlator.embedded.reading import LogOfFile
     from correlator.errors import UsageError
     from correlator.run.relog import other_rules, read_back, tell
 
     if overlay is not None and not rules:
         raise UsageError("--overlay belongs to --rules")
     other = other_rules(rules, overlay) if rules else None
-    reader: Any
-    if str(log) == "kafka":
-        reader, site = _log_of_topic(config, site)
-    else:
-        reader = LogOfFile(log)
-    try:
-        found = read_back(reader, site=site, from_ms=_time(since, "--from"), to_ms=_time(until, "--to"), rules=other)
-    finally:
-        reader.close()
+    with _log_at(log, config, site) as (reader, of):
+        found = read_back(reader, site=of, from_ms=_time(since, "--from"), to_ms=_time(until, "--to"), rules=other)
     tell(found, out, as_json=as_json)
     return 0
 
@@ -122,7 +116,6 @@ def explain_log(
     log: a file, or "kafka", where config says which. what, why_not: a threat; a message (or "") and a rule; or two
     findings. Raises UsageError, FaultyFile, BodyMissing, KafkaException.
     """
-    from correlator.embedded.reading import LogOfFile
     from correlator.errors import UsageError
     from correlator.run.explain import explain_threat
     from correlator.run.whynot_links import explain_pair_in_log
@@ -130,25 +123,18 @@ def explain_log(
 
     if str(log) == "kafka" and why_not is None:
         return explain_threat(_told_on_kafka(config), what, out, as_json=as_json, svg=svg)
-    reader: Any
-    if str(log) == "kafka":
-        reader, site = _log_of_topic(config, site)
-    else:
-        reader = LogOfFile(log)
-    try:
+    with _log_at(log, config, site) as (reader, of):
         if why_not is None:
             return explain_threat(_told_in_log(log, reader), what, out, as_json=as_json, svg=svg)
         try:
-            rule = rule_in_force(reader, site, why_not)
+            rule = rule_in_force(reader, of, why_not)
         except UsageError:
             if not what:
                 raise
-            lines = explain_pair_in_log(reader, site, why_not, what)
+            lines = explain_pair_in_log(reader, of, why_not, what)
         else:
-            lines = explain_rule_in_log(reader, site, rule, what)
+            lines = explain_rule_in_log(reader, of, rule, what)
         out.writelines(f"{line}\n" for line in lines)
-    finally:
-        reader.close()
     return 0
 
 
@@ -169,6 +155,22 @@ def _told_on_kafka(config: Path) -> Any:
     kafka = on_kafka(config).settings.kafka
     zones = {one.site: zone_named(one.zone) for one in in_force(kafka)[0].values()}
     return ToldByCarrier(OnKafka(kafka), lambda site: zones.get(site, zone_named("UTC")), "the topic threats")
+
+
+@contextmanager
+def _log_at(log: Path, config: Path, site: str) -> Iterator[tuple[Any, str]]:
+    """A carrier's log to read, and the site that is asked about. Raises UsageError, FaultyFile, KafkaException."""
+    from correlator.embedded.reading import LogOfFile
+
+    reader: Any
+    if str(log) == "kafka":
+        reader, site = _log_of_topic(config, site)
+    else:
+        reader = LogOfFile(log)
+    try:
+        yield reader, site
+    finally:
+        reader.close()
 
 
 def _log_of_topic(config: Path, site: str) -> tuple[Any, str]:

@@ -516,7 +516,7 @@ def judged(view: View, site: str, now_ms: int) -> tuple[dict[str, tuple[int, int
     """
     rules: dict[str, tuple[int, int]] = {}
     sources: dict[str, tuple[int, int]] = {}
-    for one in view.since((site,), now_ms - KEPT_DAYS * DAY_MS):
+    for one in view.since((site,), now_ms - KEPT_DAYS * DAY_MS, handled=True):
         if one.handling.verdict not in ("true", "benign", "false"):
             continue
         was_true = one.handling.verdict == "true"

@@ -304,9 +304,14 @@ class View:
         )
         return [name for (name,) in rows]
 
-    def since(self, sites: tuple[str, ...], from_ms: int) -> Iterator[Listed]:
-        """Threats of these sites (all if none is named) that were opened at or after a time, in whatever state."""
+    def since(self, sites: tuple[str, ...], from_ms: int, *, handled: bool = False) -> Iterator[Listed]:
+        """Threats of these sites (all if none is named) that were opened at or after a time, in whatever state.
+
+        handled: only those with which people did something, which are few among many.
+        """
         clause = f"AND site IN ({','.join('?' * len(sites))})" if sites else ""
+        if handled:
+            clause += " AND id IN (SELECT threat FROM handlings)"
         rows = self._db.execute(f"SELECT body FROM threats WHERE opened_ms >= ? {clause}", (from_ms, *sites))  # noqa: S608
         for body in (body for (body,) in rows.fetchall()):
             threat = _threat(body)

@@ -405,6 +405,7 @@ class Bridge:
                 bool(message.dup),
                 self._queued_since_ms,
                 _user_properties(message.properties),
+                message.mid if message.qos else 0,
             )
             records = list(self.mapping.records(given))
         if self._queued_since_ms:

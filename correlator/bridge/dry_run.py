@@ -55,8 +55,9 @@ def dry_run(settings: BridgeSettings, stop: threading.Event, write: Callable[[st
         now_ms = time.time_ns() // 1_000_000
         user = tuple(getattr(message.properties, "UserProperty", ()))
         given = MqttMessage(
-            message.topic, bytes(message.payload), now_ms, message.qos, bool(message.retain), bool(message.dup), 0, user
-        )
+            message.topic, bytes(message.payload), now_ms, message.qos, bool(message.retain), bool(message.dup),
+            user=user, packet_id=message.mid if message.qos else 0,
+        )  # fmt: skip
         for line in told(mapping, given):
             write(line + "\n")
 

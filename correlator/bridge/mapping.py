@@ -42,6 +42,7 @@ class MqttMessage(Struct, frozen=True, gc=False):
 
     received_ms     when we took it, ms UTC; queued_since_ms: since when the broker kept messages, 0: live
     user            user properties of MQTT 5
+    packet_id       0 at QoS 0
     """
 
     topic: str
@@ -52,6 +53,7 @@ class MqttMessage(Struct, frozen=True, gc=False):
     dup: bool = False
     queued_since_ms: int = 0
     user: tuple[tuple[str, str], ...] = ()
+    packet_id: int = 0
 
 
 class KafkaRecord(Struct, frozen=True, gc=False):
@@ -109,6 +111,7 @@ class Mapping:
             line=_number(said.get(LINE, ""), 0),
             origin=said.get(ORIGIN, ""),
             qos=message.qos,
+            packet_id=message.packet_id,
         )
 
     def refused(self, record: KafkaRecord, detail: str) -> KafkaRecord:
@@ -205,6 +208,7 @@ def _taken(message: MqttMessage) -> Message:
         dup=message.dup,
         queued_since_ms=message.queued_since_ms,
         qos=message.qos,
+        packet_id=message.packet_id,
     )
 
 

@@ -493,6 +493,7 @@ def numbered(one: RawMessage, number: int) -> RawMessage:
         Message(
             message.channel, message.payload, message.received_ms, message.retained, message.dup,
             message.queued_since_ms, message.line, message.origin, f"{RAW_PREFIX}{number}", message.qos,
+            message.packet_id,
         ),
         one.tick_ms,
     )  # fmt: skip

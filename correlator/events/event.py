@@ -70,9 +70,10 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
                   rules search it. Empty where a message has only fields.
     summary       one plain sentence of what the message said, identities as tokens
     level         overrides the kind's default level when not empty
-    dedupe        a second event with this id (or `dup_key`) within `dup_window_ms` is a repeated
-                  delivery and is dropped; otherwise it is numbered and kept
-    dup_key       what a delivery repeats when there is no device time; only compared when `mqtt_dup`
+    dedupe        a second event with this id within `dup_window_ms` is a repeated delivery and is
+                  dropped; otherwise it is numbered and kept
+    dup_key       what its message repeats when an MQTT broker gives it again, with `mqtt_dup`; "" where
+                  none does
     origin        "inputs/x.ndjson:12", the place a person can look up; `raw` the carrier's position
     late_ms, first_seen   written by the engine only
     """

@@ -19,6 +19,7 @@ CHANNEL = "correlator-channel"  # MQTT topic, path of a file, name of a listener
 RETAINED = "correlator-retained"  # "1": MQTT RETAIN
 DUP = "correlator-dup"  # "1": MQTT DUP
 QOS = "correlator-qos"
+PACKET_ID = "correlator-packet-id"  # MQTT: the same when the broker gives a message again
 RECEIVER = "correlator-receiver"  # id of the bridge or input that took it
 SITE = "correlator-site"
 ORIGIN = "correlator-origin"  # inputs/x.ndjson:12, from the simulator
@@ -57,6 +58,7 @@ def to_headers(message: Message, *, site: str, receiver: str) -> list[tuple[str,
         (SITE, site),
         (RECEIVER, receiver),
         (QOS, str(message.qos) if message.qos else ""),
+        (PACKET_ID, str(message.packet_id) if message.packet_id else ""),
         (RETAINED, "1" if message.retained else ""),
         (DUP, "1" if message.dup else ""),
         (QUEUED_SINCE_MS, str(message.queued_since_ms) if message.queued_since_ms else ""),
@@ -87,12 +89,15 @@ def from_headers(
     text = origin.decode("utf-8", "replace") if origin else ""
     if _SELDOM.isdisjoint(said):
         tick_ms = -1
-        message = Message(channel, payload, received_ms, False, False, 0, 0, text, raw, _number(said, QOS, 0))
+        message = Message(
+            channel, payload, received_ms, False, False, 0, 0, text, raw, _number(said, QOS, 0),
+            _number(said, PACKET_ID, 0),
+        )  # fmt: skip
     else:
         tick_ms = _number(said, TICK_MS, -1)
         message = Message(
             channel, payload, received_ms, get(RETAINED) == b"1", get(DUP) == b"1", _number(said, QUEUED_SINCE_MS, 0),
-            _number(said, LINE, 0), text, raw, _number(said, QOS, 0),
+            _number(said, LINE, 0), text, raw, _number(said, QOS, 0), _number(said, PACKET_ID, 0),
         )  # fmt: skip
     return RawMessage(input, offset, site.decode("utf-8", "replace") if site else "", message, tick_ms)
 

@@ -4,6 +4,7 @@ Keys: "1/<component>/<rest>", 1 being the version of the entries' form. Values a
 
     engine            positions, counters, promises
     wait, seen        sorter: events that wait, ids that are remembered
+    given             sorter: newest messages that an MQTT broker may give again
     edge, early       last values of state-like things, in total order and in order of arrival
     cell              one group of a keyspace: windows, episodes by id, anchors, consecutive windows
     episode           an open episode, or an ended one that a window, episode or report still needs
@@ -156,7 +157,7 @@ def restore(engine: Engine, given: list[tuple[str, bytes]]) -> None:
         component, _, name = rest.partition("/")
         if component == "engine":
             _restore_engine(engine, _unpack(value))
-        elif component in ("wait", "seen"):
+        elif component in ("wait", "seen", "given"):
             engine.sorter.restore_entry(rest, value)
         elif component == "edge":
             engine.edges.restore_entry(name, value)

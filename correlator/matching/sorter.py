@@ -17,6 +17,7 @@ import msgspec
 
 from correlator.events.event import Event
 from correlator.events.ids import repeated_id
+from correlator.matching.deliveries import Deliveries
 
 TOTAL_ORDER = attrgetter("time_ms", "sub_ns", "source", "seq", "id")
 
@@ -24,17 +25,15 @@ _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack_waiting: Final = msgspec.msgpack.Decoder(list[tuple[int, list[Event]]]).decode
 _unpack_seen: Final = msgspec.msgpack.Decoder(list[tuple[str, int, int]]).decode
 
-KEPT_IDS: Final = 2_000  # twice what Mosquitto has on its way to a bridge (max_inflight_messages 1000, docs/bridge.md)
 BLOCK_MS: Final = 250  # waiting events and remembered ids are written by blocks of so much time
 
 
 class Sorter:
     """Buckets of one millisecond, sorted when the watermark passes them.
 
-    Drops repeated deliveries (`Event.dedupe`, or the MQTT DUP flag with an equal id or `dup_key`) and numbers
+    Drops repeated deliveries (`Event.dedupe`, or what an MQTT broker gives again: `Deliveries`) and numbers
     events that are equal in everything their id is made of; ids are remembered for `dup_window_ms` of
-    event time (0: not at all, for logs whose ids are unique by construction). What an MQTT broker gives
-    again after an outage, however long that was, is among the newest `KEPT_IDS` ids: no fewer are remembered.
+    event time (0: nothing is dropped or numbered, for logs whose ids are unique by construction).
     """
 
     def __init__(self, lateness_ms: int, max_late_ms: int, dup_window_ms: int) -> None:
@@ -43,7 +42,8 @@ class Sorter:
         self.dup_window_ms = dup_window_ms
         self.buckets: dict[int, list[Event]] = {}
         self.times: list[int] = []
-        # id (or dup_key) -> (order time, count); `seen_at` says by blocks of time when each may be forgotten.
+        self.deliveries = Deliveries()
+        # id -> (order time, count); `seen_at` says by blocks of time when each may be forgotten.
         self.seen: dict[str, tuple[int, int]] = {}
         self.seen_at: dict[int, list[str]] = {}
         self.seen_blocks: deque[int] = deque()  # its keys, ascending, as order times leave
@@ -118,8 +118,9 @@ class Sorter:
         oldest = order - self.dup_window_ms
         kept = bucket
         for place, event in enumerate(bucket):
-            last = seen.get(event.id)
-            if last is None and not event.dup_key:
+            again = bool(event.dup_key) and self.deliveries.again(event)
+            last = None if again else seen.get(event.id)
+            if last is None and not again:
                 seen[event.id] = (order, 1)
                 remembered.append(event.id)
                 if kept is not bucket:
@@ -127,16 +128,14 @@ class Sorter:
                 continue
             if kept is bucket:
                 kept = bucket[:place]
-            if event.dup_key:
-                again = seen.get(event.dup_key)
-                seen[event.dup_key] = (order, 1)
-                remembered.append(event.dup_key)
-                if event.mqtt_dup and again is not None:
-                    self.duplicates += 1
-                    continue
-            # Without the flag an equal event is a repetition only for a while.
-            count = 1 if last is None or (last[0] < oldest and not event.mqtt_dup) else last[1] + 1
-            repeats = count > 1 and (event.dedupe or event.mqtt_dup)
+            if last is None:
+                self.duplicates += 1
+                continue
+            if self.dirty is not None:
+                self.dirty[1].add(last[0] // BLOCK_MS)  # it is no longer told there
+            # An equal event is a repetition only for a while.
+            count = 1 if last[0] < oldest else last[1] + 1
+            repeats = count > 1 and event.dedupe
             seen[event.id] = (order, count - repeats)  # what is dropped takes no number from the next one
             remembered.append(event.id)
             if repeats:
@@ -152,7 +151,7 @@ class Sorter:
         """Drops ids older than the window, the oldest first; runs once per half window."""
         oldest = order - self.dup_window_ms
         seen, blocks = self.seen, self.seen_blocks
-        while len(seen) > KEPT_IDS and (blocks[0] + 1) * BLOCK_MS <= oldest:
+        while blocks and (blocks[0] + 1) * BLOCK_MS <= oldest:
             block = blocks.popleft()
             for key in self.seen_at.pop(block):
                 last = seen.get(key)
@@ -167,6 +166,7 @@ class Sorter:
     def track(self) -> None:
         """Starts to note what changes."""
         self.dirty = (set(), set())
+        self.deliveries.dirty = set()
 
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed since the last call; None deletes one that was written."""
@@ -185,14 +185,14 @@ class Sorter:
                     continue  # it came and went between two calls
                 found.append((key, value))
             blocks.clear()
-        return found
+        return found + self.deliveries.changes()
 
     def entries(self) -> list[tuple[str, bytes]]:
         """All entries."""
         keys = [("wait", block) for block in {order // BLOCK_MS for order in self.buckets}]
         keys += [("seen", block) for block in self.seen_at]
         found = ((f"{what}/{block}", self._entry(what, block)) for what, block in keys)
-        return [(key, value) for key, value in found if value is not None]
+        return [(key, value) for key, value in found if value is not None] + self.deliveries.entries()
 
     def _entry(self, what: str, block: int) -> bytes | None:
         """What waits in a block of time, [order, events]; or what was seen in it, [id, order, count]."""
@@ -211,6 +211,9 @@ class Sorter:
     def restore_entry(self, key: str, value: bytes) -> None:
         """Takes one entry back in."""
         what, _, text = key.partition("/")
+        if what == "given":
+            self.deliveries.restore_entry(key, value)
+            return
         self.written.add(key)
         if what == "wait":
             for order, events in _unpack_waiting(value):

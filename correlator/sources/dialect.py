@@ -62,7 +62,7 @@ class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     received_ms  receive time UTC, stamped once; -1 for a replayed line that never had one (its device
                  time then counts, and the reader of the file fills in the rest)
     retained     MQTT: replay on subscribe; a state seed, never an event
-    qos          MQTT: 1 and 2 may be delivered again, then with `dup`
+    qos          MQTT: 1 and 2 may be delivered again, then with `dup` and the same `packet_id` (MQTT 5.0, 2.2.1)
     queued_since_ms  when the broker began to queue because we were away; 0 if live
     line         line number in the file, from 1; 0 if not from a file
     origin, raw  copied into the events
@@ -78,6 +78,7 @@ class Message(Struct, frozen=True, gc=False, omit_defaults=True):
     origin: str = ""
     raw: str = ""
     qos: int = 0
+    packet_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class Context:
     memory: dict[Any, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
     _head: Any = field(init=False, repr=False, compare=False)
     _heads: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _keyed: tuple[Message | None, str] = field(init=False, repr=False, compare=False, default=(None, ""))
 
     def __post_init__(self) -> None:
         self._head = event_head(self.site, self.source)
@@ -171,8 +173,7 @@ class Context:
         index tells the events of one message apart (0, 1, ...). native_id: what the source calls this
         very message; its repetitions are then dropped. dedupe_content: the source re-sends equal
         messages (same channel, payload, device time); those are dropped too. What the broker delivers
-        again (the MQTT DUP flag) is dropped whatever the source declares: by its id, or by `dup_key`
-        where the id holds the receive time.
+        again (the MQTT DUP flag) is dropped whatever the source declares, by `dup_key`.
         """
         received_ms = message.received_ms
         time_ms, quality = self.clock.time_of(device_ms, received_ms, message.queued_since_ms)
@@ -188,8 +189,8 @@ class Context:
             payload = message.payload
             event_id = content_event_id(head, payload, message.received_ms if device_ms is None else device_ms, index)
             dedupe = dedupe_content and device_ms is not None
-            if device_ms is None and (dedupe_content or message.qos or message.dup):
-                dup_key = content_event_id(head, payload, 0, index)
+        if message.qos:
+            dup_key = self._dup_key_of(message)
         # In the order in which Event declares them: by name they would cost as much as all the rest here.
         return Event(
             event_id,
@@ -217,6 +218,14 @@ class Context:
             message.raw,
             self.map_version,
         )
+
+    def _dup_key_of(self, message: Message) -> str:
+        keyed, key = self._keyed
+        if keyed is not message:
+            head = self._heads.get(message.channel) or self._head_of(message.channel)
+            key = content_event_id(head, message.payload, message.packet_id, 0)
+            self._keyed = (message, key)
+        return key
 
     def _head_of(self, channel: str) -> Any:
         head = event_head(self.site, self.source, channel)

@@ -100,7 +100,9 @@ def test_only_one_process_writes_a_log(tmp_path: Path) -> None:
 
 
 def test_a_message_numbered_by_the_log_keeps_all_that_it_said() -> None:
-    message = Message("ward 3/door", b"{}", 7, retained=True, dup=True, queued_since_ms=3, line=5, origin="x:5", qos=1)
+    message = Message(
+        "ward 3/door", b"{}", 7, retained=True, dup=True, queued_since_ms=3, line=5, origin="x:5", qos=1, packet_id=9
+    )
     made = numbered(RawMessage("raw.x/0", 0, "h1", message), 12)
     assert (made.offset, made.message) == (12, msgspec.structs.replace(message, raw=made.message.raw))
     assert made.message.raw.endswith("12")
@@ -128,7 +130,13 @@ def test_a_file_that_is_no_log_of_this_release_is_refused_in_words(tmp_path: Pat
 @pytest.mark.parametrize("restarts", [False, True])
 def test_what_the_mqtt_broker_gives_again_long_after_is_told_once(tmp_path: Path, restarts: bool) -> None:
     one, file = scenario("vaccine-theft"), tmp_path / "log.sqlite3"
-    messages = messages_of(one)
+    # As a bridge gives them: on their way at quality of service 1, each with a packet identifier.
+    messages = [
+        msgspec.structs.replace(
+            each, message=msgspec.structs.replace(each.message, qos=1, packet_id=number % 65_535 + 1)
+        )
+        for number, each in enumerate(messages_of(one))
+    ]
     half = len(messages) // 2
     at_ms = messages[half].message.received_ms
     inputs = sorted({message.input for message in messages})

@@ -82,7 +82,9 @@ def test_an_engine_restored_from_its_changes_at_any_record_goes_on_the_same() ->
 
 
 def test_what_a_message_says_beside_its_payload_travels_in_headers() -> None:
-    message = Message("ward 3/door", b"{}", 7, retained=True, dup=True, queued_since_ms=3, line=5, origin="x:5", qos=1)
+    message = Message(
+        "ward 3/door", b"{}", 7, retained=True, dup=True, queued_since_ms=3, line=5, origin="x:5", qos=1, packet_id=9
+    )
     for sent in (message, Message("ward 3/door", b"{}", 7)):
         headers = to_headers(sent, site="h1", receiver="bridge-1")
         raw = from_headers(headers, b"{}", input="raw.x/0", offset=3, channel="raw.x", received_ms=-1, raw="")

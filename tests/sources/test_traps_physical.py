@@ -172,12 +172,14 @@ def test_a_zero_byte_payload_is_a_deletion() -> None:
 
 
 def test_a_duplicate_without_device_time_counts_only_with_the_dup_flag() -> None:
-    first = one(decode("zigbee2mqtt", "zigbee2mqtt/c1", {"contact": True}, T))
-    again = one(decode("zigbee2mqtt", "zigbee2mqtt/c1", {"contact": True}, T + 30, dup=True))
+    first = one(decode("zigbee2mqtt", "zigbee2mqtt/c1", {"contact": True}, T, qos=1, packet_id=7))
+    again = one(decode("zigbee2mqtt", "zigbee2mqtt/c1", {"contact": True}, T + 30, qos=1, packet_id=7, dup=True))
+    other = one(decode("zigbee2mqtt", "zigbee2mqtt/c1", {"contact": True}, T + 60, qos=1, packet_id=8, dup=True))
     assert not first.dedupe
     assert first.id != again.id
     assert (first.mqtt_dup, again.mqtt_dup) == (False, True)
     assert first.dup_key == again.dup_key != ""
+    assert other.dup_key != first.dup_key, "an equal message of its own, of which the first delivery was lost"
 
 
 def test_messages_queued_while_the_bridge_was_away_say_so() -> None:

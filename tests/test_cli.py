@@ -145,9 +145,11 @@ def test_no_line_of_help_is_longer_than_a_terminal(words, capsys):
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 90
 
 
-def test_the_list_of_commands_says_of_each_what_it_does_in_full(capsys):
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize("words", sorted({words[:place] for words in commands() for place in range(len(words))}))
+def test_the_list_of_commands_says_of_each_what_it_does_in_full(words, capsys):
+    assert main([*words, "--help"]) == 0
     listed = capsys.readouterr().out.split("Commands:")[1].split("Examples:")[0].splitlines()
+    assert listed
     assert [line for line in listed if line.endswith("...")] == []
 
 

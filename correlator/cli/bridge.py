@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.options import PATH, examples
+from correlator.cli.options import PATH, Group, examples
 
 _config = click.option(
     "-c", "--config", type=PATH, default="correlator.yaml", show_default=True, metavar="FILE",
@@ -18,7 +18,7 @@ _config = click.option(
 )  # fmt: skip
 
 
-@click.group()
+@click.group(cls=Group)
 def bridge() -> None:
     """Carry messages from an MQTT broker to Kafka, without losing one."""
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.options import config_option, examples, kafka_guarded, reach_kafka
+from correlator.cli.options import Group, config_option, examples, kafka_guarded, reach_kafka
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Check, show and apply correlator.yaml."""
 

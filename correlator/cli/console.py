@@ -12,6 +12,7 @@ from correlator.cli.ending import guarded
 from correlator.cli.journal import kept_ms, sources
 from correlator.cli.options import (
     PATH,
+    Group,
     config_option,
     examples,
     kafka_guarded,
@@ -21,7 +22,7 @@ from correlator.cli.options import (
 )
 
 
-@click.group(epilog=examples("correlator console open out", "correlator console run"))
+@click.group(cls=Group, epilog=examples("correlator console open out", "correlator console run"))
 def console() -> None:
     """Threats, floor plan and what people do, in the browser."""
 

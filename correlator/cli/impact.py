@@ -10,7 +10,7 @@ from typing import Any, TextIO
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.options import PATH
+from correlator.cli.options import PATH, Group
 from correlator.clock import parse_iso
 
 
@@ -34,7 +34,7 @@ _when = click.option("--when", "when_ms", type=_Moment(), metavar="ISO",
 _files = click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
 
 
-@click.group()
+@click.group(cls=Group)
 def impact() -> None:
     """Say what a threat will hit, how soon, and what to do."""
 

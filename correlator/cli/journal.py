@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from correlator.cli.options import PATH, config_option, examples, kafka_guarded, on_kafka, settings_of
+from correlator.cli.options import PATH, Group, config_option, examples, kafka_guarded, on_kafka, settings_of
 from correlator.clock import DAY_MS, HOUR_MS
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def kept_ms(loaded: Loaded, embedded: Path | None) -> int:
     return loaded.settings.topics.threats_retention_h * HOUR_MS
 
 
-@click.group(epilog=examples("correlator journal verify"))
+@click.group(cls=Group, epilog=examples("correlator journal verify"))
 def journal() -> None:
     """What people did: the journal of their actions."""
 

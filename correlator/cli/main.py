@@ -31,7 +31,7 @@ from correlator.cli.live import SPEED
 from correlator.cli.live import live as _live
 from correlator.cli.live import simulate as _simulate
 from correlator.cli.notifier import notifier as _notifier
-from correlator.cli.options import PATH, examples, kafka_guarded, scenario_folder
+from correlator.cli.options import PATH, Group, examples, kafka_guarded, scenario_folder
 from correlator.cli.outputs import outputs as _outputs
 from correlator.cli.privacy import privacy as _privacy_commands
 from correlator.cli.secure import secure as _secure
@@ -72,6 +72,7 @@ _site_file = click.argument("file", type=PATH, metavar="FILE")
 
 
 @click.group(
+    cls=Group,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=examples(
         "correlator replay vaccine-theft",

@@ -12,6 +12,7 @@ from correlator.cli.ending import guarded
 from correlator.cli.journal import kept_ms, sources
 from correlator.cli.options import (
     PATH,
+    Group,
     config_option,
     examples,
     health_options,
@@ -36,7 +37,7 @@ def _places(loaded: Any) -> dict[str, Any]:
     return {places.site.id: places for places in site_models(loaded)}
 
 
-@click.group(epilog=examples("correlator notifier run", "correlator notifier routes out/threats.ndjson"))
+@click.group(cls=Group, epilog=examples("correlator notifier run", "correlator notifier routes out/threats.ndjson"))
 def notifier() -> None:
     """Tell people about threats: who, when, how, in which words."""
 

@@ -23,7 +23,23 @@ log_level_option = click.option(
     help="Least level that is logged (JSON lines on standard error).",
 )  # fmt: skip
 
+
+class Group(click.Group):
+    """Lists its commands with the whole first sentence of each, wrapped; click's own cuts it at the line's end."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list."""
+        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
+        rows = [(name, one.get_short_help_str(_WHOLE)) for name, one in commands if not one.hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+Group.group_class = Group  # of the groups below one, too
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_WHOLE: Final = 1_000  # characters
 
 _COMMAND_WAITS_S: Final = 10.0
 _PROCESS_WAITS_S: Final = 30.0

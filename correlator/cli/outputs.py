@@ -10,6 +10,7 @@ import click
 from correlator.cli.ending import guarded
 from correlator.cli.options import (
     PATH,
+    Group,
     config_option,
     examples,
     health_options,
@@ -21,7 +22,7 @@ from correlator.cli.options import (
 )
 
 
-@click.group(epilog=examples("correlator outputs list", "correlator outputs try ocsf out/threats.ndjson"))
+@click.group(cls=Group, epilog=examples("correlator outputs list", "correlator outputs try ocsf out/threats.ndjson"))
 def outputs() -> None:
     """Deliver threats to other systems: OCSF, IDMEFv2, CEF and others."""
 

@@ -11,7 +11,7 @@ import click
 
 from correlator.cli.ending import guarded
 from correlator.cli.journal import journal_of
-from correlator.cli.options import PATH, config_option, examples, kafka_guarded, settings_of
+from correlator.cli.options import PATH, Group, config_option, examples, kafka_guarded, settings_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -45,7 +45,7 @@ def _asked(file: Path, embedded: Path | None, name: str, site: str, reason: str)
     return loaded, asker(loaded, name, _password, site, reason, journal_of(loaded.settings.kafka, embedded)), kept
 
 
-@click.group(epilog=examples("correlator privacy keys show", "correlator privacy vault"))
+@click.group(cls=Group, epilog=examples("correlator privacy keys show", "correlator privacy vault"))
 def privacy() -> None:
     """People as tokens: keys, vault, reveal, export, erase."""
 

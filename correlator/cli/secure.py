@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from correlator.cli.ending import guarded
-from correlator.cli.options import PATH, examples
+from correlator.cli.options import PATH, Group, examples
 
 _folder = click.argument("folder", type=PATH, metavar="DIR")
 _config = click.option(
@@ -33,7 +33,7 @@ def _settings(config: Path) -> Any:
     return load(config).settings if config.exists() else Settings()
 
 
-@click.group()
+@click.group(cls=Group)
 def secure() -> None:
     """Encryption, users and least rights for Kafka and Mosquitto."""
 

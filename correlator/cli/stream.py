@@ -10,6 +10,7 @@ import click
 
 from correlator.cli.options import (
     PATH,
+    Group,
     config_option,
     examples,
     kafka_guarded,
@@ -87,7 +88,7 @@ def worker(file: Path, log_level: str) -> int:
 # ---- topics ----------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Group)
 def topics() -> None:
     """Make and check the topics on Kafka."""
 
@@ -142,7 +143,7 @@ def topics_check(file: Path) -> int:
 _log_file = click.option("--log", type=PATH, metavar="LOG", help="Look into this embedded log instead of Kafka.")
 
 
-@click.group()
+@click.group(cls=Group)
 def rejects() -> None:
     """See messages that could not be taken, and send them again."""
 
@@ -214,7 +215,7 @@ def rejects_retry(position: str, file: Path, log: Path | None) -> int:
 # ---- inputs ----------------------------------------------------------------------------------------------
 
 
-@click.group()
+@click.group(cls=Group)
 def inputs() -> None:
     """Receive files, syslog, webhooks; let go of one that is gone."""
 
@@ -240,7 +241,7 @@ def inputs_out(site: str, name: str, file: Path) -> int:
 _of_log = click.option("--log", type=PATH, metavar="LOG", help="Of this embedded log instead of Kafka.")
 
 
-@click.group()
+@click.group(cls=Group)
 def state() -> None:
     """Keep the engines' state as a file, and restore it."""
 

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+import msgspec
 from confluent_kafka.admin import AdminClient
 
 from correlator.ingest.intake import Intake
@@ -287,7 +288,8 @@ def _start(system: System, kind: str, dice: random.Random, result: Result, flow:
 
 
 def _over(system: System, result: Result) -> None:
-    """Ends what still runs. Of an exact run nothing is kept, so that the broker does not grow from run to run."""
+    """Ends what still runs. Of an exact run nothing is kept, so that the broker does not grow from run to run; of
+    another what was told and what lay in the log is written beside its own logs."""
     for process in system.processes:
         process.kill()
     if result.good():
@@ -295,6 +297,14 @@ def _over(system: System, result: Result) -> None:
         names = [name for name in admin.list_topics(timeout=15).topics if name.startswith(system.prefix)]
         for future in admin.delete_topics(names).values():
             future.result(30)
+        return
+    for topic in ("threats", "matches", "events.enriched"):
+        lines = [name.encode() + b" " + value for name, value in system.told(topic)]
+        (system.folder / f"{topic}.told").write_bytes(b"\n".join(lines))
+    with (system.folder / "events.ndjson").open("wb") as file:
+        for message in read_all(system.bootstrap, f"{system.prefix}events"):
+            record = decode(message.value())
+            file.writelines(msgspec.json.encode([record.input, one]) + b"\n" for one in record.events)
 
 
 def _judge(system: System, wanted: Expected, result: Result, duplicates: int = 0) -> None:

@@ -149,6 +149,14 @@ lock: $(VENV)/dev.done ## resolve the dependencies again and write requirements/
 	@$(BIN)/$(LOCK) --upgrade pyproject.toml --group dev --constraint requirements/runtime.txt \
 	  --constraint requirements/build.txt --output-file requirements/dev.txt
 
+# OSV gathers the advisories of the package index, of GitHub and of others. Nothing is resolved or installed.
+AUDIT := pip-audit --strict --require-hashes --disable-pip --vulnerability-service osv --progress-spinner off \
+	$(patsubst %,--requirement requirements/%.txt,runtime build dev)
+
+.PHONY: audit
+audit: $(VENV)/dev.done ## ask OSV whether a locked package is known to be vulnerable (needs the network)
+	@$(BIN)/$(AUDIT)
+
 .PHONY: wheel
 wheel: $(VENV)/runtime.done ## build the wheel into dist/
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .

@@ -485,10 +485,11 @@ def schemas() -> None:
 @schemas.command("write", epilog=examples("correlator schemas write schemas"))
 @click.argument("directory", type=PATH, default="schemas", metavar="[DIR]")
 def schemas_write(directory: Path) -> int:
-    """Write the schema of every published message to DIR/<name>/<major>.json (default: schemas)."""
+    """Write the schema of every published message to DIR/<name>/<major>.json, and the console's OpenAPI document."""
+    from correlator.console import openapi
     from correlator.run.schema_commands import write
 
-    return guarded(lambda: write(directory, sys.stdout))
+    return guarded(lambda: write(directory, {openapi.PATH: openapi.document_text()}, sys.stdout))
 
 
 @app.command(epilog=examples("correlator init", "correlator init my-site"))

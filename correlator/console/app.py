@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, get_args
 from urllib.parse import urlencode
 
 import jinja2
@@ -35,10 +35,11 @@ from correlator.clock import HOUR_MS, MINUTE_MS
 from correlator.console import cases, graph, oidc, pages, proxy
 from correlator.console.asking import Asking
 from correlator.console.board import time_text
+from correlator.console.forms import HTML, PUBLIC, Asked, Field, Page, Problem, whole
 from correlator.console.hub import Hub
 from correlator.console.plan import short
 from correlator.console.raw import Raw, shown
-from correlator.console.security import COOKIE, LARGEST_FORM, LoginRate, SecureHeaders, same_origin, token_fits
+from correlator.console.security import COOKIE, LoginRate, SecureHeaders, same_origin, token_fits
 from correlator.console.settings import ConsoleSettings
 from correlator.console.users import ROLES, Role, Session, Sessions, User, Users, allows
 from correlator.errors import FaultyFile, UsageError
@@ -47,8 +48,8 @@ from correlator.events.ids import digest
 from correlator.events.kinds import KINDS
 from correlator.events.threat import Evidence
 from correlator.ingest import metrics
-from correlator.journal.action import MAX_TEXT, Act
-from correlator.journal.fold import warning_kinds
+from correlator.journal.action import MAX_TEXT, VERDICTS, Act
+from correlator.journal.fold import WarningKind, warning_kinds
 from correlator.journal.store import Journal, JournalAway
 from correlator.journal.verify import due
 from correlator.journal.view import View
@@ -60,67 +61,13 @@ from correlator.words.language import LANGUAGES
 
 WAIT_S: Final = 2.0  # for the view to pass what was just written
 ANCHOR_S: Final = 60.0  # how often it looks whether an anchor of the journal is due
+LONGEST_H: Final = 366 * 24.0  # of a window or an exception
 FRAGMENTS: Final = 256  # lists kept as long as nothing changes; pages that show the same share one
 LOCAL: Final = "local"  # who entered by the one-time link
 PROXY: Final = "proxy"  # whom a proxy has logged in
-_PUBLIC: Final = "public"
 
-Handler = Callable[["Console", Request, Session | None], Awaitable[Response]]
+Handler = Callable[["Console", Asked, Session | None], Awaitable[Response]]
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One row of the table. role: the least that may; "public": anybody, also without a session."""
-
-    path: str
-    method: str
-    role: Role | str
-    name: str
-
-
-ROUTES: Final = (
-    Page("/login", "GET", _PUBLIC, "login_page"),
-    Page("/login", "POST", _PUBLIC, "login"),
-    Page("/oidc", "GET", _PUBLIC, "oidc_begin"),
-    Page("/oidc/callback", "GET", _PUBLIC, "oidc_end"),
-    Page("/enter", "GET", _PUBLIC, "enter_page"),
-    Page("/enter", "POST", _PUBLIC, "enter"),
-    Page("/health/live", "GET", _PUBLIC, "alive"),
-    Page("/health/ready", "GET", _PUBLIC, "ready"),
-    Page("/metrics", "GET", _PUBLIC, "metrics"),
-    Page("/logout", "POST", "viewer", "logout"),
-    Page("/language", "POST", "viewer", "language"),
-    Page("/", "GET", "viewer", "overview"),
-    Page("/fragments/overview", "GET", "viewer", "overview_fragment"),
-    Page("/events", "GET", "viewer", "events"),
-    Page("/threats/{threat}", "GET", "viewer", "threat"),
-    Page("/fragments/threats/{threat}", "GET", "viewer", "threat_fragment"),
-    Page("/threats/{threat}/print", "GET", "viewer", "print_card"),
-    Page("/threats/{threat}/playbook.json", "GET", "viewer", "playbook"),
-    Page("/threats/{threat}/warning.xml", "GET", "analyst", "warning_file"),
-    Page("/threats/{threat}/evidence/{event}", "GET", "operator", "evidence"),
-    Page("/threats/{threat}/evidence/{event}", "POST", "analyst", "reveal"),
-    Page("/threats/{threat}/warning", "GET", "analyst", "warning_page"),
-    Page("/threats/{threat}/warning", "POST", "analyst", "warn"),
-    Page("/threats/{threat}/case", "POST", "analyst", "send_case"),
-    Page("/threats/{threat}/{verb}", "POST", "operator", "act"),
-    Page("/handover", "GET", "operator", "handover_page"),
-    Page("/handover", "POST", "operator", "handover"),
-    Page("/declared", "GET", "viewer", "declared_page"),
-    Page("/declared", "POST", "analyst", "declare"),
-    Page("/exception", "GET", "analyst", "exception_page"),
-    Page("/sources", "GET", "operator", "sources_page"),
-    Page("/rules", "GET", "analyst", "rules_page"),
-    Page("/rules/{site}/{rule}", "GET", "analyst", "rule_page"),
-    Page("/rules/{site}/{rule}/silence", "GET", "analyst", "silence_page"),
-    Page("/apart", "GET", "analyst", "apart_page"),
-    Page("/users", "GET", "admin", "users_page"),
-    Page("/users", "POST", "admin", "put_user"),
-    Page("/load", "GET", "analyst", "load_page"),
-    Page("/journal", "GET", "analyst", "journal_page"),
-    Page("/export.csv", "GET", "analyst", "export_csv"),
-    Page("/export.json", "GET", "analyst", "export_json"),
-)
 
 # What may be done with a threat, and the least role that may.
 VERBS: Final[dict[str, Role]] = {
@@ -136,6 +83,122 @@ VERBS: Final[dict[str, Role]] = {
     "verdict": "analyst",
 }
 
+# Names in paths: what they are.
+PLACES: Final = {
+    "threat": Field("threat", "Id of a threat"),
+    "event": Field("event", "Id of an event that is evidence of the threat"),
+    "verb": Field("verb", "What to do; verdict: analyst", one_of=tuple(VERBS)),
+    "site": Field("site", "Id of a site"),
+    "rule": Field("rule", "Id of a rule, or a kind of event that is a finding by itself"),
+}
+# What several pages take. A form is one action, however often it is sent: its id says so.
+AFTER: Final = Field("after", "Only what is newer; the header Last-Event-ID says the same", least=0, most=1e15)
+_ID: Final = Field("id", "Made with the page; the same id again changes nothing more")
+_SEEN: Final = Field("seen", "Version that was on the page; who saw an older one is refused", least=0, most=999_999_999)
+_REASON: Final = Field("reason", "Why", longest=MAX_TEXT)
+_TO: Final = Field("to", "Path of the console that comes next; anything else is its start page", longest=2_000)
+_REFUSED: Final = Field("refused", "Why the last action did not hold; it is shown", longest=300)
+_SITE: Final = Field("site", "Id of a site")
+_MESSAGE: Final = Field("message", "Proof of a message, as a threat's page shows it: is it why?", longest=300)
+VIEW: Final = (
+    Field("q", "Text in titles, places, owners and ids"),
+    Field("zone", "Id of a zone"),
+    Field("floor", "Floor of the plan"),
+    _SITE,
+    Field("severity", "A severity", longest=20, one_of=LEVELS),
+    Field("all", "Also closed ones", one_of=("1",)),
+    Field("mine", "Only those that the person has", one_of=("1",)),
+    Field("page", "Of a hundred lines, from 0", least=0, most=99_999),
+)
+_EXCEPTION: Final = (
+    _SITE,
+    Field("rule", "Id of a rule, or a kind of event"),
+    Field("asset", "Id of an asset; without fields there must be one"),
+    Field("fields", "name=value, one a line: what events have that are let pass", longest=MAX_TEXT),
+    Field("hours", "How long it holds; 24 if not said", least=0, most=LONGEST_H, whole=False),
+    _REASON,
+)
+
+_DONE: Final = {303: ""}
+_LOST: Final = {404: HTML}
+_AWAY: Final = {503: HTML}  # the journal or a source does not answer
+_SHOWN: Final = {200: HTML}
+_TEXT: Final = "text/plain"
+_JSON: Final = "application/json"
+
+ROUTES: Final = (
+    Page("/login", "GET", PUBLIC, "login_page", (_TO,)),
+    Page("/login", "POST", PUBLIC, "login", (
+        Field("name", "Name of a person", needed=True), Field("password", "Password", longest=1_000, needed=True), _TO,
+    ), {**_DONE, 401: HTML, 429: HTML}),
+    Page("/oidc", "GET", PUBLIC, "oidc_begin", (_TO,), {**_DONE, **_LOST, 429: HTML, **_AWAY}),
+    Page("/oidc/callback", "GET", PUBLIC, "oidc_end", (
+        Field("state", "As the login began"), Field("code", "Of the provider", longest=4_000),
+        Field("error", "Of the provider", longest=100),
+    ), {**_DONE, 403: HTML, **_LOST}),
+    Page("/enter", "GET", PUBLIC, "enter_page", (Field("key", "Of a one-time link"),)),
+    Page("/enter", "POST", PUBLIC, "enter", (Field("key", "Of a one-time link", needed=True),), _DONE),
+    Page("/health/live", "GET", PUBLIC, "alive", (), {200: _TEXT}),
+    Page("/health/ready", "GET", PUBLIC, "ready", (), {200: _TEXT, 503: _TEXT}),
+    Page("/metrics", "GET", PUBLIC, "metrics", (), {200: _TEXT, 401: HTML, 403: HTML}),
+    Page("/logout", "POST", "viewer", "logout", (), _DONE),
+    Page("/language", "POST", "viewer", "language", (Field("language", "A language", one_of=LANGUAGES), _TO), _DONE),
+    Page("/", "GET", "viewer", "overview", VIEW),
+    Page("/fragments/overview", "GET", "viewer", "overview_fragment", VIEW),
+    Page("/events", "GET", "viewer", "events", (AFTER, Field("threat", "Only changes of this threat")),
+         {200: "text/event-stream"}),
+    Page("/threats/{threat}", "GET", "viewer", "threat", (_REFUSED,), _SHOWN | _LOST),
+    Page("/fragments/threats/{threat}", "GET", "viewer", "threat_fragment", (), _SHOWN | _LOST),
+    Page("/threats/{threat}/print", "GET", "viewer", "print_card", (), _SHOWN | _LOST),
+    Page("/threats/{threat}/playbook.json", "GET", "viewer", "playbook", (), {200: _JSON, **_LOST}),
+    Page("/threats/{threat}/warning.xml", "GET", "analyst", "warning_file", (), {200: "application/cap+xml", **_LOST}),
+    Page("/threats/{threat}/evidence/{event}", "GET", "operator", "evidence", (), _SHOWN | _LOST | _AWAY),
+    Page("/threats/{threat}/evidence/{event}", "POST", "analyst", "reveal", (_ID, _REASON), _SHOWN | _LOST | _AWAY),
+    Page("/threats/{threat}/warning", "GET", "analyst", "warning_page", (_REFUSED,), _SHOWN | _LOST),
+    Page("/threats/{threat}/warning", "POST", "analyst", "warn", (
+        _ID, _SEEN, _REASON, Field("kind", "What leaves", one_of=get_args(WarningKind)),
+        Field("addresses", "To whom, with spaces between; none: to everybody", longest=2_000),
+    ), _DONE | {400: HTML} | _LOST | _AWAY),
+    Page("/threats/{threat}/case", "POST", "analyst", "send_case", (_ID,), _DONE | _LOST | _AWAY),
+    Page("/threats/{threat}/{verb}", "POST", "operator", "act", (
+        _ID, _SEEN, Field("reason", "Why: shelve, close", longest=MAX_TEXT),
+        Field("text", "note: the note", longest=MAX_TEXT, cut=False),
+        Field("step", "step: id of a step of the playbook", longest=100),
+        Field("done", "step: 0 takes it back", one_of=("1", "0")),
+        Field("minutes", "shelve: for how long", longest=5, least=0, most=99_999),
+        Field("to", "assign: whose it is; nobody said: the one who asks"),
+        Field("verdict", "verdict, close: what it was", one_of=VERDICTS),
+        Field("of", "verdict, close: of which threat it is a duplicate", longest=100),
+    ), _DONE | _LOST | _AWAY),
+    Page("/handover", "GET", "operator", "handover_page"),
+    Page("/handover", "POST", "operator", "handover", (_ID, Field("from", "Who hands over")), _DONE | _AWAY),
+    Page("/declared", "GET", "viewer", "declared_page", (_REFUSED,)),
+    Page("/declared", "POST", "analyst", "declare", (
+        _ID, Field("kind", "What is declared; a window if not said", one_of=("window", "exception")), *_EXCEPTION,
+        Field("zone", "window: ids of zones", many=True),
+    ), _DONE | {400: HTML} | _LOST | _AWAY),
+    Page("/exception", "GET", "analyst", "exception_page", _EXCEPTION, _SHOWN | _LOST),
+    Page("/sources", "GET", "operator", "sources_page"),
+    Page("/rules", "GET", "analyst", "rules_page", (Field("q", "Text in rules"), _MESSAGE)),
+    Page("/rules/{site}/{rule}", "GET", "analyst", "rule_page", (_MESSAGE,), _SHOWN | _LOST),
+    Page("/rules/{site}/{rule}/silence", "GET", "analyst", "silence_page", (_MESSAGE,), _SHOWN | _LOST),
+    Page("/apart", "GET", "analyst", "apart_page", (
+        _SITE, Field("first", "A finding", longest=300), Field("second", "Another finding", longest=300),
+    ), _SHOWN | _LOST),
+    Page("/users", "GET", "admin", "users_page", (_REFUSED,)),
+    Page("/users", "POST", "admin", "put_user", (
+        Field("name", "Name of a person, a pseudonym", longest=100, cut=False, needed=True),
+        Field("role", "What the person may do", one_of=ROLES),
+        Field("password", "A new one; the one before if not said", longest=1_000, cut=False),
+        Field("sites", "Ids of the sites that the person sees; none: all", many=True),
+        Field("remove", "Anything: the person is removed"),
+    ), _DONE),
+    Page("/load", "GET", "analyst", "load_page"),
+    Page("/journal", "GET", "analyst", "journal_page"),
+    Page("/export.csv", "GET", "analyst", "export_csv", VIEW, {200: "text/csv"}),
+    Page("/export.json", "GET", "analyst", "export_json", VIEW, {200: _JSON}),
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Approving:
@@ -143,14 +206,6 @@ class Approving:
 
     people: tuple[str, ...]
     sender: str
-
-
-class Problem(Exception):
-    """A request that ends with a page saying why. status: of HTTP; word: key of the text."""
-
-    def __init__(self, status: int, word: str, detail: str = "") -> None:
-        super().__init__(word)
-        self.status, self.word, self.detail = status, word, detail
 
 
 class Console:
@@ -228,12 +283,13 @@ class Console:
     async def _lost(self, request: Request, _error: Exception) -> Response:
         return self._problem(request, self._session(request), Problem(404, "not_found"))
 
-    async def _serve(self, page: Page, request: Request) -> Response:
+    async def _serve(self, page: Page, plain: Request) -> Response:
+        request = Asked(page, plain)
         session = self._session(request, touch=page.name != "events")
         try:
-            if page.role != _PUBLIC:
+            if page.role != PUBLIC:
                 if session is None:
-                    if request.method == "GET" and page.name not in ("events", "overview_fragment", "threat_fragment"):
+                    if page.method == "GET" and not page.live:
                         sent = self._sent(request)
                         if sent is not None:
                             await self._note_login(sent.name, held=True)
@@ -244,27 +300,21 @@ class Console:
                 role = page.role
                 assert role in ROLES
                 if not allows(session.user.role, role):
-                    await self._denied(page, request, session)
+                    if page.name == "act":
+                        await self._denied(request, session)
                     raise Problem(403, "not_allowed")
-            if request.method == "POST":
-                await self._guard(page, request, session)
+            # A state-changing request comes from our own page and, with a session, carries its token.
+            if page.method == "POST" and not same_origin(request.headers):
+                raise Problem(403, "cross_site")
+            await request.read()
+            if page.method == "POST" and page.role != PUBLIC:
+                assert session is not None
+                if not token_fits(session.csrf, request.csrf):
+                    raise Problem(403, "cross_site")
             handler: Handler = getattr(Console, page.name)
             return await handler(self, request, session)
         except Problem as problem:
             return self._problem(request, session, problem)
-
-    async def _guard(self, page: Page, request: Request, session: Session | None) -> None:
-        """A state-changing request comes from our own page and, with a session, carries its token."""
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > LARGEST_FORM:
-            raise Problem(413, "too_large")
-        if not same_origin(request.headers):
-            raise Problem(403, "cross_site")
-        if page.role != _PUBLIC:
-            assert session is not None
-            form = await request.form()
-            if not token_fits(session.csrf, str(form.get("csrf", ""))):
-                raise Problem(403, "cross_site")
 
     def _session(self, request: Request, *, touch: bool = True) -> Session | None:
         token = request.cookies.get(COOKIE)
@@ -369,12 +419,12 @@ class Console:
             metrics.actions_refused.labels(site=act.site).inc()
         return outcome.reason if outcome.result == "refused" else ""
 
-    async def _denied(self, page: Page, request: Request, session: Session) -> None:
+    async def _denied(self, request: Asked, session: Session) -> None:
         """A refused try is in the journal too, where it is about a threat."""
-        threat = request.path_params.get("threat", "")
-        verb = request.path_params.get("verb", "")
-        listed = self.view.threat(threat) if threat else None
-        if request.method == "POST" and listed is not None and verb in VERBS:
+        threat = request.path("threat")
+        verb: Any = request.path("verb")
+        listed = self.view.threat(threat)
+        if listed is not None and verb in VERBS:
             metrics.actions_refused.labels(site=listed.threat.site).inc()
             act = Act(
                 id=secrets.token_hex(16), site=listed.threat.site, who=session.user.name, verb=verb, threat=threat,
@@ -387,21 +437,20 @@ class Console:
 
     # ---- login ---------------------------------------------------------------------------------
 
-    async def login_page(self, request: Request, session: Session | None) -> Response:
+    async def login_page(self, request: Asked, session: Session | None) -> Response:
         """The form."""
-        return self.page(request, session, "login.html", to=_local(request.query_params.get("to", "/")), failed=False,
+        return self.page(request, session, "login.html", to=_local(request.text("to")), failed=False,
                          provider=self._provider is not None)  # fmt: skip
 
-    async def login(self, request: Request, session: Session | None) -> Response:
+    async def login(self, request: Asked, session: Session | None) -> Response:
         """Checks name and password."""
-        form = await request.form()
-        name, to = str(form.get("name", ""))[:200], _local(str(form.get("to", "/")))
+        name, to = request.text("name"), _local(request.text("to"))
         address = request.client.host if request.client is not None else ""
         now_ms = self.now_ms()
         allowed = self._rate_of_name.allowed(name, now_ms), self._rate_of_address.allowed(address, now_ms)
         if not all(allowed):
             raise Problem(429, "too_often")
-        user = await asyncio.to_thread(self.users.check, name, str(form.get("password", ""))[:1_000])
+        user = await asyncio.to_thread(self.users.check, name, request.text("password"))
         await self._note_login(name if user is not None else "", user is not None)
         if user is None:
             return self.page(
@@ -409,19 +458,18 @@ class Console:
             )
         return self._let_in(request, user, to)
 
-    async def enter_page(self, request: Request, session: Session | None) -> Response:
+    async def enter_page(self, request: Asked, session: Session | None) -> Response:
         """The page of a one-time link: its button logs in, the link alone does not."""
-        return self.page(request, session, "enter.html", key=request.query_params.get("key", ""))
+        return self.page(request, session, "enter.html", key=request.text("key"))
 
-    async def enter(self, request: Request, _session: Session | None) -> Response:
+    async def enter(self, request: Asked, _session: Session | None) -> Response:
         """Logs in by the one-time secret of a local console."""
-        form = await request.form()
-        if not self._entry or not token_fits(self._entry, str(form.get("key", ""))):
+        if not self._entry or not token_fits(self._entry, request.text("key")):
             raise Problem(403, "link_used")
         self._entry = ""
         return self._let_in(request, User(LOCAL, "analyst", language=self.settings.language), "/", LOCAL)
 
-    async def oidc_begin(self, request: Request, _session: Session | None) -> Response:
+    async def oidc_begin(self, request: Asked, _session: Session | None) -> Response:
         """Sends the browser to the identity provider."""
         if self._provider is None:
             raise Problem(404, "not_found")
@@ -429,20 +477,22 @@ class Console:
         if not self._rate_of_address.allowed(address, self.now_ms()):
             raise Problem(429, "too_often")
         try:
-            url, cookie = await asyncio.to_thread(self._provider.begin, _local(request.query_params.get("to", "/")))
+            url, cookie = await asyncio.to_thread(self._provider.begin, _local(request.text("to")))
         except oidc.LoginRefused as error:
             raise Problem(503, "provider_refused", str(error)) from error
         response = RedirectResponse(url, 303)
         response.set_cookie(oidc.COOKIE, cookie, oidc.ENDS_S, path="/", secure=True, httponly=True, samesite="lax")
         return response
 
-    async def oidc_end(self, request: Request, _session: Session | None) -> Response:
+    async def oidc_end(self, request: Asked, _session: Session | None) -> Response:
         """What the identity provider says when it sends the browser back."""
         if self._provider is None:
             raise Problem(404, "not_found")
         cookie = request.cookies.get(oidc.COOKIE, "")
         try:
-            user, to = await asyncio.to_thread(self._provider.end, cookie, dict(request.query_params))
+            user, to = await asyncio.to_thread(
+                self._provider.end, cookie, request.text("state"), request.text("code"), request.text("error")
+            )
         except oidc.LoginRefused as error:
             await self._note_login("", held=False)
             raise Problem(403, "provider_refused", str(error)) from error
@@ -469,38 +519,35 @@ class Console:
         except JournalAway:
             return  # people must get in to see why nothing is recorded
 
-    async def logout(self, request: Request, _session: Session | None) -> Response:
+    async def logout(self, request: Asked, _session: Session | None) -> Response:
         """Ends the session."""
         self.sessions.end(request.cookies.get(COOKIE, ""))
         response = RedirectResponse("/login", 303)
         response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="lax")
         return response
 
-    async def language(self, request: Request, session: Session | None) -> Response:
+    async def language(self, request: Asked, session: Session | None) -> Response:
         """Changes the language of a person, for this session and later ones."""
         assert session is not None
-        form = await request.form()
-        wanted = str(form.get("language", ""))
+        wanted = request.text("language")
         if wanted in LANGUAGES:
             self.sessions.speak(request.cookies.get(COOKIE, ""), wanted)
             known = self.users.get(session.user.name)
             if known is not None and not session.origin:
                 await asyncio.to_thread(self.users.put, msgspec.structs.replace(known, language=wanted))
-        return RedirectResponse(_local(str(form.get("to", "/"))), 303)
+        return RedirectResponse(_local(request.text("to")), 303)
 
     # ---- threats -------------------------------------------------------------------------------
 
-    def _wanted(self, request: Request, session: Session) -> pages.Wanted:
-        asked = request.query_params
-        page = asked.get("page", "0")
+    def _wanted(self, request: Asked, session: Session) -> pages.Wanted:
+        text = request.text
         return pages.Wanted(
-            text=asked.get("q", "")[:200], zone=asked.get("zone", "")[:200], floor=asked.get("floor", "")[:200],
-            site=asked.get("site", "")[:200], severity=asked.get("severity", "")[:20],
-            everything=asked.get("all") == "1", mine=session.user.name if asked.get("mine") == "1" else "",
-            page=int(page) if page.isdecimal() and len(page) < 6 else 0,
+            text=text("q"), zone=text("zone"), floor=text("floor"), site=text("site"), severity=text("severity"),
+            everything=text("all") == "1", mine=session.user.name if text("mine") == "1" else "",
+            page=request.number("page", 0),
         )  # fmt: skip
 
-    def _overview(self, request: Request, session: Session) -> str:
+    def _overview(self, request: Asked, session: Session) -> str:
         """List and plan as HTML. What nobody changed is not made again: open pages ask often, and most alike."""
         wanted, language = self._wanted(request, session), self.speaks(request, session)
         board, facts = self.hub.board, self.hub.facts
@@ -523,7 +570,7 @@ class Console:
                 self._fragments[key] = made
         return made
 
-    async def overview(self, request: Request, session: Session | None) -> Response:
+    async def overview(self, request: Asked, session: Session | None) -> Response:
         """List and plan."""
         assert session is not None
         sites = session.user.sites
@@ -532,23 +579,21 @@ class Console:
                          severities=LEVELS[::-1], wanted=self._wanted(request, session),
                          overview=self._overview(request, session))  # fmt: skip
 
-    async def overview_fragment(self, request: Request, session: Session | None) -> Response:
+    async def overview_fragment(self, request: Asked, session: Session | None) -> Response:
         """What of list and plan changes."""
         assert session is not None
         return HTMLResponse(self._overview(request, session))
 
-    async def events(self, request: Request, session: Session | None) -> Response:
+    async def events(self, request: Asked, session: Session | None) -> Response:
         """The stream that tells pages to look again."""
-        last = request.headers.get("last-event-id") or request.query_params.get("after", "-1")
-        after = int(last) if last.lstrip("-").isdigit() else -1
+        last = request.headers.get("last-event-id", "")
+        after = whole(last, AFTER, -1) if last else request.number("after", -1)
         token = request.cookies.get(COOKIE, "")
-        stream = self.hub.stream(
-            after, lambda: self._holds(token, touch=False) is not None, request.query_params.get("threat", "")[:200]
-        )
+        stream = self.hub.stream(after, lambda: self._holds(token, touch=False) is not None, request.text("threat"))
         return StreamingResponse(stream, media_type="text/event-stream")
 
-    def _threat(self, request: Request, session: Session) -> dict[str, Any]:
-        listed = self._site_of(request.path_params["threat"], session)
+    def _threat(self, request: Asked, session: Session) -> dict[str, Any]:
+        listed = self._site_of(request.path("threat"), session)
         language = self.speaks(request, session)
         told = pages.threat(
             listed, self.view, self.places.get(listed.threat.site), language, self.hub.facts.now_ms(),
@@ -566,33 +611,36 @@ class Console:
                 "has_cases": self.settings.cases is not None,
                 "position": self.hub.number}  # fmt: skip
 
-    async def threat(self, request: Request, session: Session | None) -> Response:
+    async def threat(self, request: Asked, session: Session | None) -> Response:
         """One threat: story, what to do, evidence, impact, journal."""
         assert session is not None
-        return self.page(request, session, "threat.html", refused=request.query_params.get("refused", "")[:300],
+        return self.page(request, session, "threat.html", refused=request.text("refused"),
                          **self._threat(request, session))  # fmt: skip
 
-    async def threat_fragment(self, request: Request, session: Session | None) -> Response:
+    async def threat_fragment(self, request: Asked, session: Session | None) -> Response:
         """What of a threat's page changes."""
         assert session is not None
         return self.page(request, session, "_threat.html", refused="", **self._threat(request, session))
 
-    async def print_card(self, request: Request, session: Session | None) -> Response:
+    async def print_card(self, request: Asked, session: Session | None) -> Response:
         """The card on paper."""
         assert session is not None
         return self.page(request, session, "print.html", **self._threat(request, session))
 
-    async def playbook(self, request: Request, session: Session | None) -> Response:
+    async def playbook(self, request: Asked, session: Session | None) -> Response:
         """The playbook as CACAO 2.0."""
         assert session is not None
-        listed = self._site_of(request.path_params["threat"], session)
-        body = pages.cacao(listed.threat, self.places[listed.threat.site], self.speaks(request, session))
+        listed = self._site_of(request.path("threat"), session)
+        places = self.places.get(listed.threat.site)
+        if places is None:
+            raise Problem(404, "not_found")
+        body = pages.cacao(listed.threat, places, self.speaks(request, session))
         return Response(body, media_type="application/json")
 
-    async def warning_file(self, request: Request, session: Session | None) -> Response:
+    async def warning_file(self, request: Asked, session: Session | None) -> Response:
         """A public warning as CAP 1.2: a draft that somebody must approve elsewhere."""
         assert session is not None
-        listed = self._site_of(request.path_params["threat"], session)
+        listed = self._site_of(request.path("threat"), session)
         return Response(self._draft(listed.threat), media_type="application/cap+xml")
 
     def _draft(self, threat: Any) -> bytes:
@@ -601,80 +649,75 @@ class Console:
             raise Problem(404, "not_found")
         return pages.cap(threat, places, self._approving.sender if self._approving is not None else "")
 
-    async def act(self, request: Request, session: Session | None) -> Response:
+    async def act(self, request: Asked, session: Session | None) -> Response:
         """Asks the journal for something to be done with a threat."""
         assert session is not None
-        verb, threat = request.path_params["verb"], request.path_params["threat"]
+        threat = request.path("threat")
+        verb: Any = request.path("verb")
         if verb not in VERBS:
             raise Problem(404, "not_found")
         if not allows(session.user.role, VERBS[verb]):
-            await self._denied(Page("", "POST", "analyst", ""), request, session)
+            await self._denied(request, session)
             raise Problem(403, "not_allowed")
         listed = self._site_of(threat, session)
-        form = await request.form()
-        asked = {key: str(value)[: MAX_TEXT + 1] for key, value in form.multi_items()}
-        seen = asked.get("seen", "")
         act = Act(
-            id=digest("console", asked.get("id", "") or secrets.token_hex(8), session.user.name, verb),
+            id=digest("console", request.text("id") or secrets.token_hex(8), session.user.name, verb),
             site=listed.threat.site, who=session.user.name, verb=verb, at_ms=self.now_ms(), threat=threat,
-            seen_version=int(seen) if seen.isdigit() and len(seen) < 10 else -1,
-            args=pages.arguments(verb, asked, listed.threat, self.now_ms()),
+            seen_version=request.number("seen", -1),
+            args=pages.arguments(verb, request.text, listed.threat, self.now_ms()),
         )  # fmt: skip
         refused = await self._append(act)
         query = "?" + urlencode({"refused": refused}) if refused else ""
         return RedirectResponse(f"/threats/{threat}{query}", 303)
 
-    async def send_case(self, request: Request, session: Session | None) -> Response:
+    async def send_case(self, request: Asked, session: Session | None) -> Response:
         """Sends a threat to the case system; what became of it stands in the journal, as a note."""
         assert session is not None
         if self.settings.cases is None:
             raise Problem(404, "not_found")
-        listed = self._site_of(request.path_params["threat"], session)
-        form = await request.form()
+        listed = self._site_of(request.path("threat"), session)
         said = await asyncio.to_thread(cases.send, self.settings.cases, listed.threat)
         act = Act(
-            id=digest("case", str(form.get("id", "")) or secrets.token_hex(8), session.user.name),
+            id=digest("case", request.text("id") or secrets.token_hex(8), session.user.name),
             site=listed.threat.site, who=session.user.name, verb="note", at_ms=self.now_ms(), threat=listed.threat.id,
             args={"text": f"case system: {said}"},
         )  # fmt: skip
         await self._append(act)
         return RedirectResponse(f"/threats/{listed.threat.id}", 303)
 
-    async def warning_page(self, request: Request, session: Session | None) -> Response:
+    async def warning_page(self, request: Asked, session: Session | None) -> Response:
         """The public warning as it would leave, and what left before."""
         assert session is not None
-        listed = self._site_of(request.path_params["threat"], session)
+        listed = self._site_of(request.path("threat"), session)
         xml, places, approving = self._draft(listed.threat).decode(), self.places[listed.threat.site], self._approving
         return self.page(
             request, session, "warning.html", threat=listed.threat, title=short(listed.threat.title),
             handling=listed.handling, xml=xml,
-            kinds=warning_kinds(listed.handling), refused=request.query_params.get("refused", "")[:300],
+            kinds=warning_kinds(listed.handling), refused=request.text("refused"),
             may_approve=approving is not None and session.user.name in approving.people and not session.origin,
             out=[(one.who, time_text(one.at_ms, places), one.kind, one.reason) for one in listed.handling.warnings],
         )  # fmt: skip
 
-    async def warn(self, request: Request, session: Session | None) -> Response:
+    async def warn(self, request: Asked, session: Session | None) -> Response:
         """Lets a public warning go, or takes it back: the notifier sends the very text that the journal keeps."""
         assert session is not None
-        listed = self._site_of(request.path_params["threat"], session)
+        listed = self._site_of(request.path("threat"), session)
         places, approving = self.places.get(listed.threat.site), self._approving
         if places is None or approving is None:
             raise Problem(404, "not_found")
         allowed = session.user.name in approving.people and not session.origin
-        form = await request.form()
-        seen = str(form.get("seen", ""))
-        addresses = tuple(str(form.get("addresses", ""))[:2_000].split())
+        addresses = tuple(request.text("addresses").split())
         try:
             act = warning(
                 listed.threat, places, listed.handling, approving.sender, who=session.user.name,
-                reason=str(form.get("reason", ""))[:MAX_TEXT], at_ms=self.now_ms(), addresses=addresses,
-                cancel=str(form.get("kind", "")) == "Cancel",
+                reason=request.text("reason"), at_ms=self.now_ms(), addresses=addresses,
+                cancel=request.text("kind") == "Cancel",
             )  # fmt: skip
         except ValueError as error:
             raise Problem(400, "no_warning", str(error)) from error
         act = msgspec.structs.replace(
-            act, id=digest("warn", str(form.get("id", "")) or secrets.token_hex(8), session.user.name),
-            seen_version=int(seen) if seen.isdecimal() and len(seen) < 10 else -2,
+            act, id=digest("warn", request.text("id") or secrets.token_hex(8), session.user.name),
+            seen_version=request.number("seen", -2),
             denied="" if allowed else f"{session.user.name} may not let a warning go",
         )  # fmt: skip
         refused = await self._append(act)
@@ -683,9 +726,9 @@ class Console:
 
     # ---- evidence ------------------------------------------------------------------------------
 
-    async def _evidence(self, request: Request, session: Session) -> tuple[Any, Evidence, Raw | None]:
-        listed = self._site_of(request.path_params["threat"], session)
-        found = graph.evidence_of(listed.threat, request.path_params["event"])
+    async def _evidence(self, request: Asked, session: Session) -> tuple[Any, Evidence, Raw | None]:
+        listed = self._site_of(request.path("threat"), session)
+        found = graph.evidence_of(listed.threat, request.path("event"))
         if found is None:
             raise Problem(404, "not_found")
         feed = self.hub.facts_feed
@@ -696,7 +739,7 @@ class Console:
         return listed, found, raw
 
     def _evidence_page(
-        self, request: Request, session: Session, listed: Any, found: Evidence, raw: Raw | None, *, whole: bool,
+        self, request: Asked, session: Session, listed: Any, found: Evidence, raw: Raw | None, *, whole: bool,
         refused: str = "",
     ) -> Response:  # fmt: skip
         places = self.places.get(listed.threat.site)
@@ -707,29 +750,28 @@ class Console:
             received=time_text(message.received_ms, places, "%d.%m.%Y %H:%M:%S") if message is not None else "",
         )  # fmt: skip
 
-    async def evidence(self, request: Request, session: Session | None) -> Response:
+    async def evidence(self, request: Asked, session: Session | None) -> Response:
         """The raw message of a piece of evidence, without what identifies people."""
         assert session is not None
         listed, found, raw = await self._evidence(request, session)
         return self._evidence_page(request, session, listed, found, raw, whole=False)
 
-    async def reveal(self, request: Request, session: Session | None) -> Response:
+    async def reveal(self, request: Asked, session: Session | None) -> Response:
         """The whole raw message, once the journal has who wanted to see it and why."""
         assert session is not None
         listed, found, raw = await self._evidence(request, session)
-        form = await request.form()
-        asked = str(form.get("id", "")) or secrets.token_hex(8)
+        asked = request.text("id") or secrets.token_hex(8)
         act = Act(
             id=digest("reveal", asked, session.user.name), site=listed.threat.site,
             who=session.user.name, verb="reveal", at_ms=self.now_ms(), threat=listed.threat.id,
-            args={"event": found.id, "reason": str(form.get("reason", ""))[:MAX_TEXT]},
+            args={"event": found.id, "reason": request.text("reason")},
         )  # fmt: skip
         refused = await self._append(act)
         return self._evidence_page(request, session, listed, found, raw, whole=not refused, refused=refused)
 
     # ---- shifts, windows, load, journal --------------------------------------------------------
 
-    async def handover_page(self, request: Request, session: Session | None) -> Response:
+    async def handover_page(self, request: Asked, session: Session | None) -> Response:
         """What the outgoing shift leaves."""
         assert session is not None
         told = pages.handover(
@@ -737,33 +779,30 @@ class Console:
         )
         return self.page(request, session, "handover.html", **told)
 
-    async def handover(self, request: Request, session: Session | None) -> Response:
+    async def handover(self, request: Asked, session: Session | None) -> Response:
         """The incoming person confirms."""
         assert session is not None
-        form = await request.form()
-        giver = str(form.get("from", ""))[:200]
+        giver = request.text("from")
         for site, threats in pages.held_by(self.hub.board, giver, session.user.sites).items():
             act = Act(
-                id=digest("handover", str(form.get("id", "")), site), site=site, who=session.user.name,
+                id=digest("handover", request.text("id"), site), site=site, who=session.user.name,
                 verb="handover", at_ms=self.now_ms(), args={"from": giver, "threats": threats},
             )  # fmt: skip
             await self._append(act)
         return RedirectResponse("/handover", 303)
 
-    async def declared_page(self, request: Request, session: Session | None) -> Response:
+    async def declared_page(self, request: Asked, session: Session | None) -> Response:
         """Windows, exceptions and shelves."""
         assert session is not None
         told = pages.declared(
             self.view, self.hub.board, session.user.sites, self.speaks(request, session), self.now_ms()
         )
-        return self.page(
-            request, session, "declared.html", refused=request.query_params.get("refused", "")[:300], **told
-        )
+        return self.page(request, session, "declared.html", refused=request.text("refused"), **told)
 
-    async def exception_page(self, request: Request, session: Session | None) -> Response:
+    async def exception_page(self, request: Asked, session: Session | None) -> Response:
         """What an exception would have hidden, before it is declared."""
         assert session is not None
-        asked = _exception(request.query_params)
+        asked = _exception(request.text)
         site = self._own_site(asked["site"], session)
         told = await asyncio.to_thread(pages.preview, self.hub.facts, self.view, site, asked)
         until = time_text(self.now_ms() + int(asked["hours"] * HOUR_MS), self.places[site], "%Y-%m-%dT%H:%M:%S%z")
@@ -771,31 +810,29 @@ class Console:
         return self.page(request, session, "exception.html", asked=asked, head=head,
                          yaml=pages.exception_yaml(asked, until), **told)  # fmt: skip
 
-    async def declare(self, request: Request, session: Session | None) -> Response:
+    async def declare(self, request: Asked, session: Session | None) -> Response:
         """Declares a window or an exception."""
         assert session is not None
-        form = await request.form()
-        asked = {key: str(value)[:MAX_TEXT] for key, value in form.multi_items()}
-        site = self._own_site(asked.get("site", ""), session)
-        verb: Any = "exception" if asked.get("kind") == "exception" else "window"
+        site = self._own_site(request.text("site"), session)
+        verb: Any = "exception" if request.text("kind") == "exception" else "window"
         now_ms = self.now_ms()
-        until_ms = now_ms + int(_hours(asked) * HOUR_MS)
-        args: dict[str, Any] = {"id": digest("declared", asked.get("id", ""))[:16], "reason": asked.get("reason", "")}
+        until_ms = now_ms + int(_hours(request.text("hours")) * HOUR_MS)
+        args: dict[str, Any] = {"id": digest("declared", request.text("id"))[:16], "reason": request.text("reason")}
         if verb == "window":
-            zones = [str(one)[:200] for one in form.getlist("zone")]
+            zones = request.texts("zone")
             unknown = [one for one in zones if one not in self.places[site].site.zones]
             if unknown or not zones:
                 raise Problem(400, "no_such_zone", ", ".join(unknown))
             args |= {"zones": zones, "from_ms": now_ms, "to_ms": until_ms}
         else:
-            told = _exception(asked)
+            told = _exception(request.text)
             loaded = self.rules.get(site)
             known = told["rule"] in KINDS or loaded is None or told["rule"] in pages.rules_of(loaded)
             if not told["rule"] or not known or (not told["asset"] and not told["fields"]):
                 raise Problem(400, "no_such_exception")
             args |= {pages.named(told["rule"]): told["rule"], "from_ms": now_ms, "until_ms": until_ms}
             args |= {name: told[name] for name in ("fields", "asset") if told[name]}
-        act = Act(id=digest("declare", asked.get("id", "")), site=site, who=session.user.name, verb=verb, at_ms=now_ms,
+        act = Act(id=digest("declare", request.text("id")), site=site, who=session.user.name, verb=verb, at_ms=now_ms,
                   args=args)  # fmt: skip
         refused = await self._append(act)
         return RedirectResponse("/declared" + ("?" + urlencode({"refused": refused}) if refused else ""), 303)
@@ -806,7 +843,7 @@ class Console:
             raise Problem(404, "not_found")
         return site
 
-    async def load_page(self, request: Request, session: Session | None) -> Response:
+    async def load_page(self, request: Asked, session: Session | None) -> Response:
         """Alarm load after ISA-18.2."""
         assert session is not None
         told = await asyncio.to_thread(pages.load_of, self.view, session.user.sites, self.now_ms(), self._titles())
@@ -818,13 +855,13 @@ class Console:
             key: one.head.title for loaded in self.rules.values() for key, one in pages.rules_of(loaded).items()
         }  # fmt: skip
 
-    async def journal_page(self, request: Request, session: Session | None) -> Response:
+    async def journal_page(self, request: Asked, session: Session | None) -> Response:
         """The journal of the sites, newest first."""
         assert session is not None
         rows = pages.journal(self.view, self.places, session.user.sites)
         return self.page(request, session, "journal.html", rows=rows)
 
-    async def export_csv(self, request: Request, session: Session | None) -> Response:
+    async def export_csv(self, request: Asked, session: Session | None) -> Response:
         """The list as CSV; a cell that a spreadsheet would take for a formula begins with an apostrophe."""
         assert session is not None
         out = io.StringIO()
@@ -836,7 +873,7 @@ class Console:
         headers = {"content-disposition": "attachment; filename=threats.csv"}
         return Response(out.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
-    async def export_json(self, request: Request, session: Session | None) -> Response:
+    async def export_json(self, request: Asked, session: Session | None) -> Response:
         """The list as JSON, threats whole."""
         assert session is not None
         listed = (self.view.threat(row.id) for row in self._exported(request, session))
@@ -844,13 +881,13 @@ class Console:
         body = msgspec.json.encode([one.threat for one in listed if one is not None])
         return Response(body, media_type="application/json", headers=headers)
 
-    def _exported(self, request: Request, session: Session) -> list[Any]:
+    def _exported(self, request: Asked, session: Session) -> list[Any]:
         return pages.exported(self.hub.board, self.view, session.user.sites, self.speaks(request, session),
                               self.now_ms(), self._wanted(request, session))  # fmt: skip
 
     # ---- sources and rules ---------------------------------------------------------------------
 
-    async def sources_page(self, request: Request, session: Session | None) -> Response:
+    async def sources_page(self, request: Asked, session: Session | None) -> Response:
         """How sources and devices do, and names that the site file does not know."""
         assert session is not None
         language = self.speaks(request, session)
@@ -858,10 +895,10 @@ class Console:
         told = pages.sources(self.hub.facts, self.view, session.user.sites, words)
         return self.page(request, session, "sources.html", told=told, facts_away=self.hub.facts_away)
 
-    async def rules_page(self, request: Request, session: Session | None) -> Response:
+    async def rules_page(self, request: Asked, session: Session | None) -> Response:
         """Rules with hit counts and what the overlay changed."""
         assert session is not None
-        text = request.query_params.get("q", "")[:200]
+        text = request.text("q")
         told = pages.rules(self.rules, self.hub.facts, self.view, session.user.sites, text)
         names = {site: places.site.name for site, places in self.places.items()}
         return self.page(request, session, "rules.html", told=told, names=names, text=text, message=_message(request),
@@ -870,59 +907,63 @@ class Console:
     def _rule(self, site: str, rule: str) -> dict[str, Any] | None:
         loaded = self.rules.get(site)
         told = pages.rule(loaded, self.hub.facts, site, rule) if loaded is not None else None
-        return {**told, "asked": _exception({"site": site, "rule": rule})} if told is not None else None
+        return (
+            {**told, "asked": _exception(lambda name: {"site": site, "rule": rule}.get(name, ""))}
+            if told is not None
+            else None
+        )
 
-    async def rule_page(self, request: Request, session: Session | None) -> Response:
+    async def rule_page(self, request: Asked, session: Session | None) -> Response:
         """What a rule needs, and its newest matches."""
         assert session is not None
-        told = self._rule(self._own_site(request.path_params["site"], session), request.path_params["rule"])
+        told = self._rule(self._own_site(request.path("site"), session), request.path("rule"))
         if told is None:
             raise Problem(404, "not_found")
         return self.page(request, session, "rule.html", silence=None, message=_message(request), **told)
 
-    async def silence_page(self, request: Request, session: Session | None) -> Response:
+    async def silence_page(self, request: Asked, session: Session | None) -> Response:
         """Why a rule did not match, or not a message: it is run again, one question at a time."""
         assert session is not None
-        site = self._own_site(request.path_params["site"], session)
-        told = self._rule(site, request.path_params["rule"])
+        site = self._own_site(request.path("site"), session)
+        told = self._rule(site, request.path("rule"))
         if told is None:
             raise Problem(404, "not_found")
         message = _message(request)
         lines = await self._why_not(site, told["key"], message)
         return self.page(request, session, "rule.html", silence=lines, message=message, **told)
 
-    async def apart_page(self, request: Request, session: Session | None) -> Response:
+    async def apart_page(self, request: Asked, session: Session | None) -> Response:
         """Why two findings are not linked: the log is folded again."""
         assert session is not None
         allowed = [one for one in self.places if not session.user.sites or one in session.user.sites]
-        asked = {name: request.query_params.get(name, "")[:300].strip() for name in ("site", "first", "second")}
-        site = self._own_site(asked["site"] or next(iter(allowed), ""), session)
-        both = asked["first"] and asked["second"]
-        lines = await self._why_not(site, asked["first"], asked["second"]) if both else None
-        return self.page(request, session, "apart.html", lines=lines, sites=allowed, **{**asked, "site": site})
+        site = self._own_site(request.text("site") or next(iter(allowed), ""), session)
+        first, second = request.text("first").strip(), request.text("second").strip()
+        lines = await self._why_not(site, first, second) if first and second else None
+        return self.page(
+            request, session, "apart.html", lines=lines, sites=allowed, site=site, first=first, second=second
+        )
 
     async def _why_not(self, site: str, what: str, other: str) -> list[str]:
         return await asyncio.to_thread(self._asking.why_not, site, what, other) if self._asking is not None else []
 
     # ---- people --------------------------------------------------------------------------------
 
-    async def users_page(self, request: Request, session: Session | None) -> Response:
+    async def users_page(self, request: Asked, session: Session | None) -> Response:
         """Who may log in."""
         assert session is not None
         listed = [one for one in (self.users.get(name) for name in self.users.names()) if one is not None]
         return self.page(request, session, "users.html", listed=listed, roles=ROLES, sites=list(self.places),
-                         refused=request.query_params.get("refused", "")[:300])  # fmt: skip
+                         refused=request.text("refused"))  # fmt: skip
 
-    async def put_user(self, request: Request, session: Session | None) -> Response:
+    async def put_user(self, request: Asked, session: Session | None) -> Response:
         """Adds, changes or removes a person; her sessions end."""
         assert session is not None
-        form = await request.form()
-        name, role = str(form.get("name", ""))[:200], str(form.get("role", ""))
-        sites = tuple(str(one) for one in form.getlist("sites") if str(one) in self.places)
+        name, role = request.text("name"), request.text("role")
+        sites = tuple(one for one in request.texts("sites") if one in self.places)
         try:
             if not name or len(name) > 100 or name != one_line(name):
                 raise UsageError("a name has 1 to 100 characters in one line")
-            if str(form.get("remove", "")):
+            if request.text("remove"):
                 await asyncio.to_thread(self.users.remove, name)
             else:
                 known = next((one for one in ROLES if one == role), None)
@@ -932,7 +973,7 @@ class Console:
                     raise UsageError("nobody takes the own right away")
                 before = self.users.get(name)
                 user = User(name, known, language=before.language if before is not None else "", sites=sites)
-                await asyncio.to_thread(self.users.put, user, str(form.get("password", ""))[:1_001])
+                await asyncio.to_thread(self.users.put, user, request.text("password"))
             if name != session.user.name:
                 self.sessions.end_all(name)
         except UsageError as error:
@@ -941,11 +982,11 @@ class Console:
 
     # ---- health --------------------------------------------------------------------------------
 
-    async def alive(self, _request: Request, _session: Session | None) -> Response:
+    async def alive(self, _request: Asked, _session: Session | None) -> Response:
         """The process answers."""
         return PlainTextResponse("alive\n")
 
-    async def metrics(self, request: Request, session: Session | None) -> Response:
+    async def metrics(self, request: Asked, session: Session | None) -> Response:
         """Numbers for Prometheus: for this machine, and for people with the role admin."""
         if not _here(request):
             if session is None:
@@ -954,15 +995,15 @@ class Console:
                 raise Problem(403, "not_allowed")
         return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
-    async def ready(self, _request: Request, _session: Session | None) -> Response:
+    async def ready(self, _request: Asked, _session: Session | None) -> Response:
         """The sources answer, and the view has caught up with them."""
         why = self.hub.away or ("" if self.hub.caught_up else "catching up")
         return PlainTextResponse(f"not ready: {why}\n" if why else "ready\n", 503 if why else 200)
 
 
-def _message(request: Request) -> str:
+def _message(request: Asked) -> str:
     """The message that a rule is asked about: its proof as the threat's page shows it."""
-    return request.query_params.get("message", "")[:300].strip()
+    return request.text("message").strip()
 
 
 def _here(request: Request) -> bool:
@@ -977,28 +1018,27 @@ def _local(to: str) -> str:
     return to if to.startswith("/") and not to.startswith(("//", "/\\")) and "\n" not in to and "\r" not in to else "/"
 
 
-def _view_of(request: Request, *without: str) -> list[tuple[str, str]]:
+def _view_of(request: Asked, *without: str) -> list[tuple[str, str]]:
     """What of an address says which part of the list is shown."""
-    return [(k, v[:200]) for k, v in request.query_params.multi_items()
-            if k in ("q", "zone", "floor", "site", "severity", "all", "mine", "page") and k not in without]  # fmt: skip
+    shown = ((one.name, request.text(one.name)) for one in VIEW if one.name not in without)
+    return [(name, value) for name, value in shown if value]
 
 
-def _hours(asked: Mapping[str, str]) -> float:
+def _hours(text: str) -> float:
     try:
-        hours = float(asked.get("hours", "0"))
+        hours = float(text)
     except ValueError:
         return 0.0
-    return min(max(hours, 0.0), 24.0 * 366) if hours == hours else 0.0  # noqa: PLR0124 - not a number
+    return min(max(hours, 0.0), LONGEST_H) if hours == hours else 0.0  # noqa: PLR0124 - not a number
 
 
-def _exception(asked: Mapping[str, str]) -> dict[str, Any]:
-    """An exception as a form says it; its fields one a line, name=value."""
-    pairs = (line.partition("=") for line in asked.get("fields", "").splitlines())
+def _exception(text: Callable[[str], str]) -> dict[str, Any]:
+    """An exception as a form says it, text by name; its fields one a line, name=value."""
+    pairs = (line.partition("=") for line in text("fields").splitlines())
     fields = {name.strip()[:200]: value.strip()[:500] for name, equals, value in pairs if equals and name.strip()}
     return {
-        "site": asked.get("site", "")[:200], "rule": asked.get("rule", "").strip()[:200],
-        "asset": asked.get("asset", "").strip()[:200], "fields": fields, "hours": _hours(asked) or 24.0,
-        "reason": asked.get("reason", "")[:MAX_TEXT],
+        "site": text("site"), "rule": text("rule").strip(), "asset": text("asset").strip(), "fields": fields,
+        "hours": _hours(text("hours")) or 24.0, "reason": text("reason"),
     }  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -73,24 +72,24 @@ class Provider:
         )  # fmt: skip
         return url, msgspec.json.encode(pending).hex()
 
-    def end(self, cookie: str, asked: Mapping[str, str]) -> tuple[User, str]:
-        """(who it is, where the login leads). asked: the parameters of the callback. Raises LoginRefused."""
+    def end(self, cookie: str, state: str, code: str, error: str) -> tuple[User, str]:
+        """(who it is, where the login leads). state, code, error: parameters of the callback. Raises LoginRefused."""
         try:
             pending = msgspec.json.decode(bytes.fromhex(cookie), type=Pending)
-        except (ValueError, msgspec.DecodeError) as error:
-            raise LoginRefused("this login was not begun here") from error
-        if not secrets.compare_digest(pending.state.encode(), asked.get("state", "").encode()):
+        except (ValueError, msgspec.DecodeError) as broken:
+            raise LoginRefused("this login was not begun here") from broken
+        if not secrets.compare_digest(pending.state.encode(), state.encode()):
             raise LoginRefused("this login was not begun here")
-        if "error" in asked or not asked.get("code"):
-            raise LoginRefused(f"the provider says {asked.get('error', 'nothing')[:100]}")
+        if error or not code:
+            raise LoginRefused(f"the provider says {error or 'nothing'}")
         self._describe()
         try:
             token = self._session(pending).fetch_token(
-                self._about["token_endpoint"], code=asked["code"], grant_type="authorization_code",
+                self._about["token_endpoint"], code=code, grant_type="authorization_code",
                 code_verifier=pending.verifier, timeout=_TIMEOUT_S,
             )  # fmt: skip
-        except (AuthlibBaseError, requests.RequestException, ValueError) as error:
-            raise LoginRefused(f"the provider gave no token: {error}") from error
+        except (AuthlibBaseError, requests.RequestException, ValueError) as failed:
+            raise LoginRefused(f"the provider gave no token: {failed}") from failed
         return self._user(str(token.get("id_token", "")), pending.nonce), pending.to
 
     def _user(self, id_token: str, nonce: str) -> User:

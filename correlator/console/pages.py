@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -338,24 +338,24 @@ def _playbook_row(step: PlaybookStep, text: str, tick: Any, places: Premises | N
     return PlaybookRow(step.id, text, step.mandatory, tick.who, time_text(tick.at_ms, places, "%H:%M"))
 
 
-def arguments(verb: str, asked: Mapping[str, str], one: Threat, now_ms: int) -> dict[str, Any]:
-    """The arguments of an action from what a form said."""
+def arguments(verb: str, text: Callable[[str], str], one: Threat, now_ms: int) -> dict[str, Any]:
+    """The arguments of an action from what a form said, text by name."""
     if verb == "step":
-        return {"step": asked.get("step", "")[:100], "done": asked.get("done", "1") == "1"}
+        return {"step": text("step"), "done": (text("done") or "1") == "1"}
     if verb == "note":
-        return {"text": asked.get("text", "")}
+        return {"text": text("text")}
     if verb == "shelve":
-        minutes = asked.get("minutes", "")
-        until_ms = now_ms + int(minutes) * MINUTE_MS if minutes.isdigit() and len(minutes) < 6 else 0
-        return {"reason": asked.get("reason", ""), "until_ms": until_ms, "severity": one.severity}
+        minutes = text("minutes")
+        until_ms = now_ms + int(minutes) * MINUTE_MS if minutes.isascii() and minutes.isdigit() else 0
+        return {"reason": text("reason"), "until_ms": until_ms, "severity": one.severity}
     if verb == "assign":
-        return {"to": asked["to"][:200]} if asked.get("to") else {}
+        return {"to": text("to")} if text("to") else {}
     if verb == "verdict":
-        return {"verdict": asked.get("verdict", ""), "of": asked.get("of", "")}
+        return {"verdict": text("verdict"), "of": text("of")}
     if verb == "close":
         mandatory = [step.id for step in steps_for(one) if step.mandatory]
-        return {"verdict": asked.get("verdict", ""), "mandatory": mandatory, "reason": asked.get("reason", ""),
-                "of": asked.get("of", "").strip()[:100]}  # fmt: skip
+        return {"verdict": text("verdict"), "mandatory": mandatory, "reason": text("reason"),
+                "of": text("of").strip()}  # fmt: skip
     return {}
 
 

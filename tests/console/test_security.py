@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlencode
 
+import msgspec
 import pytest
 import yaml
 
@@ -14,7 +17,7 @@ from correlator.console.security import HEADERS, LoginRate
 from correlator.console.users import ROLES, Sessions, User, Users, allows, password_problem
 from correlator.errors import FaultyFile, UsageError
 from tests.console.client import Browser
-from tests.console.conftest import until
+from tests.console.conftest import logged_in, until
 from tests.notifier.cases import THREATS
 
 pytestmark = pytest.mark.xdist_group("console")
@@ -178,6 +181,43 @@ def test_a_link_that_works_once_works_once(open_house):
 
 def test_a_form_that_is_too_large_is_refused(browsers):
     assert browsers["operator"].ask("POST", f"/threats/{THREAT}/note", {"text": "x" * 70_000}).status == 413
+
+
+def test_a_form_that_does_not_say_how_large_it_is_is_refused_when_it_is_too_large(open_house):
+    connection = http.client.HTTPConnection("127.0.0.1", open_house.processes[""][1], timeout=60)
+    headers = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/x-www-form-urlencoded"}
+    try:
+        connection.request("POST", "/login", iter([b"name=", *[b"x" * 10_000] * 7]), headers, encode_chunked=True)
+        assert connection.getresponse().status == 413
+    finally:
+        connection.close()
+
+
+def test_a_form_of_more_values_than_anybody_fills_in_is_refused_with_a_page(browsers):
+    answer = browsers["operator"].ask("POST", f"/threats/{THREAT}/note", {f"n{at}": "" for at in range(1_001)})
+    assert (answer.status, answer.headers["content-type"]) == (413, "text/html; charset=utf-8")
+
+
+def test_what_is_no_form_of_ours_is_refused(browsers):
+    answer = browsers["operator"].ask("POST", f"/threats/{THREAT}/note", {}, Content_Type="multipart/form-data")
+    assert answer.status == 415
+    assert "not a form of the console" in answer.text
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 5_000, "-1", "0x1", ""])
+def test_what_looks_like_a_number_is_none(number, browsers):
+    person = browsers["operator"]
+    assert person.post(f"/threats/{THREAT}/note", text="seen", seen=number).status == 303
+    assert person.post(f"/threats/{THREAT}/shelve", reason="r", minutes=number).status == 303
+    assert person.get("/?" + urlencode({"page": number})).status == 200
+    assert person.ask("HEAD", "/events?" + urlencode({"after": number})).status == 200
+
+
+def test_a_threat_of_a_site_whose_model_is_not_there_has_no_playbook(house):
+    house.tell(msgspec.structs.replace(THREATS["combined"], site="h-away"))
+    person = logged_in(house.start(), "analyst", "away")
+    until(lambda: person.get(f"/threats/{THREAT}").status == 200)
+    assert person.get(f"/threats/{THREAT}/playbook.json").status == 404
 
 
 # ---- hostile texts -----------------------------------------------------------------------------

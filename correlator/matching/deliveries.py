@@ -1,13 +1,15 @@
-"""Which messages that an MQTT broker may give again were folded already.
+"""What came before: messages that an MQTT broker gives again, and events that were told on arrival.
 
 A broker gives again what was on its way and not acknowledged when its client went away, however long ago
 that was (MQTT 5.0, 4.4): with the DUP flag, the same content and the same packet identifier, which together
 are `Event.dup_key`. At most `max_inflight_messages` are on their way at once (docs/bridge.md asks for 1000), so
-the newest messages of each source are enough, whatever else the site sends meanwhile.
+the newest messages of each source are enough, whatever else the site sends meanwhile. It is asked in the order
+of the log, in which the copies of a message stand as they were delivered.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Final
 
 import msgspec
@@ -15,10 +17,12 @@ import msgspec
 from correlator.events.event import Event
 
 KEPT_MESSAGES: Final = 2_000  # a source, in messages: twice what is on its way
+KEPT_ALARMS: Final = 1_000  # events told on arrival: single critical ones, of which a site has few
 CHUNK: Final = 100  # messages are written and forgotten by so many
 
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[tuple[str, str]]).decode
+_unpack_number: Final = msgspec.msgpack.Decoder(int).decode
 
 
 class _Given:
@@ -126,3 +130,57 @@ class Deliveries:
         given.newest = max(given.newest, chunk)
         if later:
             given.chunks = dict(sorted(given.chunks.items()))
+
+
+class Newest:
+    """The newest `bound` ids; an older one is as good as new."""
+
+    def __init__(self, bound: int) -> None:
+        self.bound = bound
+        self.numbers: dict[str, int] = {}
+        self.dirty: set[str] | None = None  # ids that came or went; None: not tracked
+        self.written: set[str] = set()
+        self._next = 0
+
+    def add(self, one: str) -> bool:
+        """Takes an id in; False if it is among them already."""
+        numbers = self.numbers
+        if one in numbers:
+            return False
+        numbers[one] = self._next
+        self._next += 1
+        gone = next(iter(numbers)) if len(numbers) > self.bound else ""
+        if gone:
+            del numbers[gone]
+        if self.dirty is not None:
+            self.dirty.update((one, gone) if gone else (one,))
+        return True
+
+    def changes(self) -> list[tuple[str, bytes | None]]:
+        """Entries changed since the last call; None deletes one that was written."""
+        assert self.dirty is not None
+        found: list[tuple[str, bytes | None]] = []
+        for one in self.dirty:
+            key = f"alarm/{one}"
+            number = self.numbers.get(one)
+            if number is not None:
+                self.written.add(key)
+                found.append((key, _pack(number)))
+            elif key in self.written:
+                self.written.discard(key)
+                found.append((key, None))
+        self.dirty.clear()
+        return found
+
+    def entries(self) -> list[tuple[str, bytes]]:
+        """All entries: "alarm/<id>" -> its number."""
+        return [(f"alarm/{one}", _pack(number)) for one, number in self.numbers.items()]
+
+    def restore_entry(self, key: str, value: bytes) -> None:
+        """Takes one entry back in, in any order."""
+        number = _unpack_number(value)
+        self.written.add(key)
+        self.numbers[key.partition("/")[2]] = number
+        if number < self._next:
+            self.numbers = dict(sorted(self.numbers.items(), key=itemgetter(1)))
+        self._next = max(self._next, number + 1)

@@ -17,6 +17,7 @@ from correlator.events.event import Event, Reject
 from correlator.events.kinds import KINDS
 from correlator.events.threat import EnrichedEvent, Match
 from correlator.matching import snapshot
+from correlator.matching.deliveries import KEPT_ALARMS, Deliveries, Newest
 from correlator.matching.edges import EdgeStage
 from correlator.matching.matcher import Matcher
 from correlator.matching.plan import compile_rules
@@ -73,7 +74,9 @@ class Engine:
         self.plan = compile_rules(rules, places, zone, filter_logsource)
         self.sorter = Sorter(self.settings.lateness_ms, self.settings.max_late_ms, self.settings.dup_window_ms)
         self.edges = EdgeStage()
+        self.deliveries = Deliveries()
         self.early_edges = EdgeStage()
+        self.early_told = Newest(KEPT_ALARMS)
         self.matcher = Matcher(site, self.plan, self.settings)
         self.sink = sink
         self.promised: dict[str, int] = {}
@@ -107,7 +110,13 @@ class Engine:
         add = self.sorter.add
         latest = promised.get(record.input, -1)
         urgent, kinds = self.plan.has_critical, self.plan.critical_kinds
+        remembers = self.settings.dup_window_ms > 0
         for event in events:
+            if event.received_ms > latest:
+                latest = event.received_ms
+            if event.dup_key and remembers and self.deliveries.again(event):
+                self.sorter.duplicates += 1
+                continue
             if urgent and (
                 kinds is None
                 or event.kind in kinds
@@ -121,8 +130,6 @@ class Engine:
                     raise FoldFailed(event.id, error) from error
             if not add(event):
                 outputs.rejects.append(_too_late(event, self.settings.max_late_ms))
-            if event.received_ms > latest:
-                latest = event.received_ms
         if record.events:
             promised[record.input] = latest
         for name, tick_ms in record.ticks.items():
@@ -274,7 +281,7 @@ class Engine:
         out.clear()
 
     def _fast_lane(self, event: Event) -> None:
-        """A single-event detection of level critical leaves on arrival, with the id it will keep."""
+        """A single-event detection of level critical leaves on arrival, once, with the id it will keep."""
         if event.id in self.poisoned:
             return
         if event.state is not None or event.retained:
@@ -285,7 +292,10 @@ class Engine:
         kinds = self.plan.critical_kinds
         if kinds is not None and event.kind not in kinds and "kind" not in event.attributes:
             return
-        for number in self.plan.critical.hits(event):
+        hits = self.plan.critical.hits(event)
+        if not hits or not self.early_told.add(event.id):
+            return
+        for number in hits:
             self.outputs.matches.append(self.matcher.episodes.single(number, event, early=True))
 
     def _enrich(self, event: Event, hits: list[int]) -> EnrichedEvent:

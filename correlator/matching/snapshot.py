@@ -4,7 +4,8 @@ Keys: "1/<component>/<rest>", 1 being the version of the entries' form. Values a
 
     engine            positions, counters, promises
     wait, seen        sorter: events that wait, ids that are remembered
-    given             sorter: newest messages that an MQTT broker may give again
+    given             newest messages that an MQTT broker may give again
+    alarm             newest events that were told on arrival
     edge, early       last values of state-like things, in total order and in order of arrival
     cell              one group of a keyspace: windows, episodes by id, anchors, consecutive windows
     episode           an open episode, or an ended one that a window, episode or report still needs
@@ -59,6 +60,8 @@ def track(engine: Engine) -> None:
     engine.sorter.track()
     engine.edges.dirty = set()
     engine.early_edges.dirty = set()
+    engine.deliveries.dirty = set()
+    engine.early_told.dirty = set()
     for keyspace in engine.plan.keyspaces:
         keyspace.dirty = set()
     engine.matcher.episodes.dirty = set()
@@ -68,7 +71,8 @@ def track(engine: Engine) -> None:
 def entries(engine: Engine) -> list[tuple[str, bytes]]:
     """All entries, sorted by key."""
     found: dict[str, bytes] = {f"{VERSION}/engine": _engine_entry(engine)}
-    found.update((f"{VERSION}/{key}", value) for key, value in engine.sorter.entries())
+    for part in (engine.sorter, engine.deliveries, engine.early_told):
+        found.update((f"{VERSION}/{key}", value) for key, value in part.entries())
     for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
         for key in stage.entry_keys():
             value = stage.entry(key)
@@ -96,7 +100,8 @@ def changes(engine: Engine) -> list[tuple[str, bytes | None]]:
     if engine.written is None or sorter.dirty is None:
         raise ValueError("changes() needs the setting track_changes")
     found: dict[str, bytes | None] = {f"{VERSION}/engine": _engine_entry(engine)}
-    found.update((f"{VERSION}/{key}", value) for key, value in sorter.changes())
+    for part in (sorter, engine.deliveries, engine.early_told):
+        found.update((f"{VERSION}/{key}", value) for key, value in part.changes())
     for name, stage in (("edge", engine.edges), ("early", engine.early_edges)):
         assert stage.dirty is not None
         for key in stage.dirty:
@@ -157,8 +162,12 @@ def restore(engine: Engine, given: list[tuple[str, bytes]]) -> None:
         component, _, name = rest.partition("/")
         if component == "engine":
             _restore_engine(engine, _unpack(value))
-        elif component in ("wait", "seen", "given"):
+        elif component in ("wait", "seen"):
             engine.sorter.restore_entry(rest, value)
+        elif component == "given":
+            engine.deliveries.restore_entry(rest, value)
+        elif component == "alarm":
+            engine.early_told.restore_entry(rest, value)
         elif component == "edge":
             engine.edges.restore_entry(name, value)
         elif component == "early":

@@ -17,7 +17,6 @@ import msgspec
 
 from correlator.events.event import Event
 from correlator.events.ids import repeated_id
-from correlator.matching.deliveries import Deliveries
 
 TOTAL_ORDER = attrgetter("time_ms", "sub_ns", "source", "seq", "id")
 
@@ -31,9 +30,9 @@ BLOCK_MS: Final = 250  # waiting events and remembered ids are written by blocks
 class Sorter:
     """Buckets of one millisecond, sorted when the watermark passes them.
 
-    Drops repeated deliveries (`Event.dedupe`, or what an MQTT broker gives again: `Deliveries`) and numbers
-    events that are equal in everything their id is made of; ids are remembered for `dup_window_ms` of
-    event time (0: nothing is dropped or numbered, for logs whose ids are unique by construction).
+    Drops what a source sent again (`Event.dedupe`) and numbers events that are equal in everything their id
+    is made of; ids are remembered for `dup_window_ms` of event time (0: nothing is dropped or numbered, for
+    logs whose ids are unique by construction).
     """
 
     def __init__(self, lateness_ms: int, max_late_ms: int, dup_window_ms: int) -> None:
@@ -42,7 +41,6 @@ class Sorter:
         self.dup_window_ms = dup_window_ms
         self.buckets: dict[int, list[Event]] = {}
         self.times: list[int] = []
-        self.deliveries = Deliveries()
         # id -> (order time, count); `seen_at` says by blocks of time when each may be forgotten.
         self.seen: dict[str, tuple[int, int]] = {}
         self.seen_at: dict[int, list[str]] = {}
@@ -118,9 +116,8 @@ class Sorter:
         oldest = order - self.dup_window_ms
         kept = bucket
         for place, event in enumerate(bucket):
-            again = bool(event.dup_key) and self.deliveries.again(event)
-            last = None if again else seen.get(event.id)
-            if last is None and not again:
+            last = seen.get(event.id)
+            if last is None:
                 seen[event.id] = (order, 1)
                 remembered.append(event.id)
                 if kept is not bucket:
@@ -128,9 +125,6 @@ class Sorter:
                 continue
             if kept is bucket:
                 kept = bucket[:place]
-            if last is None:
-                self.duplicates += 1
-                continue
             if self.dirty is not None:
                 self.dirty[1].add(last[0] // BLOCK_MS)  # it is no longer told there
             # An equal event is a repetition only for a while.
@@ -166,7 +160,6 @@ class Sorter:
     def track(self) -> None:
         """Starts to note what changes."""
         self.dirty = (set(), set())
-        self.deliveries.dirty = set()
 
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed since the last call; None deletes one that was written."""
@@ -185,14 +178,14 @@ class Sorter:
                     continue  # it came and went between two calls
                 found.append((key, value))
             blocks.clear()
-        return found + self.deliveries.changes()
+        return found
 
     def entries(self) -> list[tuple[str, bytes]]:
         """All entries."""
         keys = [("wait", block) for block in {order // BLOCK_MS for order in self.buckets}]
         keys += [("seen", block) for block in self.seen_at]
         found = ((f"{what}/{block}", self._entry(what, block)) for what, block in keys)
-        return [(key, value) for key, value in found if value is not None] + self.deliveries.entries()
+        return [(key, value) for key, value in found if value is not None]
 
     def _entry(self, what: str, block: int) -> bytes | None:
         """What waits in a block of time, [order, events]; or what was seen in it, [id, order, count]."""
@@ -211,9 +204,6 @@ class Sorter:
     def restore_entry(self, key: str, value: bytes) -> None:
         """Takes one entry back in."""
         what, _, text = key.partition("/")
-        if what == "given":
-            self.deliveries.restore_entry(key, value)
-            return
         self.written.add(key)
         if what == "wait":
             for order, events in _unpack_waiting(value):

@@ -10,6 +10,7 @@ T: the broker is asked for it, and the promise is made when that position has be
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import deque
@@ -48,6 +49,7 @@ from correlator.stream.topics import ACTIONS, CONFIG, EVENTS, REJECTS
 
 _log: Final = Log("ingest")
 TAKE_S: Final = 0.002  # longest wait for more messages in one turn: it adds to every event's latency
+EXIT_LEFT_OUT: Final = 75  # sysexits.h EX_TEMPFAIL: a supervisor starts it again
 GROUP_EVERY_MS: Final = 5_000  # how often it is looked for partitions that nobody reads
 CONFIG_EVERY_MS: Final = 500
 
@@ -118,6 +120,7 @@ class IngestProcess:
         self._fatal: KafkaError | None = None
         self._ends: tuple[int, dict[TopicPartition, Future[Any]]] | None = None
         self._group: dict[str, Future[Any]] | None = None
+        self._left_out_ms = 0  # since when it holds nothing of what nobody else reads; 0: it is not so
         self._stopping = False
         self._turn_s = time.monotonic()
 
@@ -403,8 +406,30 @@ class IngestProcess:
                 have = {f"{topic.removeprefix(self.kafka.prefix)}/{n}" for topic, n in read}
                 self.intake.read_again(sorted(every & have))
                 self.intake.unread(sorted(every - have), now_ms)
+                mine = self._consumer.memberid()
+                others = {
+                    f"{one.topic.removeprefix(self.kafka.prefix)}/{one.partition}"
+                    for member in members if member.member_id != mine
+                    for one in member.assignment.topic_partitions
+                }  # fmt: skip
+                self._look_for_itself(bool(every - others), now_ms)
         group = self.kafka.prefix + self.settings.group
         self._group = self._admin.describe_consumer_groups([group], request_timeout=5)
+
+    def _look_for_itself(self, anything: bool, now_ms: int) -> None:
+        """Ends a process that holds nothing although there is something that no other member of the group reads.
+
+        The client library may wait for ever for its share when the group's coordinator went away in the middle of
+        handing out partitions; the process lives, and nothing is read.
+        """
+        if self._positions or not anything:
+            self._left_out_ms = 0
+        elif not self._left_out_ms:
+            self._left_out_ms = now_ms
+        elif now_ms - self._left_out_ms >= self.settings.unread_end_ms:
+            _log.error("left_out", since_ms=self._left_out_ms)
+            self._settle()
+            os._exit(EXIT_LEFT_OUT)  # leaving the group in order would wait for what does not answer
 
     # ---- configuration -------------------------------------------------------------------------
 

@@ -59,3 +59,8 @@ class IngestProcessSettings(ProcessSettings):
     group: str = Field(default="correlator-ingest", description="name of the group of ingest processes")
     fetch_records: int = Field(default=2_000, ge=1, le=100_000, description="most messages taken in one turn")
     commit_ms: int = Field(default=200, ge=10, description="how often positions are stored")
+    unread_end_ms: int = Field(
+        default=60_000, ge=1_000,
+        description="a process that holds no partition although some are read by nobody else ends after this, to be"
+        " started again",
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The number of partitions is changed as docs/streaming.md says: a second system beside the first."""
+"""Partitions: their number is changed by a second system beside the first; who gets none that it should have ends."""
 
 from __future__ import annotations
 
@@ -26,3 +26,27 @@ def test_with_another_number_of_partitions_every_message_is_told_by_the_old_or_t
     assert len(told) == len(set(told)) == 9
     written = {partition for partition, end in new.ends(f"{new.prefix}events").items() if end}
     assert len(written) == 1, "a site stays in one partition"
+
+
+def test_an_ingest_process_that_is_stuck_without_partitions_ends_and_its_successor_reads_everything(house):
+    one = house(ingest={"process": {"unread_end_ms": 2_000}}).prepare()
+    stuck = one.start("ingest", name="stuck", module="tests.stream.left_out", wait=False)
+    one.alert(1)
+    one.flush()
+    assert stuck.popen.wait(60) == 75
+    stuck.wait_said("left_out")
+    one.start("ingest")
+    one.start("worker")
+    one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")
+
+
+def test_an_ingest_process_beside_one_that_reads_everything_waits_for_its_turn(house):
+    one = house(ingest={"process": {"unread_end_ms": 1_000}}).prepare()
+    one.start("ingest", name="first")
+    spare = one.start("ingest", name="spare", module="tests.stream.left_out", wait=False)
+    one.start("worker")
+    time.sleep(12)  # two looks at the group
+    one.alert(1)
+    one.flush()
+    one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")
+    assert spare.running

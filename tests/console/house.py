@@ -16,6 +16,7 @@ from correlator.journal.feeds import FileFeed
 from correlator.journal.store import SqliteJournal
 from correlator.journal.view import View
 from correlator.premises import load_site
+from correlator.rules.load import load_rules
 
 SITE = Path(__file__).parents[1] / "notifier" / "site.yaml"
 PASSWORD = "correct horse battery"
@@ -32,10 +33,11 @@ def main(folder: Path, port: int, replica: str) -> None:
     places = {site.site.id: site}
     hub = Hub(FileFeed(folder / "threats.ndjson", journal), view, Board(view, places), Facts(places))
     asked = folder / "console.json"
+    rules = {site.site.id: load_rules([folder / "rules.yml"])} if (folder / "rules.yml").exists() else {}
     settings = ConsoleSettings.model_validate_json(asked.read_bytes()) if asked.exists() else ConsoleSettings()
     console = Console(
         settings, view, hub, journal, places, users,
-        Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), entry="once",
+        Sessions(folder / "sessions.db", 30 * 60_000, 12 * 3_600_000), rules=rules, entry="once",
         approving=Approving(("p-admin",), "security@hospital.example"),
     )  # fmt: skip
     serve(console.application(), hub, "127.0.0.1", port, settings.certificate, settings.key)

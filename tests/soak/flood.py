@@ -20,6 +20,7 @@ from correlator.events import Entity, Event
 from correlator.matching import EngineSettings
 from correlator.rules.load import rules_text
 from correlator.run.bodies import Bundle, bundle
+from correlator.run.deciding import Deciding
 from correlator.run.log import LogRecord, encode
 from correlator.run.partition import PartitionEngine
 
@@ -50,7 +51,8 @@ def made(folder: Path, groups: int) -> Bundle:
     site, rules = folder / "site.yaml", folder / "rules.yml"
     site.write_text("site: {id: s, name: Soak, timezone: UTC}\n")
     rules.write_text(RULES)
-    return bundle(site, [rules], None, EngineSettings(lateness_ms=1_000, max_groups=groups, enriched="off"))
+    deciding = Deciding(EngineSettings(lateness_ms=1_000, max_groups=groups, enriched="off"))
+    return bundle(site, [rules], None, deciding)
 
 
 def event(number: int, kind: str, address: str, at_ms: int) -> Event:

@@ -170,6 +170,7 @@ DESIGNED: Final[dict[str, Any]] = {
     "fringe": -99.0,
     "fringe_slope": 0.0,
     "late_ms": 8 * DAY_MS,
+    "side_from": 1000,
 }
 # The first design (with today's weights of relation types, which are no settings), then what each change alone does
 # to the defaults when it is taken back.
@@ -185,6 +186,7 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "without cost by delay": {"cost_floor": 1.5, "cost_slope": 0.0, "join_slope": 0.0},
     "opened by rare findings only": {"open_from": -7.0, "prior_ms": 30 * DAY_MS},
     "parts held together by late links": {"late_ms": 8 * DAY_MS},
+    "with sides that add little": {"side_from": 1000},
     "merged from 2 on": {"merge": 2.0, "parent": -4.0},
     "weak threats stand back little": {"rank": 4.0},
     "later followers must be better": {"join_slope": 3.5},

@@ -8,6 +8,7 @@ time. Nothing here reads a clock or depends on the order of a hash table.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from datetime import tzinfo
@@ -38,6 +39,7 @@ COMPANION: Final = 0.5  # how far a companion, or what fits a declared window, i
 ANCHORED: Final = "of "  # before a kind: how often it names this badge, person or account
 PEOPLE: Final = frozenset({"badge", "person", "account"})  # classes of who did it
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
+MANY_SIDES: Final = 64  # members up to which the sides of a threat are weighed: each costs a look at all members
 
 # Links of findings that prove nothing of their own: they hold as their source does.
 _FIRM: Final = ("companion", "again")
@@ -59,6 +61,7 @@ TERMS: Final = (
     "uncounted",
     "prior",
 )
+_DISCOUNT: Final = TERMS.index("discount")
 
 
 class ReachLike(Protocol):
@@ -1025,7 +1028,8 @@ class LinkEngine:
         """The parts of a threat that hold together by themselves, the best first.
 
         A threat grows by links that were the best at their time. Looking back, some led to nothing, and some
-        late ones are too weak to hold what they joined: each part is then scored alone.
+        late ones are too weak to hold what they joined: each part is then scored alone. Of a part of many members,
+        a side that adds little came in by chance among so many.
         """
         assert threat.root is not None
         counted = threat.counted_gain
@@ -1035,8 +1039,11 @@ class LinkEngine:
         holding = [link for link in links if link.source not in members or not self._late(threat, link)]
         groups = _connected(members, holding) if len(holding) < len(links) else []
         if len(groups) < 2:
-            return [_scored(threat.id, members, notes, threat.root.target, counted)]
-        parts = [self._part(threat, members, notes, group) for group in groups]
+            parts = [_scored(threat.id, members, notes, threat.root.target, 0.0)]
+        else:
+            parts = [self._part(threat, members, notes, group) for group in groups]
+        if not threat.counted:
+            parts = [one for part in parts for one in self._without_sides(threat, part)]
         best, *others = sorted(parts, key=lambda one: (-one.score, -len(one.members), one.root.target))
         return [best._replace(id=threat.id, score=best.score + counted, others_gain=counted), *others]
 
@@ -1134,6 +1141,40 @@ class LinkEngine:
         held = self._held(threat, held, inside)
         return _scored(digest("threat", self.site, first), held, inside, first, 0.0)
 
+    def _without_sides(self, threat: ThreatState, part: Settled) -> list[Settled]:
+        """A part without what adds little to its many members, and what of that is worth telling by itself."""
+        settings, apart = self.settings, []
+        while settings.side_from <= len(part.members) <= MANY_SIDES and part.score >= settings.watch:
+            least = self._least_side(threat, part)
+            if least is None:
+                break
+            rest, side = least
+            alone = self._part(threat, part.members, part.notes, side)
+            if alone.score >= settings.watch:
+                apart.append(alone)
+            part = rest
+        return [part, *apart]
+
+    def _least_side(self, threat: ThreatState, part: Settled) -> tuple[Settled, dict[str, None]] | None:
+        """(the rest by itself, the side of a link that adds least to it); None if each adds what it must."""
+        members, notes, episodes = part.members, part.notes, threat.episodes
+        links = [*(link for link in members.values() if link.source in members), *notes]
+        whole = _shown(part)
+        least: tuple[float, Settled, dict[str, None]] | None = None
+        for cut in links:
+            if cut.how in _FIRM or episodes[cut.target].calm:
+                continue
+            groups = _connected(members, [link for link in links if link is not cut])
+            for rest, side in itertools.permutations(groups, 2):
+                if any(episodes[one].evidence >= EVIDENCE["high"] for one in side):
+                    continue
+                alone = self._part(threat, members, notes, rest)
+                adds = whole - _shown(alone)
+                if adds < self.settings.adopt and alone.score >= self.settings.watch:
+                    if least is None or adds < least[0]:
+                        least = adds, alone, side
+        return None if least is None else least[1:]
+
     def _joining(self, note: Link, episode: Episode) -> Link:
         """A link that was only noted, as the one that brings its target in."""
         cost, cap = self._cost(note.delay_ms), min(0.0, self.settings.link_cap - note.x)
@@ -1150,6 +1191,11 @@ def _scored(id_: str, members: dict[str, Link], notes: list[Link], first: str, o
     root = members[first] if first in members else next(link for link in members.values() if not link.source)
     score = math.fsum([*(link.gain for link in (*members.values(), *notes)), others_gain])
     return Settled(id_, score, root, members, notes, others_gain)
+
+
+def _shown(part: Settled) -> float:
+    """The score of a part as if none of its members repeated what others show."""
+    return math.fsum(link.gain - link.terms[_DISCOUNT] for link in (*part.members.values(), *part.notes))
 
 
 def _connected(members: dict[str, Link], links: list[Link]) -> list[dict[str, None]]:

@@ -55,11 +55,14 @@ class LinkingSettings(BaseModel):
     new_domain: float = Field(default=2.0, ge=0, description="first of its domain")
     look_back: float | None = Field(default=2.0, description="earlier findings that fit a confirmed threat; null: off")
     fringe: float = Field(default=2.0, description="a member below this that led to nothing is let go in the end")
-    fringe_slope: float = Field(default=4.5, ge=0, description="how much better one that came later must be to stay")
+    fringe_slope: float = Field(default=4.0, ge=0, description="how much better one that came later must be to stay")
     late_ms: int = Field(
         default=HOUR_MS, ge=0, description="a weak link later than this holds no two parts of a threat together"
     )
-    late_slope: float = Field(default=6.0, ge=0, description="how much better such a link must be to hold them")
+    late_slope: float = Field(default=8.0, ge=0, description="how much better such a link must be to hold them")
+    side_from: int = Field(
+        default=6, ge=2, description="members from which on a side of a threat that adds less than `adopt` is let go"
+    )
     warm_up_ms: int = Field(default=DAY_MS, ge=0, description="a site's first findings only teach")
     new_kind_ms: int = Field(default=DAY_MS, ge=0, description="a new kind joins but does not open for this long")
     quiet_weak_ms: int = Field(default=2 * HOUR_MS, gt=0, description="a threat below 0 closes after this silence")

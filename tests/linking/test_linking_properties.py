@@ -434,6 +434,36 @@ def test_12_parts_that_only_a_late_weak_link_holds_are_scored_each_by_itself(lat
     assert len(together.settled(threat_with(together, first[0].id))) == 1
 
 
+@pytest.mark.parametrize(("kind", "asset"), [("host.alert", "a-pc-0"), ("sensor.offline", "a-sensor-0")])
+def test_12_what_adds_little_to_a_threat_of_many_members_is_not_told_with_it(kind, asset):
+    few = ward.theft(ward.evening(5))
+    before = [one for one in WEEK if one.t_ms < few[0].t_ms]
+    many = [*few, ward.item("service.installed", "a-pc-0", few[0].t_ms + 9 * MINUTE_MS)]
+    late = ward.item(kind, asset, few[-1].t_ms + 15 * MINUTE_MS)
+    for steps, changes, told in (
+        (few, {}, True),
+        (many, {}, False),
+        (many, {"side_from": 7}, True),
+        (many, {"adopt": 1.0}, True),
+    ):
+        of = ward.fold(ward.engine(PLACES, **changes), [*before, *steps, late])
+        threat = threat_with(of, late.id)
+        assert threat is threat_with(of, steps[0].id)
+        best = of.settled(threat)[0]
+        assert {one.id for one in steps} == set(best.members) - {late.id}
+        assert (late.id in best.members) is told
+        assert math.fsum(link.gain for link in (*best.members.values(), *best.notes)) == pytest.approx(best.score)
+        assert (late.id in of.core(threat)) is told
+
+
+def test_12_what_is_grave_by_itself_is_told_however_little_it_adds():
+    steps = ward.theft(ward.evening(5))
+    before = [one for one in WEEK if one.t_ms < steps[0].t_ms]
+    grave = ward.item("host.alert", "a-pc-0", steps[-1].t_ms + 15 * MINUTE_MS, "high")
+    of = ward.fold(ward.engine(PLACES, side_from=3, adopt=20.0), [*before, *steps, grave])
+    assert grave.id in of.settled(threat_with(of, grave.id))[0].members
+
+
 def test_12_a_critical_finding_that_came_late_to_a_threat_is_told_with_it():
     first = ward.theft(ward.evening(5))
     before = [one for one in WEEK if one.t_ms < first[0].t_ms]

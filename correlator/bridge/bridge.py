@@ -55,6 +55,7 @@ _MARKER_LIMIT_S: Final = 600.0
 _SHORT_S: Final = 2.0
 _SHORT_CONNECTIONS: Final = 6
 _STALLED_S: Final = 60.0
+_LOST_S: Final = 60.0  # so long without Kafka: is it away, or is it this process's client that does not find it again?
 _UNAVAILABLE: Final = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: wait and try again
 
 
@@ -109,6 +110,7 @@ class Bridge:
         self._last_sent = self._last_heard = self._second = 0.0
         self._turned = time.monotonic()
         self._kafka_away = False
+        self._away_since = 0.0
         self._alive_failed = False
         self._bell, self._ring = os.pipe()
         os.set_blocking(self._bell, False)
@@ -220,6 +222,19 @@ class Bridge:
             if self._one_by_one is not None:
                 self._one_by_one.poll(0)
             self._producer.poll(0.2 if self._one_by_one is None else 0.01)
+            if self._kafka_away and time.monotonic() - self._away_since >= _LOST_S:
+                self._look_for_kafka()
+
+    def _look_for_kafka(self) -> None:
+        """Ends the bridge, to be started again, when a new client reaches Kafka and its own does not."""
+        self._away_since = time.monotonic()
+        try:
+            self._producer.list_topics(timeout=5.0)
+        except KafkaException:
+            if self.kafka.answers():
+                self._fail("Kafka answers a new client and not this process's own: it ends, to be started again")
+        else:
+            self._kafka_is_back()
 
     def _kafka_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in HOPELESS:
@@ -230,6 +245,7 @@ class Bridge:
     def _kafka_is_away(self, error: KafkaError) -> None:
         if not self._kafka_away:
             self._kafka_away = True
+            self._away_since = time.monotonic()
             metrics.congested.labels("bridge").set(1)
             self.log.error("kafka_away", detail=error_words(error))
 

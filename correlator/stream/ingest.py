@@ -399,6 +399,7 @@ class IngestProcess:
             futures, self._group = self._group, None
             for future in futures.values():
                 if not future.done() or future.exception() is not None:
+                    self._look_for_itself(None, now_ms)
                     return
                 members = future.result().members
                 read = {(one.topic, one.partition) for member in members for one in member.assignment.topic_partitions}
@@ -416,17 +417,20 @@ class IngestProcess:
         group = self.kafka.prefix + self.settings.group
         self._group = self._admin.describe_consumer_groups([group], request_timeout=5)
 
-    def _look_for_itself(self, anything: bool, now_ms: int) -> None:
-        """Ends a process that holds nothing although there is something that no other member of the group reads.
+    def _look_for_itself(self, anything: bool | None, now_ms: int) -> None:
+        """Ends a process that holds nothing for long although there is something that no other member of the group
+        reads (`anything`), or although Kafka answers and only this process cannot ask it (None).
 
-        The client library may wait for ever for its share when the group's coordinator went away in the middle of
-        handing out partitions; the process lives, and nothing is read.
+        After a restart of Kafka the client library may wait for ever: the process lives, and nothing is read.
         """
-        if self._positions or not anything:
+        if self._positions or anything is False:
             self._left_out_ms = 0
         elif not self._left_out_ms:
             self._left_out_ms = now_ms
         elif now_ms - self._left_out_ms >= self.settings.unread_end_ms:
+            if anything is None and not self.kafka.answers():
+                self._left_out_ms = now_ms
+                return
             _log.error("left_out", since_ms=self._left_out_ms)
             self._settle()
             os._exit(EXIT_LEFT_OUT)  # leaving the group in order would wait for what does not answer

@@ -39,10 +39,11 @@ def settings_file(folder: Path, mosquitto: MosquittoBroker, kafka: KafkaBroker, 
 
 
 class BridgeProcess:
-    """`correlator bridge run` as a process of its own."""
+    """`correlator bridge run` as a process of its own; module: what stands in for `correlator`."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, module: str = "correlator") -> None:
         self.config = config
+        self.module = module
         self.log = config.with_suffix(".log")
         self.process: subprocess.Popen | None = None
 
@@ -50,7 +51,7 @@ class BridgeProcess:
         seen = self.said("ready")
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "correlator", "bridge", "run", "--config", str(self.config)],
+                [sys.executable, "-m", self.module, "bridge", "run", "--config", str(self.config)],
                 cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         if ready:

@@ -24,8 +24,8 @@ def bridge(kafka, mosquitto, topics, unique, tmp_path):
     topics("rejects")
     started = []
 
-    def make(ready=True, **settings) -> BridgeProcess:
-        made = BridgeProcess(settings_file(tmp_path, mosquitto, kafka, unique, **settings))
+    def make(ready=True, module="correlator", **settings) -> BridgeProcess:
+        made = BridgeProcess(settings_file(tmp_path, mosquitto, kafka, unique, **settings), module)
         started.append(made)
         return made.start(ready)
 
@@ -217,6 +217,18 @@ def test_a_missing_topic_is_said_with_the_command_that_makes_it(bridge, unique):
     assert running.process.wait(30) == 2
     assert f"topic {unique}.nowhere" in running.text()
     assert "`correlator topics create` makes it" in running.text()
+
+
+def test_a_bridge_that_does_not_find_kafka_again_while_others_do_ends_and_the_next_one_takes_everything(
+    bridge, kafka, mosquitto, unique
+):
+    lost = bridge(module="tests.bridge.lost")
+    send(mosquitto, (f"{unique}/door", b"{}", False))
+    assert lost.process.wait(60) == 2
+    assert "Kafka answers a new client" in lost.text()
+    bridge()
+    (record,) = taken(kafka, f"{unique}.raw.mqtt", 1)
+    assert record.value() == b"{}"
 
 
 @pytest.mark.parametrize("version", ["5", "3.1.1"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 
 def test_with_another_number_of_partitions_every_message_is_told_by_the_old_or_the_new_system(house):
     old = house(partitions=1).prepare()
@@ -28,9 +30,10 @@ def test_with_another_number_of_partitions_every_message_is_told_by_the_old_or_t
     assert len(written) == 1, "a site stays in one partition"
 
 
-def test_an_ingest_process_that_is_stuck_without_partitions_ends_and_its_successor_reads_everything(house):
+@pytest.mark.parametrize("asks", [{}, {"ASKS_NOBODY": "1"}], ids=["its share", "Kafka"])
+def test_an_ingest_process_that_waits_in_vain_ends_and_its_successor_reads_everything(house, asks):
     one = house(ingest={"process": {"unread_end_ms": 2_000}}).prepare()
-    stuck = one.start("ingest", name="stuck", module="tests.stream.left_out", wait=False)
+    stuck = one.start("ingest", name="stuck", module="tests.stream.left_out", wait=False, **asks)
     one.alert(1)
     one.flush()
     assert stuck.popen.wait(60) == 75

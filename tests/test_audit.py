@@ -64,7 +64,9 @@ def osv(vulnerable: str):
 
 def audit(address: str, scratch: Path) -> subprocess.CompletedProcess[str]:
     """Runs what `make audit` runs, with another address to ask."""
-    shown = subprocess.run(["make", "-n", "audit"], cwd=ROOT, capture_output=True, text=True, check=True)
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "-n", "audit"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     program, *arguments = shown.stdout.splitlines()[-1].split()
     assert Path(program).name == "pip-audit"
     command = [sys.executable, "-m", "pip_audit", *arguments, "--osv-url", address, "--cache-dir", str(scratch)]

@@ -232,7 +232,8 @@ class Core:
             pipeline = site.pipeline
             if pipeline is not None:
                 due_ms = pipeline.next_due_ms()
-                if 0 <= due_ms < now - pipeline.engine.settings.lateness_ms:
+                # Before that a promise would not decide it, and the next turn would promise once more.
+                if 0 <= due_ms < now - HANDOVER_MS - pipeline.engine.settings.lateness_ms:
                     return True
         return False
 

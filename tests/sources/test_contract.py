@@ -27,13 +27,15 @@ from correlator.events import ENTITY_KINDS, KINDS, LEVELS, REJECT_REASONS, ROLES
 from correlator.events.event import TimeQuality
 from correlator.events.identity import IDENTIFYING_KINDS
 from correlator.events.kinds import missing_roles
-from correlator.matching.sorter import Sorter
+from correlator.matching import Engine, EngineSettings, Record
+from correlator.rules.load import rules_text
 from correlator.sources import DIALECTS, Context, Dialect, Message, prepared_settings
 from correlator.sources.reading import parse_json
 
 HERE = Path(__file__).parent
 DIALECT_NAMES = list(DIALECTS)
 every_dialect = pytest.mark.parametrize("name", DIALECT_NAMES)
+NO_RULES = rules_text("").rules
 
 
 class Sample(NamedTuple):
@@ -331,16 +333,12 @@ def test_what_an_mqtt_broker_gives_again_counts_once_whatever_a_dialect_declares
 
 
 def told_of(sample: Sample, *messages: Message) -> list[Event]:
-    """The events of messages that leave the sorter."""
-    sorter = Sorter(lateness_ms=3_600_000, max_late_ms=10**13, dup_window_ms=60_000)
-    for message in messages:
-        for one in decode(sample, message):
-            if isinstance(one, Event):
-                sorter.add(one)
-    found: list[Event] = []
-    while sorter.next_ms() >= 0:
-        found += sorter.pop()
-    return found
+    """The events of messages that the engine passes on, as they came: neither state nor rules have a say."""
+    settings = EngineSettings(lateness_ms=3_600_000, max_late_ms=10**13, enriched="all")
+    engine = Engine("h1", NO_RULES, settings=settings)
+    events = [one for message in messages for one in decode(sample, message) if isinstance(one, Event)]
+    plain = [msgspec.structs.replace(one, state=None, retained=False) for one in events]
+    return [one.event for one in (*engine.receive(Record(plain)).enriched, *engine.finish(None).enriched)]
 
 
 @every_dialect

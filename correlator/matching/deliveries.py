@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from correlator.events.event import Event
+from correlator.matching.state import to_write
 
 KEPT_MESSAGES: Final = 2_000  # a source, in messages: twice what is on its way
 KEPT_ALARMS: Final = 1_000  # events told on arrival: single critical ones, of which a site has few
@@ -97,16 +98,8 @@ class Deliveries:
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed since the last call; None deletes one that was written."""
         assert self.dirty is not None
-        found: list[tuple[str, bytes | None]] = []
-        for source, chunk in self.dirty:
-            key = f"given/{chunk}/{source}"
-            there = self.sources[source].chunks.get(chunk)
-            if there is not None:
-                self.written.add(key)
-                found.append((key, _pack(list(there.items()))))
-            elif key in self.written:
-                self.written.discard(key)
-                found.append((key, None))
+        there = ((f"given/{chunk}/{source}", self.sources[source].chunks.get(chunk)) for source, chunk in self.dirty)
+        found = to_write(self.written, ((key, None if one is None else _pack(list(one.items()))) for key, one in there))
         self.dirty.clear()
         return found
 
@@ -159,16 +152,8 @@ class Newest:
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed since the last call; None deletes one that was written."""
         assert self.dirty is not None
-        found: list[tuple[str, bytes | None]] = []
-        for one in self.dirty:
-            key = f"alarm/{one}"
-            number = self.numbers.get(one)
-            if number is not None:
-                self.written.add(key)
-                found.append((key, _pack(number)))
-            elif key in self.written:
-                self.written.discard(key)
-                found.append((key, None))
+        there = ((f"alarm/{one}", self.numbers.get(one)) for one in self.dirty)
+        found = to_write(self.written, ((key, None if number is None else _pack(number)) for key, number in there))
         self.dirty.clear()
         return found
 

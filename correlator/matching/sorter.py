@@ -17,6 +17,7 @@ import msgspec
 
 from correlator.events.event import Event
 from correlator.events.ids import repeated_id
+from correlator.matching.state import to_write
 
 TOTAL_ORDER = attrgetter("time_ms", "sub_ns", "source", "seq", "id")
 
@@ -164,21 +165,12 @@ class Sorter:
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed since the last call; None deletes one that was written."""
         assert self.dirty is not None
-        found: list[tuple[str, bytes | None]] = []
+        changed: list[tuple[str, bytes | None]] = []
         waiting = {order // BLOCK_MS for order in self.buckets}
         for what, blocks, there in (("wait", self.dirty[0], waiting), ("seen", self.dirty[1], self.seen_at)):
-            for block in blocks:
-                key = f"{what}/{block}"
-                value = self._entry(what, block) if block in there else None
-                if value is not None:
-                    self.written.add(key)
-                elif key in self.written:
-                    self.written.discard(key)
-                else:
-                    continue  # it came and went between two calls
-                found.append((key, value))
+            changed += [(f"{what}/{block}", self._entry(what, block) if block in there else None) for block in blocks]
             blocks.clear()
-        return found
+        return to_write(self.written, changed)
 
     def entries(self) -> list[tuple[str, bytes]]:
         """All entries."""

@@ -7,6 +7,7 @@ exact in ms and order inside a millisecond is strict.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, final
 
 SHIFT: Final = 20
@@ -200,3 +201,23 @@ class Tumble:
         self.inner: list[Episode] = []
         self.group: dict[str, Any] = {}
         self.fields: dict[str, Any] = {}
+
+
+# ---- entries -----------------------------------------------------------------------------------
+
+
+def to_write(written: set[str], changed: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+    """What of changed entries is to be written, None to delete one. written: keys that stand there, kept true.
+
+    An entry that came and went between two calls is nothing to write.
+    """
+    found: list[tuple[str, bytes | None]] = []
+    for key, value in changed:
+        if value is not None:
+            written.add(key)
+        elif key in written:
+            written.discard(key)
+        else:
+            continue
+        found.append((key, value))
+    return found

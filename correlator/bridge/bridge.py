@@ -187,6 +187,7 @@ class Bridge:
                 acks="all",
                 message__timeout__ms=0,  # for ever: what Kafka does not take is not acknowledged
                 linger__ms=settings.linger_ms,
+                compression__type="lz4",
                 partitioner="murmur2_random",  # as Java and aiokafka do, so that a site has one partition for all
                 queue__buffering__max__messages=2 * settings.max_waiting_messages + 10_000,
                 queue__buffering__max__kbytes=min(2 * settings.max_waiting_bytes // 1024 + 65_536, 2_097_151),

@@ -50,6 +50,7 @@ class KafkaSink:
                 acks="all",
                 message__timeout__ms=0,
                 linger__ms=1,
+                compression__type="lz4",
                 partitioner="murmur2_random",
                 error_cb=self._error,
             )

@@ -54,9 +54,10 @@ class Sorter:
         self.late = 0
         self.too_late = 0
         self.clock_regress = 0
-        # Blocks of time whose entries changed, and keys that are in the written state; None: not tracked.
+        # Blocks of time to which something waiting was added and whose ids changed; None: not tracked.
         self.dirty: tuple[set[int], set[int]] | None = None
-        self.written: set[str] = set()
+        self.written: tuple[set[int], set[int]] = (set(), set())  # blocks that are in the written state
+        self.written_to_ms = -1  # released_ms when it was written
 
     def add(self, event: Event) -> bool:
         """Takes an event in; False if it is older than `max_late_ms` (a reject)."""
@@ -94,8 +95,6 @@ class Sorter:
         self.released_ms = order
         bucket = self.buckets.pop(order)
         self.waiting -= len(bucket)
-        if self.dirty is not None:
-            self.dirty[0].add(order // BLOCK_MS)
         if len(bucket) > 1:
             bucket.sort(key=TOTAL_ORDER)
         if self.dup_window_ms:
@@ -153,7 +152,10 @@ class Sorter:
                 if last is not None and last[0] // BLOCK_MS == block:
                     del seen[key]
             if self.dirty is not None:
-                self.dirty[1].add(block)
+                if block in self.written[1]:
+                    self.dirty[1].add(block)
+                else:
+                    self.dirty[1].discard(block)  # it came and went: nothing to write
         self.forget_at_ms = order + self.dup_window_ms // 2
 
     # ---- state ---------------------------------------------------------------------------------
@@ -165,12 +167,23 @@ class Sorter:
     def changes(self) -> list[tuple[str, bytes | None]]:
         """Entries changed since the last call; None deletes one that was written."""
         assert self.dirty is not None
-        changed: list[tuple[str, bytes | None]] = []
+        added, remembered = self.dirty
         waiting = {order // BLOCK_MS for order in self.buckets}
-        for what, blocks, there in (("wait", self.dirty[0], waiting), ("seen", self.dirty[1], self.seen_at)):
-            changed += [(f"{what}/{block}", self._entry(what, block) if block in there else None) for block in blocks]
-            blocks.clear()
-        return to_write(self.written, changed)
+        # Events leave in order of time: whole blocks of them, and part of the one that the last to leave was in.
+        left = self.written[0] - waiting
+        if self.released_ms != self.written_to_ms:
+            left |= self.written[0] & {self.released_ms // BLOCK_MS}
+            self.written_to_ms = self.released_ms
+        found: list[tuple[str, bytes | None]] = []
+        for what, blocks, there, written in (
+            ("wait", (added & waiting) | left, waiting, self.written[0]),
+            ("seen", remembered, self.seen_at, self.written[1]),
+        ):
+            changed = [(block, self._entry(what, block) if block in there else None) for block in blocks]
+            found += [(f"{what}/{block}", value) for block, value in to_write(written, changed)]
+        added.clear()
+        remembered.clear()
+        return found
 
     def entries(self) -> list[tuple[str, bytes]]:
         """All entries."""
@@ -196,7 +209,8 @@ class Sorter:
     def restore_entry(self, key: str, value: bytes) -> None:
         """Takes one entry back in."""
         what, _, text = key.partition("/")
-        self.written.add(key)
+        block = int(text)
+        self.written[what == "seen"].add(block)
         if what == "wait":
             for order, events in _unpack_waiting(value):
                 self.buckets[order] = events
@@ -204,7 +218,6 @@ class Sorter:
                 self.waiting += len(events)
         else:
             told = _unpack_seen(value)
-            block = int(text)
             if block not in self.seen_at:
                 insort(self.seen_blocks, block)
             self.seen_at[block] = [one for one, _, _ in told]

@@ -7,8 +7,8 @@ exact in ms and order inside a millisecond is strict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final, final
+from collections.abc import Hashable, Iterable
+from typing import Any, Final, TypeVar, final
 
 SHIFT: Final = 20
 TIME: Final = -1 << SHIFT  # position & TIME: the start of its millisecond, where windows have their edges
@@ -206,12 +206,15 @@ class Tumble:
 # ---- entries -----------------------------------------------------------------------------------
 
 
-def to_write(written: set[str], changed: Iterable[tuple[str, bytes | None]]) -> list[tuple[str, bytes | None]]:
+Key = TypeVar("Key", bound=Hashable)
+
+
+def to_write(written: set[Key], changed: Iterable[tuple[Key, bytes | None]]) -> list[tuple[Key, bytes | None]]:
     """What of changed entries is to be written, None to delete one. written: keys that stand there, kept true.
 
     An entry that came and went between two calls is nothing to write.
     """
-    found: list[tuple[str, bytes | None]] = []
+    found: list[tuple[Key, bytes | None]] = []
     for key, value in changed:
         if value is not None:
             written.add(key)

@@ -190,7 +190,9 @@ class Context:
             event_id = content_event_id(head, payload, message.received_ms if device_ms is None else device_ms, index)
             dedupe = dedupe_content and device_ms is not None
         if message.qos:
-            dup_key = self._dup_key_of(message)
+            keyed, dup_key = self._keyed
+            if keyed is not message:
+                dup_key = self._dup_key_of(message, event_id if native_id or device_ms is not None else "")
         # In the order in which Event declares them: by name they would cost as much as all the rest here.
         return Event(
             event_id,
@@ -219,12 +221,14 @@ class Context:
             self.map_version,
         )
 
-    def _dup_key_of(self, message: Message) -> str:
-        keyed, key = self._keyed
-        if keyed is not message:
+    def _dup_key_of(self, message: Message, named: str) -> str:
+        """Content and packet identifier. named: id of its first event where that is the same on every delivery."""
+        if named:
+            key = f"{named}.{message.packet_id:x}"
+        else:
             head = self._heads.get(message.channel) or self._head_of(message.channel)
             key = content_event_id(head, message.payload, message.packet_id, 0)
-            self._keyed = (message, key)
+        self._keyed = (message, key)
         return key
 
     def _head_of(self, channel: str) -> Any:

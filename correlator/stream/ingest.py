@@ -93,7 +93,7 @@ class IngestProcess:
         self._producer = Producer(
             kafka.client(
                 enable__idempotence=True, acks="all", message__timeout__ms=0, linger__ms=0,
-                partitioner="murmur2_random", queue__buffering__max__messages=200_000,
+                partitioner="murmur2_random", queue__buffering__max__messages=200_000, compression__type="lz4",
             )
         )  # fmt: skip
         self._consumer = Consumer(

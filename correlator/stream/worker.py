@@ -81,7 +81,8 @@ class Worker:
         health = Health(self.settings.health_host, self.settings.health_port, self.alive, self.ready)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         beat_in_thread(self.settings.heartbeats, "worker", self.blind)
-        loop = uvloop.new_event_loop()
+        uvloop.install()  # Faust's consumer runs a loop of its own in another thread
+        loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         runner = _Runner(
             self.app, loop=loop, loglevel="WARN", override_logging=False, redirect_stdouts=False, quiet=True

@@ -183,12 +183,23 @@ class StateWriter:
                     self.parted.pop(key, None)
             producer.commit_transaction(READ_TIMEOUT_S)
         except KafkaException as error:
-            kind: KafkaError = error.args[0]
+            kind = self._reason(error.args[0])
             if kind.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
                 raise Fenced(kind.str()) from error
             raise
         if self._failed is not None:
             raise KafkaException(self._failed)
+
+    def _reason(self, error: KafkaError) -> KafkaError:
+        """Why a transaction failed. Handing over a message only says that the producer is no longer fit for it."""
+        if error.code() not in (KafkaError._STATE, KafkaError._FATAL):
+            return error
+        try:
+            self._producer.abort_transaction(READ_TIMEOUT_S)
+        except KafkaException as told:
+            reason: KafkaError = told.args[0]
+            return reason
+        return error
 
     def _end_what_hangs(self) -> None:
         """Gives up what a former owner wrote in a transaction that was never ended in the partitions themselves.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from correlator.journal.action import Act, from_bytes, to_bytes
 from correlator.journal.fold import Fold
-from correlator.journal.store import SqliteJournal
+from correlator.journal.store import JournalAway, SqliteJournal
 from correlator.journal.view import View
 
 H = 3_600_000
@@ -201,6 +203,30 @@ def test_the_journal_in_a_file_is_read_in_the_order_written(tmp_path: Path):
     positions = [(journal if n % 2 else other).append(one) for n, one in enumerate(acts)]
     assert list(journal.read(-1)) == list(zip(positions, acts, strict=True))
     assert list(other.read(positions[2])) == list(zip(positions[3:], acts[3:], strict=True))
+
+
+def test_threads_that_share_a_journal_each_get_the_position_of_their_own_action(tmp_path):
+    journal = SqliteJournal(tmp_path / "j.db")
+    with ThreadPoolExecutor(5) as threads:
+        reading = threads.submit(lambda: [len(list(journal.read(-1))) for _ in range(100)])
+        written = list(threads.map(lambda n: (journal.append(act("note", text=str(n))), str(n)), range(400)))
+    assert reading.result() == sorted(reading.result())
+    assert sorted(written) == [(position, one.args["text"]) for position, one in journal.read(-1)]
+
+
+def test_a_locked_file_and_a_reader_in_another_thread_leave_the_journal_away_and_nothing_recorded(tmp_path):
+    journal = SqliteJournal(tmp_path / "j.db")
+    lock = sqlite3.connect(tmp_path / "j.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    with ThreadPoolExecutor(1) as threads:
+        written = threads.submit(journal.append, act("note", text="lost"))
+        while not written.done():
+            assert list(journal.read(-1)) == []
+        with pytest.raises(JournalAway):
+            written.result()
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert list(journal.read(-1)) == []
 
 
 @given(journals())

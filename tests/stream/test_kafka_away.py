@@ -45,6 +45,15 @@ def test_state_behind_an_open_transaction_is_not_read(settings, monkeypatch):
     assert not read_all(settings.bootstrap, settings.topic("threats")), "nobody reads what was given up"
 
 
+@pytest.mark.parametrize("entries", [1, 300_000])
+def test_whoever_was_fenced_says_so_however_much_it_was_about_to_write(settings, entries):
+    former = StateWriter(settings, "worker", 0)
+    former.write([], [("_offset", b"1")])
+    StateWriter(settings, "worker", 0)
+    with pytest.raises(Fenced):
+        former.write([], ((f"site|{n}", b"of many") for n in range(entries)))
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_kafka_stopped_in_mid_commit_nothing_is_told_twice_and_nothing_is_lost(kafka, settings, seed):
     def work(writer: StateWriter, first: int, stop: threading.Event) -> None:

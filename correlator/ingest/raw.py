@@ -91,7 +91,7 @@ def from_headers(
         tick_ms = -1
         message = Message(
             channel, payload, received_ms, False, False, 0, 0, text, raw,
-            1 if get(QOS) == b"1" else _number(said, QOS, 0), _number(said, PACKET_ID, 0),
+            1 if get(QOS) == b"1" else _number(said, QOS, 0), _number(said, PACKET_ID, 0),  # 1: nearly every one
         )  # fmt: skip
     else:
         tick_ms = _number(said, TICK_MS, -1)

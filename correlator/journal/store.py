@@ -29,12 +29,12 @@ class Journal(Protocol):
         ...
 
     def read(self, after: int) -> Iterator[tuple[int, Act]]:
-        """The actions behind a position (-1: all) up to the end that stands now, in order."""
+        """The actions behind a position (-1: all) up to the end that stands now, in order. Raises JournalAway."""
         ...
 
 
 class JournalAway(CorrelatorError):
-    """The journal cannot be written now; nothing was recorded."""
+    """The journal cannot be written or read now; what was to be written is not recorded."""
 
 
 def beside(log: Path) -> Path:
@@ -71,7 +71,7 @@ class SqliteJournal:
         return row
 
     def read(self, after: int) -> Iterator[tuple[int, Act]]:
-        """The actions behind a position, in order."""
+        """The actions behind a position, in order. Raises JournalAway."""
         (end,) = self._rows("SELECT coalesce(max(position), -1) FROM actions")[0]
         while after < end:
             rows = self._rows(_SOME, after, end, READ_ACTIONS)

@@ -1,10 +1,11 @@
 """What came before: messages that an MQTT broker gives again, and events that were told on arrival.
 
 A broker gives again what was on its way and not acknowledged when its client went away, however long ago
-that was (MQTT 5.0, 4.4): with the DUP flag, the same content and the same packet identifier, which together
-are `Event.dup_key`. At most `max_inflight_messages` are on their way at once (docs/bridge.md asks for 1000), so
-the newest messages of each source are enough, whatever else the site sends meanwhile. It is asked in the order
-of the log, in which the copies of a message stand as they were delivered.
+that was (MQTT 5.0, 4.4): with the DUP flag, the same content and the same packet identifier. `Event.dup_key` stands
+for both; where a source names its messages, their name stands for the content. At most `max_inflight_messages` are
+on their way at once (docs/bridge.md asks for 1000), so the newest messages of each source are enough, whatever else
+the site sends meanwhile. It is asked in the order of the log, in which the copies of a message stand as they were
+delivered.
 """
 
 from __future__ import annotations

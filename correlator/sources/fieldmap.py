@@ -319,17 +319,13 @@ def _iso_ms(text: str, zone: tzinfo | None) -> tuple[int, int] | None:
 
 def _time(data: dict[str, Any], rule: Time, context: Context) -> tuple[int | None, int]:
     value: Any = rule.getters[0](data) if len(rule.getters) == 1 else None
+    if type(value) not in (str, int, float):
+        texts = [text_of(getter(data), rule.names).strip() for getter in rule.getters]
+        value = " ".join(texts) if all(texts) else ""
     if type(value) is str:
         value = value.strip()
         if not value:
             return None, 0
-        if len(value) > 64:
-            raise Unreadable("wrong_type", f"field {'/'.join(rule.names)!r} is no time")
-    elif type(value) is not int and type(value) is not float:
-        texts = [text_of(getter(data), rule.names).strip() for getter in rule.getters]
-        if not all(texts):
-            return None, 0
-        value = " ".join(texts)
         if len(value) > 64:
             raise Unreadable("wrong_type", f"field {'/'.join(rule.names)!r} is no time")
     zone = rule.zone if rule.zone is not None else context.clock.zone

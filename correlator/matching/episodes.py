@@ -370,8 +370,8 @@ class Episodes:
                 cell.dues[rule.place] = -1
             if rule.producer is not None:
                 self.list_members(episode, rule, cell)
-        if not episode.id:
-            self.identify(episode, rule, cell)
+        if not episode.id and (rule.place < 0 or rule.quiet):
+            self.identify(episode, rule, cell)  # else telling it does so, which sorts its members anyway
         episode.open = False
         del cell.eps[rule.index]
         if not cell.eps:

@@ -41,7 +41,7 @@ from correlator.bridge.session import apply_tls, new_client, refusal_words
 from correlator.bridge.settings import BridgeSettings
 from correlator.errors import UsageError
 from correlator.ingest import metrics
-from correlator.ingest.kafka import KafkaSettings
+from correlator.ingest.kafka import UNCONFIRMED, Confirmations, KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.ingest.refusals import HOPELESS, error_words
 
@@ -55,7 +55,6 @@ _MARKER_LIMIT_S: Final = 600.0
 _SHORT_S: Final = 2.0
 _SHORT_CONNECTIONS: Final = 6
 _STALLED_S: Final = 60.0
-_LOST_S: Final = 60.0  # so long without Kafka: is it away, or is it this process's client that does not find it again?
 _UNAVAILABLE: Final = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: wait and try again
 
 
@@ -116,6 +115,7 @@ class Bridge:
         os.set_blocking(self._bell, False)
         os.set_blocking(self._ring, False)
         self._rung = False
+        self._confirmations = Confirmations(kafka)
         self._producer = self._new_producer()
         self._one_by_one: Producer | None = None
         self._collector = threading.Thread(target=self._collect, name="kafka-deliveries", daemon=True)
@@ -223,8 +223,11 @@ class Bridge:
             if self._one_by_one is not None:
                 self._one_by_one.poll(0)
             self._producer.poll(0.2 if self._one_by_one is None else 0.01)
-            if self._kafka_away and time.monotonic() - self._away_since >= _LOST_S:
-                self._look_for_kafka()
+            if self._kafka_away:
+                if (time.monotonic() - self._away_since) * 1000 >= self.kafka.unconfirmed_end_ms:
+                    self._look_for_kafka()
+            elif self._confirmations.lost(len(self._producer)):
+                self._fail(UNCONFIRMED)
 
     def _look_for_kafka(self) -> None:
         """Ends the bridge, to be started again, when a new client reaches Kafka and its own does not."""
@@ -253,6 +256,7 @@ class Bridge:
     def _kafka_is_back(self) -> None:
         if self._kafka_away:
             self._kafka_away = False
+            self._confirmations.confirmed()
             metrics.congested.labels("bridge").set(0)
             self.log.info("kafka_back")
 
@@ -273,6 +277,7 @@ class Bridge:
         """Kafka has a record, or refuses it. Called in the collecting thread."""
         if error is None:
             flight.pieces -= 1
+            self._confirmations.confirmed()
             if self._kafka_away:
                 self._kafka_is_back()
             self._wake()

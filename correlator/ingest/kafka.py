@@ -5,6 +5,7 @@ One section for bridge, ingest, worker and commands, so that addresses and secre
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +38,12 @@ class KafkaSettings(BaseModel):
     ca_file: Path | None = Field(default=None, description="CA certificates, PEM")
     certificate_file: Path | None = Field(default=None, description="our certificate (mutual TLS), PEM")
     key_file: Path | None = Field(default=None, description="key of our certificate, PEM")
+    unconfirmed_end_ms: int = Field(
+        default=30_000,
+        ge=1_000,
+        description="a bridge, input or ingest to which Kafka confirms nothing for twice as long, although it answers"
+        " others, ends, to be started again",
+    )
 
     @model_validator(mode="after")
     def _credentials(self) -> KafkaSettings:
@@ -93,3 +100,39 @@ class KafkaSettings(BaseModel):
         except KafkaException:
             return False
         return True
+
+
+class Confirmations:
+    """Whether Kafka goes on confirming what a producer that waits for ever was given.
+
+    A client that lost its broker may wait without an end, and without an error, for what a new one gets at once.
+    `confirmed` and `lost` may be called in different threads.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self.confirmed()
+
+    def confirmed(self) -> None:
+        """A record was confirmed, or Kafka came back."""
+        self._since_s = time.monotonic()
+        self._answered = False
+
+    def lost(self, waiting: int) -> bool:
+        """Whether none was for `unconfirmed_end_ms`, though some are waiting and Kafka answers a new client, and
+        for as long again: a broker that has just come back is given the time.
+
+        To be called all the time, since what did not wait before is waited for from then on. While Kafka does
+        not answer it takes five seconds, once in `unconfirmed_end_ms`.
+        """
+        if not waiting:
+            self.confirmed()
+        now_s = time.monotonic()
+        if (now_s - self._since_s) * 1000 < self._kafka.unconfirmed_end_ms:
+            return False
+        self._since_s = now_s
+        before, self._answered = self._answered, self._kafka.answers()
+        return before and self._answered
+
+
+UNCONFIRMED = "Kafka answers, but does not confirm what this process writes: it ends, to be started again"

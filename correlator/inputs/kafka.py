@@ -19,7 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from correlator.errors import UsageError
 from correlator.ingest import metrics
-from correlator.ingest.kafka import KafkaSettings
+from correlator.ingest.kafka import UNCONFIRMED, Confirmations, KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.ingest.raw import TICK_MS, RawMessage, to_headers
 from correlator.ingest.refusals import HOPELESS, error_words
@@ -43,6 +43,7 @@ class KafkaSink:
         self._positions = positions
         self._why = ""
         self._known: OrderedDict[str, None] = OrderedDict()
+        self._confirmations = Confirmations(kafka)
         self._producer = Producer(
             kafka.client(
                 client__id=receiver,
@@ -112,8 +113,10 @@ class KafkaSink:
             waiting -= 1
             if error is not None:
                 refused.append(error)
-            elif self._why:
-                self._back()
+            else:
+                self._confirmations.confirmed()
+                if self._why:
+                    self._back()
             if not waiting:
                 loop.call_soon_threadsafe(finish)
 
@@ -163,6 +166,8 @@ class KafkaSink:
     def _poll(self) -> None:
         while self._polling:
             self._producer.poll(0.2)
+            if self._confirmations.lost(len(self._producer)):
+                self.failure = self.failure or UNCONFIRMED
 
     def _error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in HOPELESS:

@@ -29,7 +29,7 @@ from correlator.ingest import metrics
 from correlator.ingest.health import Health
 from correlator.ingest.heartbeat import beat_in_thread
 from correlator.ingest.intake import Intake
-from correlator.ingest.kafka import KafkaSettings
+from correlator.ingest.kafka import UNCONFIRMED, Confirmations, KafkaSettings
 from correlator.ingest.logs import Log
 from correlator.ingest.meter import decoded
 from correlator.ingest.raw import from_headers
@@ -118,6 +118,7 @@ class IngestProcess:
         self._silent = 0
         self._noted: dict[str, int] = {}
         self._fatal: KafkaError | None = None
+        self._confirmations = Confirmations(kafka)
         self._ends: tuple[int, dict[TopicPartition, Future[Any]]] | None = None
         self._group: dict[str, Future[Any]] | None = None
         self._left_out_ms = 0  # since when it holds nothing of what nobody else reads; 0: it is not so
@@ -189,6 +190,7 @@ class IngestProcess:
         self._producer.poll(0)
         if self._fatal is not None:
             raise KafkaException(self._fatal)
+        self._look_for_confirmations()
         if now_ms - self._commit_ms >= self.settings.commit_ms:
             self._commit_ms = now_ms
             silent, self._silent = self._silent, self.intake.counts.silent
@@ -275,15 +277,22 @@ class IngestProcess:
                 self._fatal = error
             else:
                 epoch[0] -= 1
+                self._confirmations.confirmed()
 
         while True:
             try:
                 self._producer.produce(topic, value, key, partition=partition, headers=headers, on_delivery=delivered)
             except BufferError:
                 self._producer.poll(0.05)
+                self._look_for_confirmations()
             else:
                 self.produced += 1
                 return
+
+    def _look_for_confirmations(self) -> None:
+        if self._confirmations.lost(len(self._producer)):
+            _log.error("not_confirmed", detail=UNCONFIRMED, waiting=len(self._producer))
+            os._exit(EXIT_LEFT_OUT)  # an orderly end would wait for the same; what is not stored is read again
 
     # ---- positions -----------------------------------------------------------------------------
 

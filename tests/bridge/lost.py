@@ -6,7 +6,6 @@ import sys
 
 from confluent_kafka import Producer
 
-from correlator.bridge import bridge
 from correlator.bridge.bridge import Bridge
 from correlator.cli.main import main
 
@@ -21,7 +20,6 @@ def found_and_lost(self: Bridge) -> None:
 
 
 Bridge._await_kafka = found_and_lost  # type: ignore[method-assign]
-bridge._LOST_S = 2.0  # type: ignore[misc]
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,7 @@ def settings_file(folder: Path, mosquitto: MosquittoBroker, kafka: KafkaBroker, 
     """A correlator.yaml; topic names get the prefix and a dot."""
     mqtt_part = {"host": mosquitto.host, "port": mosquitto.port, **bridge.pop("mqtt", {})}
     settings = {
-        "kafka": {"bootstrap": kafka.bootstrap, "prefix": f"{prefix}."},
+        "kafka": {"bootstrap": kafka.bootstrap, "prefix": f"{prefix}.", "unconfirmed_end_ms": 2_000},
         "bridge": {
             "id": f"{prefix}-bridge",
             "mqtt": mqtt_part,

@@ -31,7 +31,7 @@ class Inputs:
         self.http, self.syslog = free_port(), free_port()
         self.log = folder / "log.ndjson"
         settings = {
-            "kafka": {"bootstrap": kafka.bootstrap, "prefix": prefix},
+            "kafka": {"bootstrap": kafka.bootstrap, "prefix": prefix, "unconfirmed_end_ms": 2_000},
             "inputs": {
                 "files": [{"name": "eve", "site": "h1", "path": str(folder / "eve.json"), "poll_ms": 20}],
                 "syslog": [{"name": "sys", "site": "h1", "protocol": "tcp", "port": self.syslog}],
@@ -42,10 +42,10 @@ class Inputs:
         (folder / "correlator.yaml").write_text(yaml.safe_dump(settings))
         self.process = None
 
-    def start(self, *, ready: bool = True):
+    def start(self, *, ready: bool = True, module: str = "correlator"):
         before = self.log.read_text().count('"ready"') if self.log.exists() else 0
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", "correlator", "inputs", "run", "-c", str(self.folder / "correlator.yaml")]
+            command = [sys.executable, "-m", module, "inputs", "run", "-c", str(self.folder / "correlator.yaml")]
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log, env=os.environ | {"PYTHONPATH": str(ROOT)})
         if ready:
             deadline = time.monotonic() + 60
@@ -147,3 +147,13 @@ def test_a_missing_topic_is_said_in_words(tmp_path, kafka):
         "topic nothing-here-raw.eve: the topic does not exist; `correlator topics create` makes it"
         in made.log.read_text()
     )
+
+
+def test_a_process_to_which_kafka_confirms_nothing_ends_and_the_next_one_sends_everything(inputs, kafka):
+    inputs.start(module="tests.brokers.held")
+    (inputs.folder / "eve.json").write_bytes(b'{"event_type":"stats"}\n')
+    assert inputs.process.wait(60) == 2
+    assert "does not confirm what this process writes" in inputs.log.read_text()
+    inputs.start()
+    eventually(lambda: len(records(kafka, inputs, "eve")) == 1)
+    assert inputs.stop() == 0

@@ -53,3 +53,15 @@ def test_an_ingest_process_beside_one_that_reads_everything_waits_for_its_turn(h
     one.flush()
     one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")
     assert spare.running
+
+
+def test_an_ingest_process_to_which_kafka_confirms_nothing_ends_and_its_successor_writes_everything(house):
+    one = house(kafka={"unconfirmed_end_ms": 2_000}).prepare()
+    stuck = one.start("ingest", name="stuck", module="tests.brokers.held")
+    one.alert(1)
+    one.flush()
+    assert stuck.popen.wait(60) == 75
+    stuck.wait_said("not_confirmed")
+    one.start("ingest")
+    one.start("worker")
+    one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")

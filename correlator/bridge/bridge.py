@@ -223,21 +223,16 @@ class Bridge:
             if self._one_by_one is not None:
                 self._one_by_one.poll(0)
             self._producer.poll(0.2 if self._one_by_one is None else 0.01)
-            if self._kafka_away:
-                if (time.monotonic() - self._away_since) * 1000 >= self.kafka.unconfirmed_end_ms:
-                    self._look_for_kafka()
-            elif self._confirmations.lost(len(self._producer)):
+            if self._kafka_away and (time.monotonic() - self._away_since) * 1000 >= self.kafka.unconfirmed_end_ms:
+                self._look_for_kafka()
+            if self._confirmations.lost(len(self._producer) + self._kafka_away):
                 self._fail(UNCONFIRMED)
 
     def _look_for_kafka(self) -> None:
-        """Ends the bridge, to be started again, when a new client reaches Kafka and its own does not."""
+        """Whether Kafka is back, where no confirmation says so since nothing is sent."""
         self._away_since = time.monotonic()
-        try:
+        with suppress(KafkaException):
             self._producer.list_topics(timeout=5.0)
-        except KafkaException:
-            if self.kafka.answers():
-                self._fail("Kafka answers a new client and not this process's own: it ends, to be started again")
-        else:
             self._kafka_is_back()
 
     def _kafka_error(self, error: KafkaError) -> None:

@@ -225,11 +225,12 @@ class Bridge:
             self._producer.poll(0.2 if self._one_by_one is None else 0.01)
             if self._kafka_away and (time.monotonic() - self._away_since) * 1000 >= self.kafka.unconfirmed_end_ms:
                 self._look_for_kafka()
-            if self._confirmations.lost(len(self._producer) + self._kafka_away):
+            waiting = sum(map(len, filter(None, (self._producer, self._one_by_one))))
+            if self._confirmations.lost(waiting + self._kafka_away):
                 self._fail(UNCONFIRMED)
 
     def _look_for_kafka(self) -> None:
-        """Whether Kafka is back, where no confirmation says so since nothing is sent."""
+        """Asks whether Kafka is back, where no confirmation says so since nothing is sent. Waits for 5 s at most."""
         self._away_since = time.monotonic()
         with suppress(KafkaException):
             self._producer.list_topics(timeout=5.0)

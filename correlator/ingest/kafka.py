@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from correlator.errors import UsageError
 
 MESSAGE_BYTES = 4 << 20  # largest record between our stages; topics are made with it
+UNCONFIRMED = "Kafka answers, but does not confirm what this process writes: it ends, to be started again"
 
 
 class KafkaSettings(BaseModel):
@@ -133,6 +134,3 @@ class Confirmations:
         self._since_s = now_s
         before, self._answered = self._answered, self._kafka.answers()
         return before and self._answered
-
-
-UNCONFIRMED = "Kafka answers, but does not confirm what this process writes: it ends, to be started again"

@@ -30,14 +30,24 @@ def test_with_another_number_of_partitions_every_message_is_told_by_the_old_or_t
     assert len(written) == 1, "a site stays in one partition"
 
 
-@pytest.mark.parametrize("asks", [{}, {"ASKS_NOBODY": "1"}], ids=["its share", "Kafka"])
-def test_an_ingest_process_that_waits_in_vain_ends_and_its_successor_reads_everything(house, asks):
-    one = house(ingest={"process": {"unread_end_ms": 2_000}}).prepare()
-    stuck = one.start("ingest", name="stuck", module="tests.stream.left_out", wait=False, **asks)
+@pytest.mark.parametrize(
+    ("settings", "module", "environment", "said"),
+    [
+        ({"ingest": {"process": {"unread_end_ms": 2_000}}}, "tests.stream.left_out", {}, "left_out"),
+        ({"ingest": {"process": {"unread_end_ms": 2_000}}}, "tests.stream.left_out", {"ASKS_NOBODY": "1"}, "left_out"),
+        ({"kafka": {"unconfirmed_end_ms": 2_000}}, "tests.brokers.held", {}, "not_confirmed"),
+    ],
+    ids=["its share", "Kafka", "confirmation"],
+)
+def test_an_ingest_process_that_waits_in_vain_ends_and_its_successor_reads_everything(
+    house, settings, module, environment, said
+):
+    one = house(**settings).prepare()
+    stuck = one.start("ingest", name="stuck", module=module, wait=False, **environment)
     one.alert(1)
     one.flush()
     assert stuck.popen.wait(60) == 75
-    stuck.wait_said("left_out")
+    stuck.wait_said(said)
     one.start("ingest")
     one.start("worker")
     one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")
@@ -53,15 +63,3 @@ def test_an_ingest_process_beside_one_that_reads_everything_waits_for_its_turn(h
     one.flush()
     one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")
     assert spare.running
-
-
-def test_an_ingest_process_to_which_kafka_confirms_nothing_ends_and_its_successor_writes_everything(house):
-    one = house(kafka={"unconfirmed_end_ms": 2_000}).prepare()
-    stuck = one.start("ingest", name="stuck", module="tests.brokers.held")
-    one.alert(1)
-    one.flush()
-    assert stuck.popen.wait(60) == 75
-    stuck.wait_said("not_confirmed")
-    one.start("ingest")
-    one.start("worker")
-    one.wait_for("events.enriched", lambda told: told["event"]["kind"] == "ids.alert")

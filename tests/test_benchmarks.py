@@ -34,6 +34,16 @@ def test_findings_that_all_open_an_episode_do_and_the_others_mostly_extend_one()
     assert linking.digest(engine) == linking.digest(linking.run(premises, extending)[1])
 
 
+def test_the_console_is_measured_with_pages_that_see_every_new_threat(root, tmp_path):
+    file = tmp_path / "figures.json"
+    words = [sys.executable, "-m", "benchmarks.console", "--threats", "200", "--pages", "2", "--rounds", "1"]
+    done = subprocess.run([*words, "--json", str(file)], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert {"machine", "answer_s", "shown_s", "effect_ms"} <= set(figures)
+    assert figures["shown_s"]["max"] > 0
+
+
 def test_an_unknown_part_is_refused(root):
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "speed"], cwd=root, capture_output=True, text=True, check=False

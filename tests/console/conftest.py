@@ -158,12 +158,26 @@ def story(tmp_path_factory):
 # A module, not a session: while it runs, its event loop is in the way of tests with one of their own.
 @pytest.fixture(scope="module")
 def chromium():
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert program is not None, "a browser is missing: apt-get install --yes chromium fonts-dejavu-core"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=QUIET)
+        browser = launched(playwright)
         yield browser
         browser.close()
+
+
+def launched(playwright):
+    """The machine's own Chromium, which asks nobody but the console."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program is not None, "a browser is missing: apt-get install --yes chromium fonts-dejavu-core"
+    return playwright.chromium.launch(executable_path=program, args=QUIET)
+
+
+def opened(browser, port: int, cookie: str, **options):
+    """An empty page of whoever the session cookie belongs to, in a context of its own."""
+    context = browser.new_context(bypass_csp=False, **options)
+    context.add_cookies([
+        {"name": "__Host-session", "value": cookie, "url": f"https://localhost:{port}", "secure": True}
+    ])  # fmt: skip
+    return context.new_page()
 
 
 _PEOPLE: dict[tuple[int, str], Browser] = {}
@@ -186,12 +200,8 @@ def page(chromium, request):
     def make(role: str = "operator", path: str = "/", *, at: int = 0, script=True, person="", cookie="", **options):
         at = at or request.getfixturevalue("open_house").processes[""][1]
         cookie = cookie or logged_in(at, role, person).cookie
-        context = chromium.new_context(java_script_enabled=script, bypass_csp=False, **options)
-        contexts.append(context)
-        context.add_cookies([
-            {"name": "__Host-session", "value": cookie, "url": f"https://localhost:{at}", "secure": True}
-        ])  # fmt: skip
-        made = context.new_page()
+        made = opened(chromium, at, cookie, java_script_enabled=script, **options)
+        contexts.append(made.context)
         made.on("console", lambda message: said.append(message.text))
         made.on("request", lambda request: hosts.add(request.url.split("/")[2].split(":")[0]))
         made.goto(f"http://localhost:{at}{path}")

@@ -3,8 +3,8 @@
     latency    a message's way from Mosquitto to the topic threats, beyond lateness and tick, at 1,000 and 2,000/s,
                with a further input that is silent
     ingest     raw messages of a hospital day to records of the log, one process
-    carriage   events from the log through Faust and the engine with no rules and nothing enriched, one worker; as they
-               are and without attributes, which are half of an event
+    carriage   events from the log through Faust to an engine that folds none of them, one worker; as they are and
+               without attributes, which are half of an event
     worker     the same with the rule pack and the site, to threats; and the same records folded without Kafka
     checkpoint the same with state written with every transaction (checkpoint_ms 0) and at checkpoints
     two        two workers on two partitions beside one worker on both, by the clock
@@ -310,7 +310,7 @@ def log_of(one: System, count: int, *, attributes: bool = True) -> list[bytes]:
     configuration = in_force(one.kafka)[0][site].configuration
     events = events_of_a_day(one.scenario)
     if not attributes:
-        events = [msgspec.structs.replace(event, attributes={}) for event in events]
+        events = [msgspec.structs.replace(event, carried={}) for event in events]
     made = records(site, events, count)
     return [encode(LogRecord(site, configuration=configuration)), *map(encode, made)]
 
@@ -352,30 +352,41 @@ def records(site: str, events: list[Event], count: int) -> Iterable[LogRecord]:
 
 
 def worker(
-    kafka: KafkaBroker,
-    folder: Path,
-    name: str,
-    count: int,
-    *,
-    bare: bool = False,
-    attributes: bool = True,
-    checkpoint_ms: int = 1_000,
+    kafka: KafkaBroker, folder: Path, name: str, count: int, *, checkpoint_ms: int = 1_000
 ) -> tuple[float, Rows]:
     """Events of ordinary days from the log to the outputs; and the same records folded without Kafka."""
     one = system(kafka, folder, name, worker={"checkpoint_ms": checkpoint_ms})
-    if bare:
-        said = yaml.safe_load(one.file.read_text())
-        rules = one.folder / "none.yml"
-        rules.write_text(
-            "title: none\nname: none\nlogsource: {product: correlator}\ndetection: {a: {kind: no.such}, condition: a}\n"
-        )
-        said["sites"][0] |= {"rules": [str(rules)], "engine": {"enriched": "off"}}
-        one.file.write_text(yaml.safe_dump(said))
     one.prepare()
-    log = log_of(one, count, attributes=attributes)
+    log = log_of(one, count)
     bundle = site_bundle(load(one.file), load(one.file).settings.sites[0])
     before = folded_s(bundle, log)
-    process = one.start("worker")
+    said, spent = worked_off(kafka, one, log, f"worker, checkpoint_ms {checkpoint_ms}", count)
+    # Before and after, since a shared machine is not as fast at all times.
+    alone = (before + folded_s(bundle, log)) / 2
+    rows = [
+        said[0],
+        ["  folded without Kafka", thousands(count), f"{alone:.1f}", thousands(count / alone), ""],
+        ["  ratio", "", "", f"{alone / spent:.2f}", ""],
+        *said[1:],
+    ]
+    return alone / spent, rows
+
+
+def carriage(kafka: KafkaBroker, folder: Path, name: str, count: int, *, attributes: bool) -> tuple[float, Rows]:
+    """The same by a worker that reads, decodes and marks, and whose engine folds nothing."""
+    one = system(kafka, folder, name)
+    one.prepare()
+    log = log_of(one, count, attributes=attributes)
+    size = sum(map(len, log)) // count
+    rows, spent = worked_off(kafka, one, log, f"carriage, {size} B an event", count, module="benchmarks.carried")
+    return count / spent, rows
+
+
+def worked_off(
+    kafka: KafkaBroker, one: System, log: list[bytes], what: str, count: int, module: str = "correlator"
+) -> tuple[Rows, float]:
+    """(rows, processor seconds) of a worker that finds the log, `count` events, and works it off."""
+    process = one.start("worker", module=module)
     written = Written(one)
     broker, began, wall = cpu_s(kafka.process.pid), cpu_s(process.popen.pid), time.time()  # type: ignore[union-attr]
     producer = sender(kafka)
@@ -389,33 +400,22 @@ def worker(
     entries, _ = written.count()
     memory = memory_mb(process.popen.pid)
     one.stop()
-    # Before and after, since a shared machine is not as fast at all times.
-    decoding, alone = (sum(both) / 2 for both in zip(before, folded_s(bundle, log), strict=True))
-    carriage = spent - alone + decoding
-    what = f"{'no rules' if bare else 'rule pack'}, {sum(map(len, log)) // count} B an event"
     rows = [
-        [f"worker, {what}, checkpoint_ms {checkpoint_ms}", thousands(count), f"{spent:.1f}", thousands(count / spent),
-         f"{broker:.1f}"],
-        ["  folded without Kafka", thousands(count), f"{alone:.1f}", thousands(count / alone), ""],
-        [f"  ratio ({elapsed:.1f} s by the clock)", "", "", f"{alone / spent:.2f}", ""],
-        ["  carriage: the difference and decoding", "", f"{carriage:.1f}", thousands(count / carriage), ""],
-        [f"{what}, checkpoint_ms {checkpoint_ms}: {entries:,} entries of state; memory now / most {memory} MB"],
+        [what, thousands(count), f"{spent:.1f}", thousands(count / spent), f"{broker:.1f}"],
+        [f"{what}: {elapsed:.1f} s by the clock; {entries:,} entries of state; memory now / most {memory} MB"],
         [f"  MB on disk: {disk_mb(kafka, one.prefix)}"],
-    ]  # fmt: skip
-    return (count / carriage if bare else alone / spent), rows
+    ]
+    return rows, spent
 
 
-def folded_s(bundle: Bundle, log: list[bytes]) -> tuple[float, float]:
-    """Processor seconds of the same records: decoding alone, and decoded and through the site's engine."""
+def folded_s(bundle: Bundle, log: list[bytes]) -> float:
+    """Processor seconds of the same records, decoded and through the site's engine."""
     engine = SiteEngine(bundle.site_id, bundle.bodies)
     settle_collector()  # as replay and the worker do
     began = time.process_time()
     for value in log:
-        decode(value)
-    decoded = time.process_time()
-    for value in log:
         engine.receive(decode(value))
-    return decoded - began, time.process_time() - decoded
+    return time.process_time() - began
 
 
 def recovery(kafka: KafkaBroker, folder: Path, name: str, groups: int) -> tuple[float, Rows]:
@@ -500,7 +500,7 @@ def works(part: str, kafka: KafkaBroker, mosquitto: MosquittoBroker, folder: Pat
     if part == "carriage":
         return {
             f"{part}{'' if attributes else '-without-attributes'}": partial(
-                worker, kafka, folder, count=1_000_000 // scale, bare=True, attributes=attributes
+                carriage, kafka, folder, count=1_000_000 // scale, attributes=attributes
             )
             for attributes in (True, False)
         }

@@ -92,7 +92,7 @@ def events(count: int) -> list[Event]:
 def event_of(body: dict[str, Any], received_ms: int) -> Event:
     return Event(
         id=f"{body['id']:032x}", site="bench", source="bench", dialect="mapped", kind="log.entry", time_ms=body["ts"],
-        received_ms=received_ms, attributes=body, seq=body["id"],
+        received_ms=received_ms, carried=body, seq=body["id"],
     )  # fmt: skip
 
 

@@ -6,8 +6,9 @@ places) make a new value or keep it beside the event.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+import msgspec
 from msgspec import Struct, field
 
 # Version of the messages that leave us, major.minor: a minor one only adds optional fields.
@@ -57,8 +58,13 @@ class StateValue(Struct, frozen=True, gc=False):
     alarm: bool = False
 
 
+_pack: Final = msgspec.msgpack.Encoder().encode
+_unpack: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_put: Final = msgspec.structs.force_setattr
+
+
 # Not keyword-only: `Context.event` makes every event of every message and gives the fields in this order.
-class Event(Struct, frozen=True, gc=False, omit_defaults=True):
+class Event(Struct, frozen=True, gc=False, omit_defaults=True, rename={"carried": "attributes"}):
     """One normalised fact.
 
     id            32 hex digits, see `correlator.events.ids`
@@ -86,7 +92,7 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     time_ms: int
     received_ms: int
     entities: tuple[Entity, ...] = ()
-    attributes: dict[str, Any] = {}
+    carried: dict[str, Any] | bytes = {}  # the attributes; as msgpack from the log, since of many nobody asks for them
     state: StateValue | None = None
     level: str = ""
     summary: str = ""
@@ -104,6 +110,29 @@ class Event(Struct, frozen=True, gc=False, omit_defaults=True):
     map_version: str = ""
     late_ms: int = 0
     first_seen: bool = False
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The source's own names and values, read from what the log carries once. Raises msgspec.DecodeError."""
+        carried = self.carried
+        if isinstance(carried, dict):
+            return carried
+        read: dict[str, Any] = _unpack(carried)
+        _put(self, "carried", read)  # another form of the same value: the event stays what it is
+        return read
+
+    def names_kind(self) -> bool:
+        """Whether there is an attribute called `kind`, which hides the event's own kind from fields of rules."""
+        carried = self.carried
+        if isinstance(carried, bytes) and b"kind" not in carried:
+            return False  # mostly; without reading them
+        return "kind" in self.attributes
+
+    def pack(self) -> None:
+        """Makes `carried` what the log carries."""
+        carried = self.carried
+        if carried and isinstance(carried, dict):
+            _put(self, "carried", _pack(carried))
 
     def entity(self, kind: str, role: str = "") -> str:
         """The id of the first entity of that kind (and role, if given), "" if there is none."""

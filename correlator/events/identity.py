@@ -39,7 +39,7 @@ def keeps_values(identity: Identity) -> bool:
 def renamed(event: Event, names: Mapping[str, str]) -> Event:
     """The event with other ids and attribute values wherever `names` has one for them."""
     entities = tuple(Entity(one.role, one.kind, names[one.id]) if one.id in names else one for one in event.entities)
-    return replace(event, entities=entities, attributes=_renamed(event.attributes, names))
+    return replace(event, entities=entities, carried=_renamed(event.attributes, names))
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:

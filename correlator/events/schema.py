@@ -32,6 +32,7 @@ _CLOSER: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("Entity", "role"): {"enum": list(ROLES)},
     ("Entity", "kind"): {"enum": list(ENTITY_KINDS)},
     ("StateValue", "kind"): {"enum": list(ENTITY_KINDS)},
+    ("Event", "attributes"): {"type": "object", "default": {}},
     ("Event", "level"): {"enum": ["", *LEVELS], "default": ""},
     ("Event", "time_quality"): {"enum": list(get_args(TimeQuality)), "default": "device"},
     ("EnrichedEvent", "event"): {"$ref": "#/$defs/Event"},

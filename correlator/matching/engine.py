@@ -117,17 +117,17 @@ class Engine:
             if event.dup_key and remembers and self.deliveries.again(event):
                 self.sorter.duplicates += 1
                 continue
-            if urgent and (
-                kinds is None
-                or event.kind in kinds
-                or event.state is not None
-                or event.retained
-                or "kind" in event.attributes
-            ):
-                try:
+            try:
+                if urgent and (
+                    kinds is None
+                    or event.kind in kinds
+                    or event.state is not None
+                    or event.retained
+                    or (event.id not in self.poisoned and event.names_kind())
+                ):
                     self._fast_lane(event)
-                except Exception as error:
-                    raise FoldFailed(event.id, error) from error
+            except Exception as error:
+                raise FoldFailed(event.id, error) from error
             if not add(event):
                 outputs.rejects.append(_too_late(event, self.settings.max_late_ms))
         if record.events:
@@ -290,7 +290,7 @@ class Engine:
                 return
             event = passed
         kinds = self.plan.critical_kinds
-        if kinds is not None and event.kind not in kinds and "kind" not in event.attributes:
+        if kinds is not None and event.kind not in kinds and not event.names_kind():
             return
         hits = self.plan.critical.hits(event)
         if not hits or not self.early_told.add(event.id):
@@ -299,6 +299,7 @@ class Engine:
             self.outputs.matches.append(self.matcher.episodes.single(number, event, early=True))
 
     def _enrich(self, event: Event, hits: list[int]) -> EnrichedEvent:
+        event.attributes  # noqa: B018  # read now, where an event that cannot be read is a reject; told as a mapping
         rules = tuple([self.plan.producers[number].key for number in hits])
         places = self.places
         if places is None:

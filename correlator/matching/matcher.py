@@ -182,7 +182,7 @@ class Matcher:
             # For the rules above, an inner match is an event that has its fields and happens now.
             source = Event(
                 id=episode.id, site=self.site, source="", dialect="", kind="", time_ms=t_ms, received_ms=t_ms,
-                attributes=episode.fields,
+                carried=episode.fields,
             )  # fmt: skip
             for feed in producer.feeds:
                 keys = joint_keys([accessor.get(source) for accessor in feed.accessors]) if feed.accessors else ("",)

@@ -145,11 +145,13 @@ class DetectionIndex:
 
     def hits(self, event: Event) -> list[int]:
         """Numbers of the detections that are true for the event, ascending, each once."""
-        attributes = event.attributes
-        selections = (self._shadowed if "kind" in attributes else self._plain).get(event.dialect, _NO_SELECTIONS)
+        carried = event.carried
+        shadowed = "kind" in carried if type(carried) is dict else event.names_kind()
+        selections = (self._shadowed if shadowed else self._plain).get(event.dialect, _NO_SELECTIONS)
         selection = selections.get(event.kind)
         if selection is None:
             selection = self._select(event)
+        attributes = event.attributes if selection.plain else _NO_ATTRIBUTES
         # Most events find nothing in the tables, or one entry: no list is made for them.
         found = selection.always
         several = False  # more than one list of candidates
@@ -202,7 +204,7 @@ class DetectionIndex:
             self._plain.clear()
             self._shadowed.clear()
             self._made = 0
-        shadowed = "kind" in event.attributes
+        shadowed = event.names_kind()
         known = Known(event.kind, event.dialect, not shadowed)
         left = [(number, predicate.settled(known)) for number, predicate in self._added]
         selection = Selection([one for one in left if one[1] is not False], self._places)
@@ -223,3 +225,4 @@ def _of_value(value: Any, table: Table) -> list[Candidate]:
 
 
 _NO_SELECTIONS: Final[dict[str, Selection]] = {}
+_NO_ATTRIBUTES: Final[dict[str, Any]] = {}

@@ -64,7 +64,7 @@ def _told(event: Event, entity: Entity, asset: str) -> Event:
         sub_ns=event.sub_ns,
         seq=event.seq,
         entities=(Entity("target", entity.kind, entity.id),),
-        attributes={"claimed": asset, "said": event.kind},
+        carried={"claimed": asset, "said": event.kind},
         summary=f"{event.source} published {event.kind} for {asset}, which it does not speak for",
         time_quality=event.time_quality,
         origin=event.origin,

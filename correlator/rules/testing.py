@@ -115,7 +115,7 @@ def event_of(spec: dict[str, Any], index: int, base_ms: int, site: str) -> Event
         time_ms=time_ms,
         received_ms=received_ms,
         entities=tuple(entities),
-        attributes=attributes,
+        carried=attributes,
         state=state,
         level=level,
         text=_text(spec, "text", ""),

@@ -5,8 +5,9 @@ the events of one input, promises ("ticks") of inputs, inputs that were taken ou
 is in force from here on, or decisions of people. Only promises may be for several sites, since all
 silent inputs of a partition share a record.
 
-Wire form: one byte of version, then msgpack. A reader knows its own version only; it is raised when a
-field changes its meaning, while new fields stand at the end and have a default.
+Wire form: one byte of version, then msgpack. The version is raised when a field changes its meaning, while new
+fields stand at the end and have a default. Version 2 holds the attributes of an event as msgpack of their own, which
+is read when somebody asks for them; version 1, which held them as a map, is read, too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from msgspec import Struct
 from correlator.errors import RecordRefused
 from correlator.events.event import Event
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 
 class Configuration(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -78,18 +79,21 @@ class LogRecord(Struct, frozen=True, gc=False, array_like=True):
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(LogRecord).decode
 _MARK: Final = bytes([VERSION])
+_READ: Final = (_MARK, b"\x01")
 
 
 def encode(record: LogRecord) -> bytes:
     """The record's bytes; the same record gives the same bytes."""
+    for event in record.events:
+        event.pack()
     return _MARK + _encode(record)
 
 
 def decode(data: bytes) -> LogRecord:
     """The record of some bytes. Raises RecordRefused: another version, or no record at all."""
-    if data[:1] != _MARK:
+    if data[:1] not in _READ:
         found = f"of version {data[0]}" if data else "empty"
-        raise RecordRefused(f"a record of the log is {found}; this release reads version {VERSION}")
+        raise RecordRefused(f"a record of the log is {found}; this release reads versions 1 to {VERSION}")
     try:
         return _decode(memoryview(data)[1:])
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -123,7 +123,7 @@ class _Input:
             kind="log.entry",
             time_ms=time_ms,
             received_ms=time_ms,
-            attributes=fields,
+            carried=fields,
             text=payload.decode("utf-8", "replace"),
             sub_ns=sub_ns,
             seq=line,

@@ -131,7 +131,7 @@ def _less_event(enriched: EnrichedEvent, cut: int) -> EnrichedEvent:
     text = event.text[: LONG_VALUE if cut < 3 else 0]
     summary = event.summary[:LONG_VALUE]
     return msgspec.structs.replace(
-        enriched, event=msgspec.structs.replace(event, attributes=short, text=text, summary=summary)
+        enriched, event=msgspec.structs.replace(event, carried=short, text=text, summary=summary)
     )
 
 

@@ -93,7 +93,7 @@ def event(number: int, kind: str, seconds: int, *entities: tuple[str, str, str])
         kind=kind,
         time_ms=t_ms,
         received_ms=t_ms,
-        attributes={"direction": "in"} if kind.startswith("badge.") else {},
+        carried={"direction": "in"} if kind.startswith("badge.") else {},
         entities=tuple(Entity(role, entity_kind, name) for role, entity_kind, name in entities),
     )
 

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from correlator.errors import RecordRefused
@@ -204,6 +205,19 @@ def test_a_message_of_no_site_and_one_of_no_source_are_rejects_with_their_bytes(
 def test_a_record_of_another_version_or_of_broken_bytes_is_refused_with_a_type() -> None:
     good = encode(LogRecord("h1", configuration=Configuration(1, "r", "s", "e")))
     assert decode(good).configuration == Configuration(1, "r", "s", "e")
-    for bad in (b"", b"\x02" + good[1:], good[:-3], good[:1] + b"\xc1"):
+    for bad in (b"", b"\x03" + good[1:], good[:-3], good[:1] + b"\xc1"):
         with pytest.raises(RecordRefused):
             decode(bad)
+
+
+def test_a_record_of_version_1_holds_attributes_as_a_map_and_is_read_too() -> None:
+    event = Event("0" * 32, "h1", "doors", "access", "door.opened", 1, 2, carried={"kind": "x", "n": [1, {"a": None}]})
+    before = msgspec.structs.replace(event)
+    of_version_1 = b"\x01" + msgspec.msgpack.encode(LogRecord("h1", "raw.a/0", 0, 0, (before,), (0,)))
+    written = encode(LogRecord("h1", "raw.a/0", 0, 0, (event,), (0,)))
+    assert len(written) != len(of_version_1)
+    for data in (of_version_1, written):
+        (found,) = decode(data).events
+        assert found.names_kind()
+        assert found.attributes == {"kind": "x", "n": [1, {"a": None}]}
+        assert msgspec.json.encode(found) == msgspec.json.encode(before)

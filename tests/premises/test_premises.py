@@ -34,7 +34,7 @@ def event(kind, t_ms=NOON, level="", attributes=None, **named):
     """An event; each name is role_kind="id"."""
     entities = tuple(Entity(*name.split("_", 1), value) for name, value in named.items())
     return Event(id=f"{kind}{t_ms}", site="clinic", source="s", dialect="d", kind=kind, time_ms=t_ms, received_ms=t_ms,
-                 entities=entities, level=level, attributes=attributes or {})  # fmt: skip
+                 entities=entities, level=level, carried=attributes or {})  # fmt: skip
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def events(draw: Draw, most: int = 14, late: bool = True, site: str = "s") -> li
                 time_ms=time_ms,
                 received_ms=time_ms + delay_ms,
                 seq=seq,
-                attributes={key: value for key, value in fields.items() if value is not _ABSENT},
+                carried={key: value for key, value in fields.items() if value is not _ABSENT},
             )
         )
     return sorted(made, key=lambda event: event.received_ms)

@@ -82,7 +82,7 @@ def _events(vector: dict[str, Any]) -> list[Event]:
             sub_ns=given.get("sub_ns", 0),
             text=given.get("text", ""),
             entities=tuple(Entity(*one) for one in given.get("entities", ())),
-            attributes={
+            carried={
                 **{key: value for key, value in given.items() if key not in OWN_KEYS},
                 **given.get("attributes", {}),
             },

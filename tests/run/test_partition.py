@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from correlator.errors import FoldFailed
-from correlator.run.log import encode
+from correlator.run.log import decode, encode
 from correlator.run.partition import OFFSET, TRIES, PartitionEngine
 from tests.ingest.carried import log_of, scenario, without_raw
+
+READ = ("badge.granted", "badge.denied")  # events that rules look into
 
 
 class Disk:
@@ -144,6 +146,24 @@ def test_what_fails_is_left_out_at_the_third_try_and_only_that(log, undisturbed,
 
     monkeypatch.setattr(Matcher, "fold", failing)
     disk = Disk(made)
+    leaves_out(disk, records, count)
+    assert len(disk.messages) > len(undisturbed.messages) // 2
+
+
+def test_an_event_whose_attributes_cannot_be_read_is_left_out_alone(log, undisturbed):
+    records, made = list(log[0]), log[1]
+    place, record = next(
+        (place, one) for place, one in enumerate(map(decode, records)) if one.events[:1] and one.events[0].kind in READ
+    )
+    spoilt = msgspec.structs.replace(record.events[0], carried=b"\xc1kind")
+    records[place] = encode(msgspec.structs.replace(record, events=(spoilt, *record.events[1:])))
+    disk = Disk(made)
+    leaves_out(disk, records, 1)
+    assert len(disk.messages) > len(undisturbed.messages) // 2
+
+
+def leaves_out(disk: Disk, records: list[bytes], count: int) -> None:
+    """Folds the records, restarting as a worker does, until `count` events are rejects after their third try."""
     deaths = 0
     engine, offset = disk.open(0, len(records))
     while offset < len(records):
@@ -158,8 +178,9 @@ def test_what_fails_is_left_out_at_the_third_try_and_only_that(log, undisturbed,
     assert deaths == TRIES * count
     rejects = [msgspec.json.decode(value) for topic, value in disk.messages if topic == "rejects"]
     assert [one["reason"] for one in rejects if one["reason"] == "engine_error"] == ["engine_error"] * count
-    assert sum(b"correlator.health.poison" in value for value in disk.threats()) == count
-    assert len(disk.messages) > len(undisturbed.messages) // 2
+    said = [msgspec.json.decode(value) for value in disk.threats() if b"correlator.health.poison" in value]
+    assert len({(one["id"], one["revision"]) for one in said}) == len(said)
+    assert len({one["id"] for one in said}) == count
 
 
 def test_a_record_that_cannot_be_read_is_a_reject_and_the_next_one_is_folded(log):

@@ -52,8 +52,8 @@ def test_a_threat_keeps_the_members_of_its_strongest_steps_and_counts_the_rest()
     [
         Outputs(matches=[Match(id="m", site="h1", rule="r", title="t", level="low", first_ms=1, last_ms=2, opened_ms=2,
                                events=tuple(f"{n:032x}" for n in range(40_000)))]),
-        Outputs(enriched=[EnrichedEvent(event=event(attributes={"short": 1, "long": "x" * 900_000}))]),
-        Outputs(enriched=[EnrichedEvent(event=event(attributes={f"k{n}": "x" * 900 for n in range(900)}))]),
+        Outputs(enriched=[EnrichedEvent(event=event(carried={"short": 1, "long": "x" * 900_000}))]),
+        Outputs(enriched=[EnrichedEvent(event=event(carried={f"k{n}": "x" * 900 for n in range(900)}))]),
         Outputs(enriched=[EnrichedEvent(event=event(text="x" * 900_000, summary="y" * 900_000))]),
         Outputs(rejects=[Reject(site="h1", source="s", dialect="d", reason="not_json", detail="d", payload=b"\xff" * 900_000)]),
         Outputs(threats=[threat(3, 900_000)]),

@@ -42,7 +42,7 @@ REST = 'until: "2026-03-02T12:00:00Z", reason: q'
 
 def event(number: int, kind: str, t_ms: int, attributes: dict[str, str], *entities: Entity) -> Event:
     return Event(id=f"{number:032x}", site="s", source="acs", dialect="mapped", kind=kind, time_ms=t_ms,
-                 received_ms=t_ms, entities=entities, attributes=attributes)  # fmt: skip
+                 received_ms=t_ms, entities=entities, carried=attributes)  # fmt: skip
 
 
 def refused(door: str, t_ms: int = T) -> list[Event]:

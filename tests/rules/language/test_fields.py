@@ -17,7 +17,7 @@ from tests.rules.language.house import House
 EVENT = Event(
     id="0", site="h1", source="acs", dialect="access", kind="badge.granted", time_ms=5, received_ms=6,
     entities=(Entity("where", "door", "d-1"), Entity("via", "door", "d-2"), Entity("actor", "badge", "b-1")),
-    attributes={
+    carried={
         "plain": 1, "empty": None, "a.b": "flat", "a": {"b": "deep", "c": {"d": [1, 2]}},
         "rows": [{"name": "x"}, {"name": ["y", "z"]}, {"other": 1}, "text"], "door": "theirs", "badge.id": 7,
     },
@@ -84,7 +84,7 @@ def test_what_an_entity_says_comes_before_the_site_model() -> None:
 
 def test_an_attribute_shadows_our_name_but_not_the_name_with_an_at_sign() -> None:
     event = Event(id="0", site="s", source="x", dialect="d", kind="log.entry", time_ms=0, received_ms=0,
-                  attributes={"kind": "Pod", "@kind": "other"})  # fmt: skip
+                  carried={"kind": "Pod", "@kind": "other"})  # fmt: skip
     assert accessor_of("kind", None).get(event) == "Pod"
     assert accessor_of("@kind", None).get(event) == "log.entry"
 

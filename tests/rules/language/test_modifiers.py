@@ -39,7 +39,7 @@ def event_with(value: Any, attributes: dict[str, Any]) -> Event:
     given = dict(attributes) if value == "absent" else {**attributes, "f": value}
     return Event(
         id="0", site="s", source="x", dialect="mapped", kind="log.entry", time_ms=TIME_MS, received_ms=TIME_MS,
-        attributes=given,
+        carried=given,
     )  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def keyword(line: str, text: str, attributes: dict[str, Any]) -> bool:
     rule = loaded.rules.detections["r"]
     event = Event(
         id="0", site="s", source="x", dialect="mapped", kind="log.entry", time_ms=0, received_ms=0, text=text,
-        attributes=attributes,
+        carried=attributes,
     )  # fmt: skip
     found = compile_condition(rule.condition, rule.logsource, (), None, zone_named("UTC"))
     assert found.explain(event)[0].holds is found.test(event)

@@ -77,7 +77,7 @@ def events(draw: Any) -> Event:
                              max_size=2))  # fmt: skip
     return Event(
         id="0", site="s", source="x", dialect="mapped", kind=draw(KIND), time_ms=draw(st.integers(0, 2_000_000_000_000)),
-        received_ms=0, entities=tuple(entities), attributes=draw(ATTRIBUTES), text=draw(st.one_of(st.just(""), TEXT)),
+        received_ms=0, entities=tuple(entities), carried=draw(ATTRIBUTES), text=draw(st.one_of(st.just(""), TEXT)),
     )  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def test_an_explanation_shows_each_part_with_the_value_it_met() -> None:
         Not(FieldTest("g", "equals", "x")),
     ))  # fmt: skip
     event = Event(id="0", site="s", source="x", dialect="d", kind="badge.denied", time_ms=0, received_ms=0,
-                  attributes={"n": 2, "g": "X"})  # fmt: skip
+                  carried={"n": 2, "g": "X"})  # fmt: skip
     told = [("  " * step.depth + step.says, step.met, step.holds) for step in compiled(tree).explain(event)]
     assert told == [
         ("all of", MISSING, False),
@@ -210,7 +210,7 @@ def test_a_rule_of_patterns_alone_falls_back_on_its_log_source() -> None:
 
 def logged(event_kind: str, dialect: str, **attributes: Any) -> Event:
     return Event(id="0", site="s", source="x", dialect=dialect, kind=event_kind, time_ms=0, received_ms=0,
-                 attributes=attributes)  # fmt: skip
+                 carried=attributes)  # fmt: skip
 
 
 SYSMON = "Microsoft-Windows-Sysmon/Operational"

@@ -22,7 +22,7 @@ def event(time_ms: int = 0, **given: Any) -> Event:
     entities = tuple(Entity(role_in("log.entry", key), key, value) for key, value in given.items() if key in ENTITIES)
     attributes = {key: value for key, value in given.items() if key not in ENTITIES}
     return Event(id="0", site="s", source="x", dialect="d", kind="log.entry", time_ms=time_ms, received_ms=time_ms,
-                 entities=entities, attributes=attributes)  # fmt: skip
+                 entities=entities, carried=attributes)  # fmt: skip
 
 
 def condition(text: str, places: Places | None = None) -> WhereTest:

@@ -48,7 +48,7 @@ def event_of(family: str, rule: DetectionRule, fields: dict[str, Any]) -> Event:
         id="0" * 32, site="h1", source=family, time_ms=0, received_ms=0,
         dialect="auditd" if rule.logsource.service == "auditd" else DIALECTS[family],
         kind=KINDS.get(rule.logsource.category or rule.logsource.service, "log.entry"),
-        attributes=attributes, text=fields.get("text", ""),
+        carried=attributes, text=fields.get("text", ""),
     )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_a_rule_does_not_look_at_another_log(name: str) -> None:
     attributes = {key: value for key, value in case["hit"].items() if key not in {"text", "Channel", "appname"}}
     stray = Event(
         id="0" * 32, site="h1", source="doors", dialect="zigbee2mqtt", kind="door.opened", time_ms=0, received_ms=0,
-        attributes=attributes, text=case["hit"].get("text", ""),
+        carried=attributes, text=case["hit"].get("text", ""),
     )  # fmt: skip
     assert not predicate.test(stray)
 

@@ -141,6 +141,7 @@ class Intake:
                 if batch is None:
                     batch = flow.batches[site] = _Batch(offset, now_ms + self.settings.pack_ms)
                     self._due[(raw.input, site)] = batch
+                one.pack()  # now, while its attributes are at hand
                 batch.events.append(one)
                 batch.offsets.append(offset)
                 counts.events += 1

@@ -85,7 +85,8 @@ _READ: Final = (_MARK, b"\x01")
 def encode(record: LogRecord) -> bytes:
     """The record's bytes; the same record gives the same bytes."""
     for event in record.events:
-        event.pack()
+        if type(event.carried) is dict:
+            event.pack()
     return _MARK + _encode(record)
 
 

@@ -82,6 +82,7 @@ class EmbeddedProcess:
         self.errors = folder / "log.ndjson"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "correlator.yaml").write_text(yaml.safe_dump(settings))
+        self._bridged = "bridge" in settings
         self._process: subprocess.Popen[bytes] | None = None
         self._ready_before = 0
 
@@ -136,6 +137,9 @@ class EmbeddedProcess:
 
     def __enter__(self) -> Self:
         self.start()
+        if self._bridged:
+            # Mosquitto keeps for a session what is published after its first subscription, nothing before.
+            wait(lambda: bool(self.said("ready", part="bridge")), 60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -26,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks import compile as compiling
 from benchmarks import hospital, linking, peers, works
@@ -35,7 +35,7 @@ from benchmarks.works import RECORD_EVENTS, WORKS, loaded, sigma
 from correlator.events import Event
 from correlator.linking.ground import SiteGround
 from correlator.linking.settings import LinkingSettings
-from correlator.matching import Engine, EngineSettings, Outputs, Record
+from correlator.matching import Engine, EngineSettings, Outputs, Record, Tells
 from correlator.rules.load import LoadedRules
 from correlator.run.collector import settle_collector
 from correlator.run.pipeline import Pipeline
@@ -61,7 +61,7 @@ class Size:
     assets: int = 10_000
     linking_passes: int = 5
     runs: int = 3
-    once: bool = False
+    tells: Tells = "growing"
 
 
 QUICK = Size(
@@ -116,10 +116,10 @@ def run_works(size: Size) -> Found:
     for name, make in WORKS.items():
         for count in size.rule_counts:
             rules = loaded(sigma(make(count)))
-            taken, matches, digest = works.run(rules, events, digest=True, once=size.once)
+            taken, matches, digest = works.run(rules, events, digest=True, tells=size.tells)
             seconds, runs = taken, 1
             if taken < SLOW_S and size.runs > 1:
-                others_s = [works.run(rules, events, once=size.once)[0] for _ in range(size.runs - 1)]
+                others_s = [works.run(rules, events, tells=size.tells)[0] for _ in range(size.runs - 1)]
                 seconds, runs = statistics.median([taken, *others_s]), size.runs
             found[f"{name}-{count}"] = {
                 "events_per_s": len(events) / seconds, "matches": matches, "hash": digest, "runs": runs,
@@ -156,7 +156,7 @@ def compiled(size: Size, plain: Found) -> Found:
         Path(scratch, "benchmarks").symlink_to(ROOT / "benchmarks")
         words = [sys.executable, "-P", "-m", "benchmarks", "--works-only", str(result)]
         words += ["--rules", *map(str, size.rule_counts), "--events", str(size.events), "--runs", str(size.runs)]
-        words += ["--once"] if size.once else []
+        words += ["--tells", size.tells]
         subprocess.run(words, cwd=scratch, env={**os.environ, "PYTHONPATH": path}, check=True)
         told = json.loads(result.read_text())
     if not told["from"].startswith(str(folder)) or told["from"].endswith(".py"):
@@ -390,7 +390,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rules", type=int, nargs="+", metavar="N", help="rule counts of the works")
     parser.add_argument("--events", type=int, metavar="N", help="events of the works (200,000)")
     parser.add_argument("--runs", type=int, metavar="N", help="runs of which the median counts (3)")
-    parser.add_argument("--once", action="store_true", help="works: tell episodes when they end only, as `match` does")
+    parser.add_argument("--tells", choices=get_args(Tells), metavar="WHAT",
+                        help="works: of an episode, its opening and its end (growing), only its end (final), as `match` does, "
+                             "or only its opening (first), as `match --first` and rsigma do")  # fmt: skip
     parser.add_argument("--works-only", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     unknown = [part for part in given.parts if part not in PARTS]
@@ -399,7 +401,7 @@ def main(arguments: list[str] | None = None) -> int:
     size = QUICK if given.quick else Size()
     asked = {
         "rule_counts": given.rules and tuple(given.rules), "events": given.events, "runs": given.runs,
-        "once": given.once,
+        "tells": given.tells,
     }  # fmt: skip
     size = replace(size, **{name: value for name, value in asked.items() if value})
     if arguments is None:

@@ -31,7 +31,7 @@ from typing import Any
 import msgspec
 
 from correlator.events import Event
-from correlator.matching import Engine, EngineSettings, Record
+from correlator.matching import Engine, EngineSettings, Record, Tells
 from correlator.rules.load import rules_text
 from correlator.rules.syntax import RuleSet
 from correlator.run.collector import settle_collector
@@ -229,15 +229,14 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def run(
-    rules: RuleSet, arrived: Sequence[Event], *, digest: bool = False, once: bool = False
+    rules: RuleSet, arrived: Sequence[Event], *, digest: bool = False, tells: Tells = "growing"
 ) -> tuple[float, int, str]:
     """(seconds, matches, hash of all matches) of folding events in records of 500, sorter and watermark on.
 
-    once: an episode is told in its final form only, as `correlator match` does, not also when it opens. The hash
-    is taken outside the seconds. The garbage collector is settled as in every command of ours.
+    tells: what is told of an episode. The hash is taken outside the seconds. The garbage collector is settled as in every command of ours.
     """
     settle_collector()
-    engine = Engine("bench", rules, settings=replace(SETTINGS, tell_open=not once), filter_logsource=False)
+    engine = Engine("bench", rules, settings=replace(SETTINGS, tells=tells), filter_logsource=False)
     seconds = 0.0
     matches = 0
     made = hashlib.sha256()

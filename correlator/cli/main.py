@@ -9,7 +9,7 @@ import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import click
 
@@ -36,6 +36,9 @@ from correlator.cli.outputs import outputs as _outputs
 from correlator.cli.privacy import privacy as _privacy_commands
 from correlator.cli.secure import secure as _secure
 from correlator.clock import duration_ms
+
+if TYPE_CHECKING:
+    from correlator.matching import Tells
 
 # ---- argument types ------------------------------------------------------------------------------------
 
@@ -214,6 +217,12 @@ def _privacy(config: Path) -> Any:
     return privacy
 
 
+def _tells(follow: bool, first: bool) -> Tells:
+    if follow and first:
+        raise click.UsageError("--first and --follow exclude each other: what opens, or every revision of it")
+    return "growing" if follow else "first" if first else "final"
+
+
 @app.command(
     epilog=examples(
         "correlator match --rules rules/ events.ndjson",
@@ -230,6 +239,7 @@ def _privacy(config: Path) -> Any:
 @click.option("--lateness", "lateness_ms", type=_Lateness(), default="10s", show_default=True, metavar="10s",
               help="How far a line may be behind the latest time read in its file.")  # fmt: skip
 @click.option("--follow", is_flag=True, help="Print each revision of a growing match.")
+@click.option("--first", is_flag=True, help="Print each match when it opens, as it stands then, and no more.")
 @click.option("--strict", is_flag=True, help="Exit code 1 when a line came too late or cannot be read.")
 @click.option("--sort", is_flag=True, help="Sort all lines by time first.")
 def match(
@@ -239,6 +249,7 @@ def match(
     map_file: Path | None,
     lateness_ms: int,
     follow: bool,
+    first: bool,
     strict: bool,
     sort: bool,
 ) -> int:
@@ -257,7 +268,7 @@ def match(
             map_file=map_file,
             lateness_ms=lateness_ms,
             files=list(files),
-            follow=follow,
+            tells=_tells(follow, first),
             strict=strict,
             sort=sort,
             stdout=sys.stdout,

@@ -70,6 +70,8 @@ class Engine:
     ) -> None:
         self.site = site
         self.settings = settings if settings is not None else EngineSettings()
+        if self.settings.tells == "first" and self.settings.track_changes:
+            raise ValueError("an engine that tells openings only keeps no state")
         self.places = places
         self.plan = compile_rules(rules, places, zone, filter_logsource)
         self.sorter = Sorter(self.settings.lateness_ms, self.settings.max_late_ms, self.settings.dup_window_ms)
@@ -155,7 +157,9 @@ class Engine:
         return snapshot.changes(self)
 
     def snapshot(self) -> list[tuple[str, bytes]]:
-        """All state entries, by key."""
+        """All state entries, by key. Raises ValueError for an engine that tells openings only."""
+        if self.settings.tells == "first":
+            raise ValueError("an engine that tells openings only keeps no state")
         return snapshot.entries(self)
 
     def restore(self, entries: list[tuple[str, bytes]]) -> None:

@@ -49,7 +49,8 @@ class Episodes:
         self.dropped_window_events = 0
         self.max_members = settings.max_members
         self.max_window_events = settings.max_window_events
-        self.tell_open = settings.tell_open
+        self.tell_open = settings.tells != "final"
+        self.first = settings.tells == "first"
         # What all matches of a rule, and of a detection that stands alone, have in common.
         self.rule_heads = [head_of(site, rule.key, rule.rule.head) for rule in plan.rules]
         self.single_heads = [head_of(site, one.head.key, one.head) for one in plan.detections]
@@ -62,6 +63,9 @@ class Episodes:
         """The condition of a rule decided inline holds at this event and did not before, up to the expiry of
         what stands at `floor`."""
         place = rule.place
+        if self.first and rule.producer is None:
+            self._first(rule, cell, key, position, event_id, source, floor)
+            return
         episode = None if cell.eps is None else cell.eps.get(rule.index)
         if episode is not None:
             # It holds again, and all that came since is in the window: it came after the condition had ceased to
@@ -87,6 +91,9 @@ class Episodes:
 
     def lapses(self, rule: Rule, cell: Cell, position: int) -> None:
         """An event found that a rule decided inline does not hold any more: a gap, from before this event."""
+        if self.first and rule.producer is None:
+            cell.dues[rule.place] = -self._over(rule, cell, position)
+            return
         assert cell.eps is not None
         episode = cell.eps[rule.index]
         catch_up(episode, rule, cell, position)
@@ -94,6 +101,45 @@ class Episodes:
         cell.dues[rule.place] = -1
         if self.dirty is not None:
             self.dirty.add(episode)
+
+    def _first(
+        self, rule: Rule, cell: Cell, key: str, position: int, event_id: str, source: Event, floor: int
+    ) -> None:  # fmt: skip
+        """As `holds`, where only the opening is told: nothing is kept but up to when an episode goes on."""
+        if cell.dues is rule.keyspace.no_dues:
+            cell.dues = cell.dues.copy()
+        due = cell.dues[rule.place]
+        over = self._over(rule, cell, position) if due >= 0 else -due
+        cell.dues[rule.place] = floor + rule.span
+        if over >= position & TIME:
+            return
+        pairs = self._stretch(rule, cell, (position & TIME) - rule.span)
+        value = rule.members or value_of(rule, cell, position, FOREVER)
+        truncated = 0
+        if len(pairs) > self.max_members:
+            truncated = len(pairs) - self.max_members
+            del pairs[self.max_members :]
+        opened_ms = position >> SHIFT
+        group = (key,) if rule.keyspace.names else ()
+        self.out.append(
+            replace(
+                self.rule_heads[rule.index],
+                id=match_id(self.site, rule.key, group, pairs[0][1], opened_ms),
+                group=group_of(rule, key, source),
+                first_ms=pairs[0][0] >> SHIFT,
+                last_ms=opened_ms,
+                opened_ms=opened_ms,
+                decided_by=event_id,
+                value=value,
+                events=tuple([one for _, one in pairs]),
+                truncated=truncated,
+            )
+        )
+
+    def _over(self, rule: Rule, cell: Cell, before: int) -> int:
+        """The position from which on an episode that held at its last event before another is over."""
+        floor = max(cell.dues[rule.place] - rule.span, floor_of(rule, cell, before))
+        return floor + 2 * rule.span
 
     def list_members(self, episode: Episode, rule: Rule, cell: Cell) -> None:
         """Lists the members up to `last_pos` in the episode, for rules above it that will tell them."""
@@ -126,12 +172,16 @@ class Episodes:
                 pairs += window.pairs[begin : bisect_left(entries, last + 1)]
             else:
                 pairs += window.pairs[begin:]
-        if len(slots) > 1 or rule.form == "distinct":
-            # Several windows, or one that holds an event once per value.
-            pairs.sort(key=POSITION)
-            if cell.doubled or len(slots) == 1:
-                pairs = list(dict.fromkeys(pairs))
-        return pairs
+        return _in_order(pairs, rule, cell)
+
+    def _stretch(self, rule: Rule, cell: Cell, first: int) -> list[tuple[int, str]]:
+        """(position, id) of what the windows of a rule hold from a position on, in total order, each once."""
+        pairs: list[tuple[int, str]] = []
+        for index in rule.slot_set:
+            window = cell.wins[index]
+            if window is not None and window.last >= first:
+                pairs += window.pairs[bisect_left(window.pos, first) :]
+        return _in_order(pairs, rule, cell)
 
     # ---- windows -------------------------------------------------------------------------------
 
@@ -399,6 +449,8 @@ class Episodes:
 
     def _final(self, episode: Episode, rule: Rule, cell: Cell) -> None:
         if episode.told:
+            if self.first:
+                return
             episode.revision += 1
         episode.told = True
         self.out.append(self.told(episode, rule, cell, "final"))
@@ -609,6 +661,15 @@ def _first_evidence(rule: Rule, cell: Cell, from_pos: int) -> str:
 
 
 # ---- members ------------------------------------------------------------------------------------
+
+
+def _in_order(pairs: list[tuple[int, str]], rule: Rule, cell: Cell) -> list[tuple[int, str]]:
+    if len(rule.slot_set) > 1 or rule.form == "distinct":
+        # Several windows, or one that holds an event once per value.
+        pairs.sort(key=POSITION)
+        if cell.doubled or len(rule.slot_set) == 1:
+            pairs = list(dict.fromkeys(pairs))
+    return pairs
 
 
 def by_place(entry: tuple[int, str, Episode | None]) -> tuple[int, str]:

@@ -41,6 +41,12 @@ class Matcher:
         self.deadlines = self.episodes.deadlines
         self.general = General(self.episodes, settings.group_idle_ms)
         self.started = False
+        if self.episodes.first:
+            # An episode is over two timespans after its floor; no deadline says so, a later event finds out.
+            for keyspace in plan.keyspaces:
+                keyspace.horizon *= 2
+                for slot in keyspace.slots:
+                    slot.horizon *= 2
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -252,12 +258,13 @@ class Matcher:
         dues = cell.dues
         lasts = cell.lasts
         episodes = self.episodes
+        keeps = not episodes.first
         now = position & TIME
         for place, span, k, rule in slot.counts:
             if dues[place] < now:
                 entries = window.pos
                 if len(entries) >= k and entries[-k] + span >= now:
-                    if dues[place] >= 0:
+                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
                         dues[place] = entries[-k] + span
                     else:
                         episodes.holds(rule, cell, key, position, event_id, source, entries[-k])
@@ -268,7 +275,7 @@ class Matcher:
             if dues[place] < now:
                 floor = lasts[other]
                 if floor + span >= now:
-                    if dues[place] >= 0:
+                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
                         dues[place] = floor + span
                     else:
                         episodes.holds(rule, cell, key, position, event_id, source, floor)
@@ -279,7 +286,7 @@ class Matcher:
             if dues[place] < now:
                 floor = min(pick(lasts))
                 if floor + span >= now:
-                    if dues[place] >= 0:
+                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
                         dues[place] = floor + span
                     else:
                         episodes.holds(rule, cell, key, position, event_id, source, floor)
@@ -290,7 +297,7 @@ class Matcher:
             if dues[place] < now:
                 floor = chain_start(rule, cell, position, now - span) if lasts[first] + span >= now else -1
                 if floor >= 0:
-                    if dues[place] >= 0:
+                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
                         dues[place] = floor + span
                     else:
                         episodes.holds(rule, cell, key, position, event_id, source, floor)
@@ -346,6 +353,7 @@ class Matcher:
             again.append(0)
         now = position & TIME
         dues = cell.dues
+        keeps = not self.episodes.first
         at = 0
         for place, span, k, rule in rules:
             head, distinct = heads[at], heads[at + 1]
@@ -366,7 +374,7 @@ class Matcher:
                     else:
                         # It goes on holding until the k-th newest value's newest entry expires.
                         floor = floor_of(rule, cell, FOREVER)
-                        if due >= 0:
+                        if due >= 0 and (keeps or due + span >= now):
                             dues[place] = floor + span
                         else:
                             self.episodes.holds(rule, cell, key, position, pair[1], source, floor)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from correlator.clock import DAY_MS, SECOND_MS
 from correlator.events.event import Event, Reject
 from correlator.events.threat import EnrichedEvent, Match, Threat
+
+Tells = Literal["growing", "final", "first"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class EngineSettings:
                     has a single event, so a flood of keys displaces itself and not a slow attack
     max_window_events  events a window keeps; the oldest go first
     max_members     members a match lists; the rest is counted
-    tell_open       tell a match also when it opens, not only in its final form
+    tells           of an episode: "growing" its opening and its final form, "final" only that, "first" only its
+                    opening (such an engine keeps no state: it is for one run from the first event to the last)
     track_changes   keep a list of changed state entries for `changes()`
     """
 
@@ -35,7 +39,7 @@ class EngineSettings:
     max_groups: int = 1_000_000
     max_window_events: int = 100_000
     max_members: int = 2_000
-    tell_open: bool = True
+    tells: Tells = "growing"
     track_changes: bool = False
 
 

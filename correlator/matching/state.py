@@ -74,7 +74,8 @@ class Cell:
 
     lasts    per slot: position of the newest entry, -1 if there never was one
     dues     per rule decided inline (`Rule.place`): -1 while it has no episode or one with a gap, else a
-             position up to which it is known to hold; looked up anew only once that has passed
+             position up to which it is known to hold; looked up anew only once that has passed. Where only
+             openings are told, minus the position up to which an episode with a gap goes on when it holds again
     born     position of its first event
     touched  position of its last event
     doubled  one event may stand in several windows of a rule

@@ -27,7 +27,7 @@ from correlator.errors import FaultyFile, UsageError
 from correlator.events.event import Event, Reject
 from correlator.events.ids import content_event_id, event_head
 from correlator.events.threat import Match
-from correlator.matching import Engine, EngineSettings, Record
+from correlator.matching import Engine, EngineSettings, Record, Tells
 from correlator.matching.sorter import TOTAL_ORDER
 from correlator.premises import Premises, load_site
 from correlator.rules.load import load_rules
@@ -170,7 +170,7 @@ def match(
     map_file: Path | None,
     lateness_ms: int,
     files: list[Path],
-    follow: bool,
+    tells: Tells,
     strict: bool,
     sort: bool,
     stdout: TextIO,
@@ -178,8 +178,8 @@ def match(
 ) -> int:
     """Matches rules against files; 0, or 1 with `strict` when lines were late or unreadable.
 
-    follow: print revisions as they are decided; else each match once, in its final form. sort: sort all
-    lines by time first. Raises UsageError and FaultyFile for unusable input.
+    tells: print each match once, in its final form ("final") or as it opens ("first"), or every revision as it is
+    decided ("growing"). sort: sort all lines by time first. Raises UsageError and FaultyFile for unusable input.
     """
     loaded = load_rules(rules)
     for fault in loaded.faults:
@@ -194,7 +194,7 @@ def match(
         loaded.rules,
         premises,
         EngineSettings(lateness_ms=lateness_ms, max_late_ms=1 << 60, dup_window_ms=0, enriched="off",
-                       max_members=MAX_MEMBERS, tell_open=follow),
+                       max_members=MAX_MEMBERS, tells=tells),
         premises.timezone if premises is not None else UTC,
         filter_logsource=spec is not None,
     )  # fmt: skip
@@ -208,8 +208,8 @@ def match(
         names = [one.name for one in inputs]
         for found in _matched(engine, inputs, sort):
             for one in found:
-                if not one.early and (follow or one.state == "final"):
-                    stdout.write(_line(one, heads[one.rule], names, follow))
+                if not one.early:
+                    stdout.write(_line(one, heads[one.rule], names, tells == "growing"))
     return _summary(engine, inputs, strict, stderr)
 
 

@@ -80,7 +80,14 @@ class Bench:
             one if isinstance(one, Path) else write(self.folder / f"{number}.ndjson", one)
             for number, one in enumerate(files)
         ]
-        given = {"site": None, "map_file": None, "lateness_ms": 10_000, "follow": False, "strict": False, "sort": False}
+        given = {
+            "site": None,
+            "map_file": None,
+            "lateness_ms": 10_000,
+            "tells": "final",
+            "strict": False,
+            "sort": False,
+        }
         stdout, stderr = io.StringIO(), io.StringIO()
         code = match(rules=[self.rules(rules)], files=paths, stdout=stdout, stderr=stderr, **(given | options))
         return Told(code, stdout.getvalue(), stderr.getvalue())
@@ -147,10 +154,19 @@ def test_a_growing_episode_prints_once_in_its_final_form(bench):
 
 
 def test_follow_prints_the_revisions_as_they_are_decided(bench):
-    found = matches(bench.run(BURST, [failed(at) for at in range(5)], follow=True))
+    found = matches(bench.run(BURST, [failed(at) for at in range(5)], tells="growing"))
     assert [(one["state"], one["revision"]) for one in found] == [("open", 1), ("final", 2)]
     assert len({one["match"] for one in found}) == 1
     assert len(found[0]["events"]) == 2
+
+
+def test_first_prints_each_match_as_it_opens_and_no_more(bench):
+    lines = [failed(at) for at in (0, 1, 2, 3, 600, 601, 602)]
+    opened = [one for one in matches(bench.run(BURST, lines, tells="growing")) if one["state"] == "open"]
+    found = matches(bench.run(BURST, lines, tells="first"))
+    assert [len(one["events"]) for one in found] == [2, 2]
+    assert list(found[0]) == ["rule", "group", "first_ms", "last_ms", "value", "events"]
+    assert found == [{key: one[key] for key in found[0]} for one in opened]
 
 
 def test_end_of_input_closes_every_window_and_absence(bench):

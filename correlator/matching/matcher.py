@@ -41,12 +41,17 @@ class Matcher:
         self.deadlines = self.episodes.deadlines
         self.general = General(self.episodes, settings.group_idle_ms)
         self.started = False
-        if self.episodes.first:
-            # An episode is over two timespans after its floor; no deadline says so, a later event finds out.
+        self.keeps = not self.episodes.first
+        if not self.keeps:
+            # An episode is over two timespans after its floor; no deadline says so, a later event finds out. Events
+            # of earlier steps do not look, so that what they push out of their window may be the floor.
             for keyspace in plan.keyspaces:
                 keyspace.horizon *= 2
-                for slot in keyspace.slots:
-                    slot.horizon *= 2
+            for rule in plan.rules:
+                if rule.form == "ordered":
+                    for index in rule.slot_set:
+                        slot = rule.keyspace.slots[index]
+                        slot.horizon = max(slot.horizon, 2 * rule.span)
 
     # ---- time ----------------------------------------------------------------------------------
 
@@ -258,7 +263,7 @@ class Matcher:
         dues = cell.dues
         lasts = cell.lasts
         episodes = self.episodes
-        keeps = not episodes.first
+        keeps = self.keeps
         now = position & TIME
         for place, span, k, rule in slot.counts:
             if dues[place] < now:
@@ -353,7 +358,7 @@ class Matcher:
             again.append(0)
         now = position & TIME
         dues = cell.dues
-        keeps = not self.episodes.first
+        keeps = self.keeps
         at = 0
         for place, span, k, rule in rules:
             head, distinct = heads[at], heads[at + 1]
@@ -363,7 +368,8 @@ class Matcher:
             if distinct >= k:
                 due = dues[place]
                 if due < now:
-                    while entries[head - base] + span < now:
+                    oldest = now - span
+                    while entries[head - base] < oldest:
                         if not again[head - base]:
                             distinct -= 1
                         head += 1

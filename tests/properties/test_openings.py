@@ -77,11 +77,16 @@ def hovering(seed: int) -> tuple[Event, ...]:
     for number in range(6_000):
         if number % 100 == 0:
             pace = dice.choice(
-                ((0, 100, 100, 100), (0, 500, 1_000, 4_000), (500, 1_000, 7_000, 1_000 * dice.randrange(25)))
+                (
+                    (0, 100, 100, 100),
+                    (0, 500, 1_000, 4_000),
+                    (500, 1_000, 7_000, 1_000 * dice.randrange(25)),
+                    (0, 3_000, 26_000),
+                )
             )
         at_ms += dice.choice(pace)
         type_ = dice.choices("abcd", (8, 4, 2, 1))[0]
-        key = f"k{dice.randrange(3)}" if dice.random() < 0.97 else f"n{number}"
+        key = f"k{dice.randrange(3)}" if dice.random() < 0.9 else f"n{number}"
         fields = {"type": type_, "key": key, "host": f"h{dice.randrange(6)}"}
         events.append(
             Event(f"{number:032x}", "s", "s", "mapped", "log.entry", at_ms, at_ms, carried=fields, seq=number)

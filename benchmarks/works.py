@@ -233,7 +233,8 @@ def run(
 ) -> tuple[float, int, str]:
     """(seconds, matches, hash of all matches) of folding events in records of 500, sorter and watermark on.
 
-    tells: what is told of an episode. The hash is taken outside the seconds. The garbage collector is settled as in every command of ours.
+    tells: what is told of an episode. The hash is taken outside the seconds. The garbage collector is settled as in
+    every command of ours.
     """
     settle_collector()
     engine = Engine("bench", rules, settings=replace(SETTINGS, tells=tells), filter_logsource=False)

@@ -35,6 +35,7 @@ POSITION: Final = itemgetter(0)
 class Episodes:
     """Opens, ends and tells the episodes of one site. `out` collects matches in the order they are decided.
 
+    keeps: whether episodes decided inline are kept; where only openings are told, those that no rule refers to are not.
     inner: episodes that just happened for the rules above them. dirty: episodes that changed since the last
     look, None if nobody looks.
     """
@@ -50,7 +51,7 @@ class Episodes:
         self.max_members = settings.max_members
         self.max_window_events = settings.max_window_events
         self.tell_open = settings.tells != "final"
-        self.first = settings.tells == "first"
+        self.keeps = settings.tells != "first"
         # What all matches of a rule, and of a detection that stands alone, have in common.
         self.rule_heads = [head_of(site, rule.key, rule.rule.head) for rule in plan.rules]
         self.single_heads = [head_of(site, one.head.key, one.head) for one in plan.detections]
@@ -63,7 +64,7 @@ class Episodes:
         """The condition of a rule decided inline holds at this event and did not before, up to the expiry of
         what stands at `floor`."""
         place = rule.place
-        if self.first and rule.producer is None:
+        if not self.keeps and rule.producer is None:
             self._first(rule, cell, key, position, event_id, source, floor)
             return
         episode = None if cell.eps is None else cell.eps.get(rule.index)
@@ -91,7 +92,7 @@ class Episodes:
 
     def lapses(self, rule: Rule, cell: Cell, position: int) -> None:
         """An event found that a rule decided inline does not hold any more: a gap, from before this event."""
-        if self.first and rule.producer is None:
+        if not self.keeps and rule.producer is None:
             cell.dues[rule.place] = -self._over(rule, cell, position)
             return
         assert cell.eps is not None
@@ -449,7 +450,7 @@ class Episodes:
 
     def _final(self, episode: Episode, rule: Rule, cell: Cell) -> None:
         if episode.told:
-            if self.first:
+            if not self.keeps:
                 return
             episode.revision += 1
         episode.told = True

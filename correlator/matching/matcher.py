@@ -41,8 +41,7 @@ class Matcher:
         self.deadlines = self.episodes.deadlines
         self.general = General(self.episodes, settings.group_idle_ms)
         self.started = False
-        self.keeps = not self.episodes.first
-        if not self.keeps:
+        if not self.episodes.keeps:
             # An episode is over two timespans after its floor; no deadline says so, a later event finds out. Events
             # of earlier steps do not look, so that what they push out of their window may be the floor.
             for keyspace in plan.keyspaces:
@@ -263,7 +262,7 @@ class Matcher:
         dues = cell.dues
         lasts = cell.lasts
         episodes = self.episodes
-        keeps = self.keeps
+        keeps = episodes.keeps
         now = position & TIME
         for place, span, k, rule in slot.counts:
             if dues[place] < now:
@@ -358,7 +357,7 @@ class Matcher:
             again.append(0)
         now = position & TIME
         dues = cell.dues
-        keeps = self.keeps
+        keeps = self.episodes.keeps
         at = 0
         for place, span, k, rule in rules:
             head, distinct = heads[at], heads[at + 1]

@@ -93,8 +93,13 @@ def epoch_ms(value: float) -> tuple[int, int]:
     return total_ns // 1_000_000, total_ns % 1_000_000
 
 
+class NoZone(ValueError):
+    """A time without offset where no zone is declared."""
+
+
 _FRACTION = re.compile(r"[.,](\d+)")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _EPOCH_NAIVE = datetime(1970, 1, 1)  # noqa: DTZ001 - what a clock says before its offset is taken off
 _DATETIME_CHARS = len("YYYY-MM-DDThh:mm:ss.ffffff")  # a longer one has digits that `datetime` drops
 # "+0100" and "+01:00" -> ms, as zones have them: whole quarters of an hour
@@ -111,21 +116,17 @@ def parse_iso(text: str, naive_zone: tzinfo | None = None) -> tuple[int, int]:
 
     Takes what Python 3.11's `fromisoformat` takes, so "+0100" and "Z" too; digits beyond the
     microsecond are kept in the second number. A time without offset is read in `naive_zone`.
-    Raises ValueError if it is no time, or has no offset and `naive_zone` is None.
+    Raises ValueError if it is no time; NoZone, which is one, if it has no offset and `naive_zone` is None.
     """
     # Nearly all have this layout. Two times of one zone are subtracted seven times as fast as of two zones.
-    if text[13:14] == ":":
-        if text[-1] == "Z":
-            if len(text) <= _DATETIME_CHARS + 1:
-                return _since(datetime.fromisoformat(text) - _EPOCH, 0)
-        else:
-            clock, offset_ms = text[:-5], _OFFSETS_MS.get(text[-5:])
-            if offset_ms is None:
-                clock, offset_ms = text[:-6], _OFFSETS_MS.get(text[-6:])
-            if offset_ms is not None and len(clock) <= _DATETIME_CHARS:
-                naive = datetime.fromisoformat(clock)
-                if naive.tzinfo is None:  # else two offsets were given
-                    return _since(naive - _EPOCH_NAIVE, offset_ms)
+    clock, offset_ms = text[:-6], _OFFSETS_MS.get(text[-6:])
+    if offset_ms is None:
+        clock, offset_ms = (text[:-1], 0) if text[-1:] == "Z" else (text[:-5], _OFFSETS_MS.get(text[-5:]))
+    if offset_ms is not None and text[13:14] == ":" and len(clock) <= _DATETIME_CHARS:
+        naive = datetime.fromisoformat(clock)
+        if naive.tzinfo is None:  # else two offsets were given
+            us = (naive - _EPOCH_NAIVE) // _MICROSECOND
+            return us // 1_000 - offset_ms, us % 1_000 * 1_000
     stamp = datetime.fromisoformat(text)
     if stamp.tzinfo is not None:
         passed = stamp - _EPOCH
@@ -134,19 +135,15 @@ def parse_iso(text: str, naive_zone: tzinfo | None = None) -> tuple[int, int]:
     elif naive_zone is not None:
         passed = stamp.replace(tzinfo=naive_zone) - _EPOCH
     else:
-        raise ValueError(f"{text!r} has no offset and no zone is declared")
-    ms, below = _since(passed, 0)
+        raise NoZone(f"{text!r} has no offset and no zone is declared")
+    us = passed // _MICROSECOND
+    ms, below = us // 1_000, us % 1_000 * 1_000
     if text[13:14] == ":" and len(text) <= _DATETIME_CHARS:
         return ms, below
     fraction = _FRACTION.search(text)
     if fraction and len(fraction[1]) > 6:
         below = int(fraction[1][3:9].ljust(6, "0"))
     return ms, below
-
-
-def _since(passed: timedelta, offset_ms: int) -> tuple[int, int]:
-    us = passed.microseconds
-    return (passed.days * 86_400 + passed.seconds) * 1_000 + us // 1_000 - offset_ms, us % 1_000 * 1_000
 
 
 def utc_text(ms: int) -> str:

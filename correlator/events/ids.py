@@ -39,8 +39,7 @@ def native_event_id(head: blake2b, native_id: str, index: int = 0) -> str:
 def content_event_id(head: blake2b, payload: bytes, time_ms: int, index: int) -> str:
     """Id from content: `time_ms` is the device time, or `received_ms` where there is none."""
     made = head.copy()
-    made.update(b"%d\x1f%d\x1f" % (time_ms, index))
-    made.update(payload)
+    made.update(b"%d\x1f%d\x1f%b" % (time_ms, index, payload))
     return made.hexdigest()
 
 

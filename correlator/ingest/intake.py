@@ -95,15 +95,14 @@ class Intake:
 
     def take(self, raw: RawMessage, now_ms: int) -> None:
         """Takes one message, in the order of its input's offsets; one taken before is dropped."""
-        flow = self._flow(raw.input)
+        input, offset, message = raw.input, raw.offset, raw.message
+        flow = self._flows.get(input) or self._flow(input)
         counts = self.counts
         counts.received += 1
-        offset = raw.offset
         if offset <= flow.last:
             counts.reread += 1
             return
         flow.last = offset
-        message = raw.message
         name = flow.name
         site = raw.site or self.sources.site_of(name, message.channel)
         if raw.tick_ms >= 0:
@@ -140,7 +139,7 @@ class Intake:
             if type(one) is Event:
                 if batch is None:
                     batch = flow.batches[site] = _Batch(offset, now_ms + self.settings.pack_ms)
-                    self._due[(raw.input, site)] = batch
+                    self._due[(input, site)] = batch
                 one.pack()  # now, while its attributes are at hand
                 batch.events.append(one)
                 batch.offsets.append(offset)
@@ -151,7 +150,7 @@ class Intake:
             batch.last = offset
             batch.bytes += len(message.payload)
             if len(batch.events) >= self.settings.pack_events or batch.bytes >= self.settings.pack_bytes:
-                self._flush(raw.input, site, flow, now_ms)
+                self._flush(input, site, flow, now_ms)
 
     def _headed(self, reader: Reader, message: Message) -> Context | None:
         """The context with a CSV file's columns; None if this message is the line that names them."""

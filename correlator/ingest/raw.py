@@ -7,7 +7,7 @@ topics), so that the payload of any other writer of a raw topic (Filebeat, Vecto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from msgspec import Struct
 
@@ -46,7 +46,6 @@ class RawMessage(Struct, frozen=True, gc=False):
 
 
 _DIGITS = 20  # a number of more does not fit 64 bits
-_SELDOM = frozenset({TICK_MS, RETAINED, DUP, QUEUED_SINCE_MS, LINE})
 
 Headers = Iterable[tuple[str, bytes]]
 
@@ -70,38 +69,46 @@ def to_headers(message: Message, *, site: str, receiver: str) -> list[tuple[str,
 
 
 def from_headers(
-    headers: Headers, payload: bytes, *, input: str, offset: int, channel: str, received_ms: int, raw: str
+    headers: Headers, payload: bytes, input: str, offset: int, channel: str, received_ms: int, raw: str
 ) -> RawMessage:
     """The raw message of an entry; what the headers do not say is as given.
 
     channel, received_ms: for entries of writers that are not ours (the topic's name, the record's
     timestamp). A header that is no number counts as absent.
     """
-    said: Mapping[str, bytes] = dict(headers)
-    get = said.get
-    told = get(CHANNEL)
-    received = get(RECEIVED_MS)
-    origin, site = get(ORIGIN), get(SITE)
-    if received is not None and received.isdigit() and len(received) < _DIGITS:
-        received_ms = int(received)
-    if told:
-        channel = told.decode("utf-8", "replace")
-    text = origin.decode("utf-8", "replace") if origin else ""
-    if _SELDOM.isdisjoint(said):
-        tick_ms = -1
-        message = Message(
-            channel, payload, received_ms, False, False, 0, 0, text, raw,
-            1 if get(QOS) == b"1" else _number(said, QOS, 0), _number(said, PACKET_ID, 0),  # 1: nearly every one
-        )  # fmt: skip
-    else:
-        tick_ms = _number(said, TICK_MS, -1)
-        message = Message(
-            channel, payload, received_ms, get(RETAINED) == b"1", get(DUP) == b"1", _number(said, QUEUED_SINCE_MS, 0),
-            _number(said, LINE, 0), text, raw, _number(said, QOS, 0), _number(said, PACKET_ID, 0),
-        )  # fmt: skip
-    return RawMessage(input, offset, site.decode("utf-8", "replace") if site else "", message, tick_ms)
+    site = origin = ""
+    retained = dup = False
+    queued_since_ms = line = qos = packet_id = 0
+    tick_ms = -1
+    # One pass with comparisons is twice as fast as a dict of so few; what nearly every message says comes first.
+    for name, value in headers:
+        if not value:  # a header of another writer may have no value at all
+            continue
+        if name == RECEIVED_MS:
+            received_ms = _number(value, received_ms)
+        elif name == CHANNEL:
+            channel = value.decode("utf-8", "replace")
+        elif name == QOS:
+            qos = 1 if value == b"1" else _number(value, 0)
+        elif name == PACKET_ID:
+            packet_id = _number(value, 0)
+        elif name == SITE:
+            site = value.decode("utf-8", "replace")
+        elif name == ORIGIN:
+            origin = value.decode("utf-8", "replace")
+        elif name == RETAINED:
+            retained = value == b"1"
+        elif name == DUP:
+            dup = value == b"1"
+        elif name == QUEUED_SINCE_MS:
+            queued_since_ms = _number(value, 0)
+        elif name == LINE:
+            line = _number(value, 0)
+        elif name == TICK_MS:
+            tick_ms = _number(value, -1)
+    message = Message(channel, payload, received_ms, retained, dup, queued_since_ms, line, origin, raw, qos, packet_id)
+    return RawMessage(input, offset, site, message, tick_ms)
 
 
-def _number(said: Mapping[str, bytes], name: str, absent: int) -> int:
-    value = said.get(name)  # a header of another writer may have no value at all
-    return int(value) if value and value.isdigit() and len(value) < _DIGITS else absent
+def _number(value: bytes, absent: int) -> int:
+    return int(value) if value.isdigit() and len(value) < _DIGITS else absent

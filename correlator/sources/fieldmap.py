@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, tzinfo
@@ -16,7 +16,7 @@ from functools import lru_cache
 from operator import methodcaller
 from typing import Any, Final
 
-from correlator.clock import epoch_ms, parse_iso
+from correlator.clock import NoZone, epoch_ms, parse_iso
 from correlator.events.event import Entity, Event
 from correlator.events.kinds import KINDS, missing_roles
 from correlator.sources.dialect import Context, Message, entity
@@ -31,6 +31,7 @@ _MOST_PARTS = 256  # elements of an `each` list; a controller has at most a few 
 _MAX_ABS_MS = 10**14  # beyond this nothing is a time, and it must fit 64 bits on the wire
 
 Getter = Callable[[dict[str, Any]], Any]
+Values = Callable[[dict[str, Any]], tuple[Any, ...]]
 
 
 # ---- what a map compiles to -----------------------------------------------------------------------
@@ -179,24 +180,23 @@ class MapSpec:
     absent: frozenset[str] = frozenset()
     repeats: bool = False
     names: dict[str, dict[str, str]] = field(default_factory=dict)
-    kind_fields: tuple[Getter, ...] = field(init=False, repr=False)
-    entity_fields: tuple[Getter, ...] = field(init=False, repr=False)
+    kind_values: Values = field(init=False, repr=False)
+    entity_values: Values = field(init=False, repr=False)
     kinds_seen: dict[Any, tuple[str, str]] = field(init=False, repr=False, default_factory=dict)
     entities_seen: dict[Any, _Who] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        of_kind = list({test.name: test.getter for test in self.where}.values())
+        of_kind = [test.name for test in self.where]
         if type(self.kind) is Value:
-            of_kind += self.kind.getters
+            of_kind += self.kind.names
         elif type(self.kind) is tuple:
-            of_kind += {test.name: test.getter for case in self.kind for test in case.tests}.values()
+            of_kind += [test.name for case in self.kind for test in case.tests]
         if self.level is not None:
-            of_kind += self.level.getters
+            of_kind += self.level.names
         values = [rule.value for rule in self.entities] + [value for _, value in self.extra]
-        by_name = {name: getter for value in values for name, getter in zip(value.names, value.getters, strict=True)}
-        by_name |= {name: getter_of(name) for name, _ in self.identity}
-        object.__setattr__(self, "kind_fields", tuple(of_kind))
-        object.__setattr__(self, "entity_fields", tuple(by_name.values()))
+        of_entities = [name for value in values for name in value.names] + [name for name, _ in self.identity]
+        object.__setattr__(self, "kind_values", values_of(of_kind))
+        object.__setattr__(self, "entity_values", values_of(of_entities))
 
     @property
     def needs_header(self) -> bool:
@@ -247,6 +247,15 @@ def getter_of(name: str) -> Getter:
     return get
 
 
+def values_of(names: Iterable[str]) -> Values:
+    """Reads the fields of those names, each once, as `getter_of` does."""
+    each = tuple(dict.fromkeys(names))
+    if not any("." in name for name in each):
+        return lambda data: tuple(map(data.get, each))
+    getters = [getter_of(name) for name in each]
+    return lambda data: tuple([getter(data) for getter in getters])
+
+
 def _cells(line: str, delimiter: str) -> list[str]:
     if '"' not in line:
         return line.split(delimiter)
@@ -275,10 +284,8 @@ def _pairs(line: str, separator: str) -> dict[str, Any]:
     return found
 
 
-def _record(payload: bytes, spec: MapSpec) -> dict[str, Any] | None:
-    """The fields of a message; None for the header line of a CSV file."""
-    if spec.format == "json":
-        return parse_object(payload)
+def _line(payload: bytes, spec: MapSpec) -> dict[str, Any] | None:
+    """The fields of a CSV or key=value line; None for the header line of a CSV file."""
     if not payload.strip():
         raise Unreadable("empty", "no bytes where a line should be")
     try:
@@ -298,23 +305,16 @@ def _record(payload: bytes, spec: MapSpec) -> dict[str, Any] | None:
 
 
 @lru_cache(maxsize=8_192)
-def _strptime_ms(text: str, pattern: str, zone: tzinfo | None, year: int) -> int | None:
-    """ms of a time by pattern; None if it has no offset and there is no zone."""
+def _strptime_ms(text: str, pattern: str, zone: tzinfo | None, year: int) -> int:
+    """ms of a time by pattern. Raises ValueError if it is none; NoZone if it has no offset and there is no zone."""
     if year:  # in front of the pattern, so that 29 February is read in its year
         text, pattern = f"{year} {text}", f"%Y {pattern}"
     stamp = datetime.strptime(text, pattern)  # noqa: DTZ007 - the zone is decided in the next lines
     if stamp.tzinfo is None:
         if zone is None:
-            return None
+            raise NoZone(f"{text!r} has no offset and no zone is declared")
         stamp = stamp.replace(tzinfo=zone)
     return parse_iso(stamp.isoformat())[0]
-
-
-@lru_cache(maxsize=8_192)
-def _iso_ms(text: str, zone: tzinfo | None) -> tuple[int, int] | None:
-    if zone is None and datetime.fromisoformat(text).tzinfo is None:
-        return None
-    return parse_iso(text, zone)
 
 
 def _time(data: dict[str, Any], rule: Time, context: Context) -> tuple[int | None, int]:
@@ -331,16 +331,15 @@ def _time(data: dict[str, Any], rule: Time, context: Context) -> tuple[int | Non
     zone = rule.zone if rule.zone is not None else context.clock.zone
     try:
         if rule.form == "epoch":
-            made: tuple[int, int] | None = _epoch(value, rule.unit_ns)
+            made = _epoch(value, rule.unit_ns)
         elif rule.form == "iso":
-            made = _iso_ms(str(value), zone)
+            made = parse_iso(str(value), zone)
         else:
-            ms = _strptime_ms(str(value), rule.form, zone, rule.year)
-            made = None if ms is None else (ms, 0)
+            made = _strptime_ms(str(value), rule.form, zone, rule.year), 0
+    except NoZone:  # such a time is not trusted
+        return None, 0
     except (ValueError, OverflowError) as error:
         raise Unreadable("wrong_type", f"field {'/'.join(rule.names)!r} is no time", value) from error
-    if made is None:  # no offset and no zone: such a time is not trusted
-        return None, 0
     if abs(made[0]) >= _MAX_ABS_MS:
         raise Unreadable("impossible_time", f"field {'/'.join(rule.names)!r} is out of range")
     return made
@@ -367,7 +366,7 @@ def decode_mapped(message: Message, context: Context) -> list[Event]:
         raise Unreadable("unmapped", "no map is set for this source")
     if message.retained or not message.payload:  # a kept message is not something that happened now
         return []
-    data = _record(message.payload, spec)
+    data = parse_object(message.payload) if spec.format == "json" else _line(message.payload, spec)
     if data is None:
         return []
     if not spec.each:
@@ -404,7 +403,7 @@ def _parts(data: dict[str, Any], names: tuple[str, ...]) -> list[dict[str, Any]]
 
 
 def _event(message: Message, context: Context, spec: MapSpec, data: dict[str, Any], index: int) -> Event | None:
-    key = _key(spec.kind_fields, data)
+    key = _key(spec.kind_values(data))
     known = spec.kinds_seen.get(key) if key is not None else None
     if known is None:
         known = _told(spec, data)
@@ -417,7 +416,7 @@ def _event(message: Message, context: Context, spec: MapSpec, data: dict[str, An
     sub_ns = 0
     if spec.time is not None:
         device_ms, sub_ns = _time(data, spec.time, context)
-    key = _key(spec.entity_fields, data)
+    key = _key(spec.entity_values(data))
     whole_key = (context.identity, key)  # tokens are part of the result
     who = spec.entities_seen.get(whole_key) if key is not None else None
     if who is None:
@@ -455,19 +454,18 @@ def _event(message: Message, context: Context, spec: MapSpec, data: dict[str, An
     )
 
 
-def _key(getters: tuple[Getter, ...], data: dict[str, Any]) -> tuple[Any, ...] | None:
+def _key(values: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """The values as a key of the memory; None for values that are not worth it or would be mistaken.
 
     true equals 1 and 1.0 in Python, so only texts and whole numbers are taken.
     """
-    key = tuple([getter(data) for getter in getters])
-    for value in key:
-        if value is None:
-            continue
-        shape = type(value)
-        if not ((shape is str and len(value) <= _LONGEST_KEPT) or (shape is int and -(10**18) < value < 10**18)):
+    for value in values:
+        if type(value) is str:
+            if len(value) > _LONGEST_KEPT:
+                return None
+        elif value is not None and not (type(value) is int and -(10**18) < value < 10**18):
             return None
-    return key
+    return values
 
 
 def _remember(memory: dict[Any, Any], key: Any, value: Any) -> None:

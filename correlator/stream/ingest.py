@@ -182,8 +182,7 @@ class IngestProcess:
         messages = self._consumer.consume(self.settings.fetch_records, timeout=TAKE_S)
         now_ms = _now_ms()
         self._turn_s = time.monotonic()
-        for message in messages:
-            self._take(message, now_ms)
+        self._take(messages, now_ms)
         self._promise(now_ms)
         self.intake.poll(now_ms)
         self._write()
@@ -214,33 +213,36 @@ class IngestProcess:
 
     # ---- messages ------------------------------------------------------------------------------
 
-    def _take(self, message: Message, now_ms: int) -> None:
-        error, offset, topic, partition = message.error(), message.offset(), message.topic(), message.partition()
-        if error is not None:
-            if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
-                return
-            raise KafkaException(error)
-        if offset is None or topic is None or partition is None:
-            return  # cannot be: only errors are without a position
-        at = (topic, partition)
-        place = self._places.get(at)
-        if place is None:
-            name = topic.removeprefix(self.kafka.prefix)
-            place = self._places[at] = name, f"{name}/{partition}"
-        name, input = place
-        if name == ACTIONS:
-            if partition in self._relays:
-                self._relay_action(message, partition, offset)
-                self._positions[at] = max(offset + 1, self._positions[at])
-            return
-        self._positions[at] = offset + 1
-        self.intake.take(
-            from_headers(
-                _headers(message), message.value() or b"", input=input, offset=offset, channel=name,
-                received_ms=message.timestamp()[1], raw=f"{input}:{offset}",
-            ),
-            now_ms,
-        )  # fmt: skip
+    def _take(self, messages: Iterable[Message], now_ms: int) -> None:
+        take, positions, places = self.intake.take, self._positions, self._places
+        for message in messages:
+            error, offset, topic, partition = message.error(), message.offset(), message.topic(), message.partition()
+            if error is not None:
+                if error.code() in (KafkaError._PARTITION_EOF, KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
+                    continue
+                raise KafkaException(error)
+            if offset is None or topic is None or partition is None:
+                continue  # cannot be: only errors are without a position
+            at = (topic, partition)
+            place = places.get(at)
+            if place is None:
+                name = topic.removeprefix(self.kafka.prefix)
+                place = places[at] = name, f"{name}/{partition}"
+            name, input = place
+            if name == ACTIONS:
+                if partition in self._relays:
+                    self._relay_action(message, partition, offset)
+                    positions[at] = max(offset + 1, positions[at])
+                continue
+            positions[at] = offset + 1
+            headers: Any = message.headers()
+            take(
+                from_headers(
+                    headers or (), message.value() or b"", input, offset, name, message.timestamp()[1],
+                    f"{input}:{offset}",
+                ),
+                now_ms,
+            )  # fmt: skip
 
     def _relay_action(self, message: Message, partition: int, offset: int) -> None:
         """Copies a decision of a person into the log, if it is one that decides and was not copied before."""
@@ -491,11 +493,6 @@ class IngestProcess:
                 numbers = range(count) if one.spread else [partition_of(site, count)]
                 found.update(f"{one.input}/{n}" for n in numbers)
         return sorted(found)
-
-
-def _headers(message: Message) -> list[tuple[str, bytes]]:
-    headers: Any = message.headers()
-    return headers if headers is not None else []
 
 
 def _now_ms() -> int:

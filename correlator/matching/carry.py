@@ -79,7 +79,7 @@ class _Carry:
         if "of" in slot.capture and slot.capture[slot.capture.index("of") + 1] not in self.same:
             return False
         # A window counts distinct values for each rule that asks, in their order.
-        return [one[-1].key for one in slot.distincts] == [one[-1].key for one in other.distincts]
+        return [one.rule.key for one in slot.distincts] == [one.rule.key for one in other.distincts]
 
     def entries(self, given: list[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]], int]:
         """See `carried_over`."""

@@ -140,6 +140,8 @@ class Matcher:
             deadlines.now_n += 1
         position = (t_ms << SHIFT) | deadlines.now_n
         late = event.late_ms > 0
+        carried = event.carried
+        attributes = carried if type(carried) is dict else event.attributes
         for number in hits:
             if plan.standalone[number]:
                 self.episodes.out.append(self.episodes.single(number, event))
@@ -149,7 +151,7 @@ class Matcher:
                 accessors = feed.accessors
                 if len(accessors) == 1:
                     field = feed.attribute
-                    value = event.attributes.get(field, MISSING) if field else accessors[0].get(event)
+                    value = attributes.get(field, MISSING) if field else accessors[0].get(event)
                     if type(value) is str:
                         if value:
                             self._enter(feed, value, t_ms, position, event.id, event, None)
@@ -264,50 +266,61 @@ class Matcher:
         episodes = self.episodes
         keeps = episodes.keeps
         now = position & TIME
-        for place, span, k, rule in slot.counts:
-            if dues[place] < now:
-                entries = window.pos
-                if len(entries) >= k and entries[-k] + span >= now:
-                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
-                        dues[place] = entries[-k] + span
+        for look in slot.counts:
+            place = look.place
+            due = dues[place]
+            if due < now:
+                entries, k = window.pos, look.number
+                if len(entries) >= k and entries[-k] + look.span >= now:
+                    if due >= 0 and (keeps or due + look.span >= now):
+                        dues[place] = entries[-k] + look.span
                     else:
-                        episodes.holds(rule, cell, key, position, event_id, source, entries[-k])
+                        episodes.holds(look.rule, cell, key, position, event_id, source, entries[-k])
                         dues = cell.dues
-                elif dues[place] >= 0:
-                    episodes.lapses(rule, cell, position)
-        for place, span, other, rule in slot.pairs:
-            if dues[place] < now:
-                floor = lasts[other]
-                if floor + span >= now:
-                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
-                        dues[place] = floor + span
+                elif due >= 0:
+                    episodes.lapses(look.rule, cell, position)
+        for look in slot.pairs:
+            place = look.place
+            due = dues[place]
+            if due < now:
+                floor = lasts[look.number]
+                if floor + look.span >= now:
+                    if due >= 0 and (keeps or due + look.span >= now):
+                        dues[place] = floor + look.span
                     else:
-                        episodes.holds(rule, cell, key, position, event_id, source, floor)
+                        episodes.holds(look.rule, cell, key, position, event_id, source, floor)
                         dues = cell.dues
-                elif dues[place] >= 0:
-                    episodes.lapses(rule, cell, position)
-        for place, span, pick, rule in slot.alls:
-            if dues[place] < now:
-                floor = min(pick(lasts))
-                if floor + span >= now:
-                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
-                        dues[place] = floor + span
+                elif due >= 0:
+                    episodes.lapses(look.rule, cell, position)
+        for look in slot.alls:
+            place = look.place
+            due = dues[place]
+            if due < now:
+                assert look.pick is not None
+                floor = min(look.pick(lasts))
+                if floor + look.span >= now:
+                    if due >= 0 and (keeps or due + look.span >= now):
+                        dues[place] = floor + look.span
                     else:
-                        episodes.holds(rule, cell, key, position, event_id, source, floor)
+                        episodes.holds(look.rule, cell, key, position, event_id, source, floor)
                         dues = cell.dues
-                elif dues[place] >= 0:
-                    episodes.lapses(rule, cell, position)
-        for place, span, first, rule in slot.ordered_last:
-            if dues[place] < now:
-                floor = chain_start(rule, cell, position, now - span) if lasts[first] + span >= now else -1
+                elif due >= 0:
+                    episodes.lapses(look.rule, cell, position)
+        for look in slot.ordered_last:
+            place = look.place
+            due = dues[place]
+            if due < now:
+                span = look.span
+                held = lasts[look.number] + span >= now
+                floor = chain_start(look.rule, cell, position, now - span) if held else -1
                 if floor >= 0:
-                    if dues[place] >= 0 and (keeps or dues[place] + span >= now):
+                    if due >= 0 and (keeps or due + span >= now):
                         dues[place] = floor + span
                     else:
-                        episodes.holds(rule, cell, key, position, event_id, source, floor)
+                        episodes.holds(look.rule, cell, key, position, event_id, source, floor)
                         dues = cell.dues
-                elif dues[place] >= 0:
-                    episodes.lapses(rule, cell, position)
+                elif due >= 0:
+                    episodes.lapses(look.rule, cell, position)
 
     def _distinct(
         self, slot: Slot, cell: Cell, key: str, position: int, pair: tuple[int, str], source: Event
@@ -318,9 +331,11 @@ class Matcher:
         has expired is taken out only when the number left would make a condition true.
         """
         rules = slot.distincts
-        accessors = rules[0][3].value_accessors
+        accessors = rules[0].rule.value_accessors
         field = slot.value_field
-        one = source.attributes.get(field, MISSING) if field else accessors[0].get(source)
+        carried = source.carried
+        attributes = carried if type(carried) is dict else source.attributes
+        one = attributes.get(field, MISSING) if field else accessors[0].get(source)
         values: Sequence[str]
         if type(one) is str and one and len(accessors) == 1:
             values = (one,)
@@ -359,15 +374,16 @@ class Matcher:
         dues = cell.dues
         keeps = self.episodes.keeps
         at = 0
-        for place, span, k, rule in rules:
+        for look in rules:
             head, distinct = heads[at], heads[at + 1]
             if before < head:
                 distinct += 1
                 heads[at + 1] = distinct
+            place, k = look.place, look.number
             if distinct >= k:
                 due = dues[place]
                 if due < now:
-                    oldest = now - span
+                    oldest = now - look.span
                     while entries[head - base] < oldest:
                         if not again[head - base]:
                             distinct -= 1
@@ -375,17 +391,17 @@ class Matcher:
                     heads[at], heads[at + 1] = head, distinct
                     if distinct < k:
                         if due >= 0:
-                            self.episodes.lapses(rule, cell, position)
+                            self.episodes.lapses(look.rule, cell, position)
                     else:
                         # It goes on holding until the k-th newest value's newest entry expires.
-                        floor = floor_of(rule, cell, FOREVER)
-                        if due >= 0 and (keeps or due + span >= now):
-                            dues[place] = floor + span
+                        floor = floor_of(look.rule, cell, FOREVER)
+                        if due >= 0 and (keeps or due + look.span >= now):
+                            dues[place] = floor + look.span
                         else:
-                            self.episodes.holds(rule, cell, key, position, pair[1], source, floor)
+                            self.episodes.holds(look.rule, cell, key, position, pair[1], source, floor)
                             dues = cell.dues
             elif dues[place] >= 0:
-                self.episodes.lapses(rule, cell, position)
+                self.episodes.lapses(look.rule, cell, position)
             at += 2
         if len(entries) >= window.prune_at:
             self.episodes.prune(cell, window, slot, position)

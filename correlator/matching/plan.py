@@ -39,6 +39,25 @@ Capture = tuple[str, ...]
 
 
 @final
+class Look:
+    """A rule decided inline as one of its windows looks at it. An object, since mostly only `place` is asked for.
+
+    place, span  as of the rule
+    number       what an event is held against: k of a count; the other slot of a pair, the first of a sequence
+    pick         picks the other slots of a rule with more
+    """
+
+    __slots__ = ("number", "pick", "place", "rule", "span")
+
+    def __init__(self, rule: Rule, number: int, pick: Callable[[list[int]], tuple[int, ...]] | None = None) -> None:
+        self.rule = rule
+        self.place = rule.place
+        self.span = rule.span
+        self.number = number
+        self.pick = pick
+
+
+@final
 class Slot:
     """One window per group of a keyspace. Rules by the way they are decided on a new entry."""
 
@@ -47,12 +66,11 @@ class Slot:
         self.producers = producers
         self.capture = capture
         self.horizon = 0  # positions older than this behind the newest are of no use
-        # Each with the rule's place in `Cell.dues` first, its span second.
-        self.counts: list[tuple[int, int, int, Rule]] = []  # k
-        self.distincts: list[tuple[int, int, int, Rule]] = []  # k
-        self.pairs: list[tuple[int, int, int, Rule]] = []  # the other slot
-        self.alls: list[tuple[int, int, Callable[[list[int]], tuple[int, ...]], Rule]] = []  # picks the other slots
-        self.ordered_last: list[tuple[int, int, int, Rule]] = []  # slot of the first step
+        self.counts: list[Look] = []
+        self.distincts: list[Look] = []
+        self.pairs: list[Look] = []
+        self.alls: list[Look] = []
+        self.ordered_last: list[Look] = []
         self.value_field = ""  # what distinct counts count, where it can only be an attribute of that very name
         self.mates: set[int] = set()  # other slots of rules that are decided inline on several
         self.inline: set[int] = set()  # indexes of the rules above
@@ -409,34 +427,33 @@ def _register(compiled: Rule) -> None:
             slot.general.append(compiled)
             slot.lean = False
         return
-    place, span = len(compiled.keyspace.no_dues), compiled.span
-    compiled.place = place
+    compiled.place = len(compiled.keyspace.no_dues)
     compiled.keyspace.no_dues.append(-1)
     for slot in slots:
         slot.inline.add(compiled.index)
         slot.mates.update(other.index for other in slots if other is not slot)
     alone_decides = len(compiled.seq or slots) < 2
     if compiled.form == "count":
-        slots[0].counts.append((place, span, compiled.k, compiled))
-        slots[0].counts.sort(key=lambda one: (one[2], one[0]))
+        slots[0].counts.append(Look(compiled, compiled.k))
+        slots[0].counts.sort(key=lambda one: (one.number, one.place))
         alone_decides = compiled.k < 2
     elif compiled.form == "distinct":
-        slots[0].distincts.append((place, span, compiled.k, compiled))
+        slots[0].distincts.append(Look(compiled, compiled.k))
         fields = compiled.rule.fields
         slots[0].value_field = fields[0] if len(fields) == 1 and is_attribute(fields[0]) else ""
     elif compiled.form == "all":
         for slot in slots:
             others = [other.index for other in slots if other is not slot]
             if len(others) == 1:
-                slot.pairs.append((place, span, others[0], compiled))
+                slot.pairs.append(Look(compiled, others[0]))
             else:
                 # Alone, a slot looks at itself twice: its newest entry is the one that just came.
-                slot.alls.append((place, span, itemgetter(*(others or [slot.index] * 2)), compiled))
+                slot.alls.append(Look(compiled, 0, itemgetter(*(others or [slot.index] * 2))))
     else:
         first = compiled.seq[0]
         compiled.back = tuple(reversed(compiled.seq[:-1]))
         # An earlier step completes nothing: whether its events are members is looked at when somebody asks.
-        compiled.keyspace.slots[compiled.seq[-1]].ordered_last.append((place, span, first, compiled))
+        compiled.keyspace.slots[compiled.seq[-1]].ordered_last.append(Look(compiled, first))
     if alone_decides:
         slots[0].lean = False
 

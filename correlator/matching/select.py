@@ -151,7 +151,9 @@ class DetectionIndex:
         selection = selections.get(event.kind)
         if selection is None:
             selection = self._select(event)
-        attributes = event.attributes if selection.plain else _NO_ATTRIBUTES
+        attributes = _NO_ATTRIBUTES
+        if selection.plain:
+            attributes = carried if type(carried) is dict else event.attributes
         # Most events find nothing in the tables, or one entry: no list is made for them.
         found = selection.always
         several = False  # more than one list of candidates

@@ -289,12 +289,12 @@ def _start(system: System, kind: str, dice: random.Random, result: Result, flow:
 
 def _over(system: System, result: Result) -> None:
     """Ends what still runs. Of an exact run nothing is kept, so that the broker does not grow from run to run; of
-    another what was told and what lay in the log is written beside its own logs."""
+    another what was told, what lay in the log and how the raw messages came is written beside its own logs."""
     for process in system.processes:
         process.kill()
+    admin = AdminClient({"bootstrap.servers": system.bootstrap, "log_level": 2})
+    names = [name for name in admin.list_topics(timeout=15).topics if name.startswith(system.prefix)]
     if result.good():
-        admin = AdminClient({"bootstrap.servers": system.bootstrap, "log_level": 2})
-        names = [name for name in admin.list_topics(timeout=15).topics if name.startswith(system.prefix)]
         for future in admin.delete_topics(names).values():
             future.result(30)
         return
@@ -305,6 +305,12 @@ def _over(system: System, result: Result) -> None:
         for message in read_all(system.bootstrap, f"{system.prefix}events"):
             record = decode(message.value())
             file.writelines(msgspec.json.encode([record.input, one]) + b"\n" for one in record.events)
+    with (system.folder / "raw.ndjson").open("wb") as file:
+        for topic in sorted(name for name in names if name.startswith(f"{system.prefix}raw.")):
+            for message in read_all(system.bootstrap, topic):
+                headers = {name: value.decode(errors="replace") for name, value in message.headers() or []}
+                position = [topic, message.partition(), message.offset(), message.timestamp()[1], headers]
+                file.write(msgspec.json.encode(position) + b"\n")
 
 
 def _judge(system: System, wanted: Expected, result: Result, duplicates: int = 0) -> None:

@@ -173,6 +173,9 @@ def test_whoever_logs_out_sees_nothing_more(page):
     shown.click("header summary")
     shown.click("text=Log out")
     shown.wait_for_selector("#password")
+    shown.goto(shown.url.rpartition("/")[0] + "/declared")
+    assert shown.locator("#password").count() == 1
+    assert shown.locator("header summary").count() == 0
 
 
 def test_what_somebody_is_writing_is_not_lost_when_somebody_else_acts(house, page):

@@ -20,6 +20,7 @@ from correlator.clock import DAY_MS, HOUR_MS, MINUTE_MS, SECOND_MS
 from correlator.events.kinds import KINDS
 
 START_MS: Final = 1_772_409_600_000  # 2026-03-02T00:00:00Z, a Monday
+TEMPI: Final = ((1, 10), (2, 40), (10, 110), (45, 600))  # minutes between two steps of a chain, from and to
 _HOURS: Final = (3, 2, 2, 2, 2, 3, 5, 8, 9, 9, 9, 9, 8, 8, 9, 9, 8, 7, 6, 5, 5, 4, 4, 3)
 
 
@@ -102,11 +103,18 @@ _ROOM_KINDS: Final = (
 
 
 def hospital(
-    seed: int, days: int = 7, chains: int = 4, noise: float | None = None, *, people: bool = False
+    seed: int,
+    days: int = 7,
+    chains: int = 4,
+    noise: float | None = None,
+    *,
+    people: bool = False,
+    tempi: tuple[tuple[int, int], ...] = TEMPI,
 ) -> Hospital:
     """The hospital of a seed: 60 to 300 rooms, about 500 findings a day, `chains` chains and as many twins.
 
     people: findings name a badge or account beside the asset, as their sources do; all else stays the same.
+    tempi: minutes between two steps, from and to; each chain draws one of them and all its delays from that.
     """
     dice = Random(f"hospital/{seed}")
     plan = _build(dice)
@@ -118,7 +126,7 @@ def hospital(
     start_ms = START_MS + DAY_MS
     names = dice.sample(sorted(CHAINS), k=min(len(CHAINS), chains))
     for at, name in enumerate(names):
-        _plant(plan, dice, findings, planted, name, f"c{at}", start_ms, days)
+        _plant(plan, dice, findings, planted, name, f"c{at}", start_ms, days, tempi)
     for one in findings:
         one.setdefault("id", "")
     findings.sort(key=lambda one: (one["t_ms"], one["kind"], one["asset"], one["id"]))
@@ -644,7 +652,6 @@ CHAINS: Final[dict[str, Callable[[_Plan, Random], Steps]]] = {
     "power": _power,
     "phishing to device": _phishing,
 }
-_TEMPI: Final = ((1, 10), (2, 40), (10, 110), (45, 600))  # minutes between two steps, from and to
 
 
 def _plant(
@@ -656,11 +663,12 @@ def _plant(
     id_: str,
     start_ms: int,
     days: int,
+    tempi: tuple[tuple[int, int], ...],
 ) -> None:
     steps = CHAINS[name](plan, dice)
     if len(steps) < 3:
         return
-    low, high = dice.choice(_TEMPI)
+    low, high = dice.choice(tempi)
     waits = [int(math.exp(dice.uniform(math.log(low), math.log(high))) * MINUTE_MS) for _ in steps[1:]]
     for twin in (False, True):
         span = sum(waits)

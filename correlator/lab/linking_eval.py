@@ -20,12 +20,13 @@ from typing import Any, Final
 import msgspec
 
 from correlator.clock import DAY_MS, HOUR_MS
-from correlator.lab.hospitals import Hospital, hospital
+from correlator.lab.hospitals import TEMPI, Hospital, hospital
 from correlator.linking.settings import LinkingSettings
 from correlator.premises import Premises, read_site
 from correlator.run.link import Line, link_lines, threats_json
 
 PEOPLE: Final = "people"  # of a variant: findings name badges and accounts, see `hospital`
+TEMPO: Final = "tempi"  # of a variant: how long chains wait between steps, see `hospital`
 TUNING: Final = range(1, 41)
 ASIDE: Final = range(1001, 1041)
 
@@ -118,18 +119,17 @@ def premises_of(one: Hospital) -> Premises:
 def run(seed: int, variants: dict[str, dict[str, Any]]) -> dict[str, Score]:
     """One hospital under several settings."""
     scores = {}
-    made = {people: hospital(seed, people=people) for people in sorted({_people(one) for one in variants.values()})}
+    made: dict[tuple[Any, ...], Hospital] = {}
     for name, changes in variants.items():
-        of = made[_people(changes)]
+        kind = bool(changes.get(PEOPLE)), changes.get(TEMPO, TEMPI)
+        of = made.get(kind)
+        if of is None:
+            of = made[kind] = hospital(seed, people=kind[0], tempi=kind[1])
         lines = [msgspec.convert(one, Line) for one in of.findings]
-        settings = LinkingSettings(**{word: value for word, value in changes.items() if word != PEOPLE})
+        settings = LinkingSettings(**{word: value for word, value in changes.items() if word not in (PEOPLE, TEMPO)})
         engine = link_lines(premises_of(of), lines, of.from_ms, settings)
         scores[name] = judge(of, threats_json(engine))
     return scores
-
-
-def _people(changes: dict[str, Any]) -> bool:
-    return bool(changes.get(PEOPLE))
 
 
 def _run(task: tuple[int, dict[str, dict[str, Any]]]) -> dict[str, Score]:
@@ -160,6 +160,7 @@ DESIGNED: Final[dict[str, Any]] = {
     "cost_floor": 1.5,
     "cost_slope": 0.0,
     "join_slope": 0.0,
+    "pace_shape": 0.0,
     "open_from": -7.0,
     "prior_ms": 30 * DAY_MS,
     "reach_cut": 0.01,
@@ -172,8 +173,9 @@ DESIGNED: Final[dict[str, Any]] = {
     "late_ms": 8 * DAY_MS,
     "side_from": 1000,
 }
-# The first design (with today's weights of relation types, which are no settings), then what each change alone does
-# to the defaults when it is taken back.
+EVEN: Final = ((1, 120),)  # chains without a pace: each delay for itself from a minute to two hours
+# The first design (but for weights of relation types and habits, which are no settings), then what each change alone
+# does to the defaults when it is taken back.
 VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "first design": DESIGNED,
     "first design, no typed rules": {**DESIGNED, "predicted": 0.0},
@@ -185,13 +187,17 @@ VARIANTS: Final[dict[str, dict[str, Any]]] = {
     "without company": {"company": False},
     "without cost by delay": {"cost_floor": 1.5, "cost_slope": 0.0, "join_slope": 0.0},
     "opened by rare findings only": {"open_from": -7.0, "prior_ms": 30 * DAY_MS},
+    "without a pace": {"pace_shape": 0.0},
     "parts held together by late links": {"late_ms": 8 * DAY_MS},
     "with sides that add little": {"side_from": 1000},
     "merged from 2 on": {"merge": 2.0, "parent": -4.0},
+    "merged from 6 on": {"merge": 6.0},
     "weak threats stand back little": {"rank": 4.0},
-    "later followers must be better": {"join_slope": 3.5},
+    "later followers need be little better": {"join_slope": 2.0},
     "leaves kept": {"fringe": -99.0, "fringe_slope": 0.0},
     "late leaves need be no better": {"fringe_slope": 0.0},
+    "chains without a pace": {TEMPO: EVEN},
+    "chains without a pace, and none asked": {TEMPO: EVEN, "pace_shape": 0.0},
     "findings name people": {PEOPLE: True},
     "findings name people, not used": {PEOPLE: True, "anchors": False},
 }

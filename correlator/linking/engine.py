@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import tzinfo
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
@@ -39,18 +39,23 @@ COMPANION: Final = 0.5  # how far a companion, or what fits a declared window, i
 ANCHORED: Final = "of "  # before a kind: how often it names this badge, person or account
 PEOPLE: Final = frozenset({"badge", "person", "account"})  # classes of who did it
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
+_HALF_NORMAL: Final = math.sqrt(math.pi / 2)  # what a normal density of width 1 and height 1 holds on one side
+PACE_STEPS: Final = 12  # a threat's latest delays that tell its pace
 MANY_SIDES: Final = 64  # members up to which the sides of a threat are weighed: each costs a look at all members
 
 # Links of findings that prove nothing of their own: they hold as their source does.
 _FIRM: Final = ("companion", "again")
+# Links whose delays tell a threat's pace: a step that follows another.
+_PACED: Final = ("link", "earlier")
 
-# The terms of a link in the order they are summed. The first six are x; all of them are the gain.
+# The terms of a link in the order they are summed. Those before the cost are x; all of them are the gain.
 TERMS: Final = (
     "expected",
     "triggered",
     "member",
     "share",
     "delay",
+    "pace",
     "chance",
     "cost",
     "cap",
@@ -61,7 +66,10 @@ TERMS: Final = (
     "uncounted",
     "prior",
 )
+OF_X: Final = TERMS.index("cost")  # how many terms x has
 _DISCOUNT: Final = TERMS.index("discount")
+_BONUS: Final = slice(TERMS.index("tactic"), TERMS.index("evidence") + 1)
+_UNCOUNTED: Final = TERMS.index("uncounted")
 
 
 class ReachLike(Protocol):
@@ -109,7 +117,10 @@ class Item(Struct, frozen=True, gc=False):
 
 
 class Episode:
-    """All findings of one (kind, asset) with short gaps. chance: ln of the tail rate at its onset."""
+    """All findings of one (kind, asset) with short gaps. chance: ln of the tail rate at its onset.
+
+    habit: how often a second its kind comes along with what came just before it on the same asset.
+    """
 
     __slots__ = (
         "anchors",
@@ -119,6 +130,7 @@ class Episode:
         "counted_ms",
         "domain",
         "evidence",
+        "habit",
         "id",
         "kind",
         "last_ms",
@@ -148,6 +160,7 @@ class Episode:
         self.size = 1
         self.bin = 0
         self.chance = 0.0
+        self.habit = 0.0
         self.root_chance = 0.0
         self.warm_ms = 0
         self.threat = ""
@@ -196,7 +209,10 @@ class Touch:
 
 
 class ThreatState:
-    """An open threat. members: finding id -> how it came in, in the order they came."""
+    """An open threat. members: finding id -> how it came in, in the order they came.
+
+    pace: of the latest links between its steps, ln(1 + delay / core), in the order of members.
+    """
 
     __slots__ = (
         "aliases",
@@ -212,6 +228,7 @@ class ThreatState:
         "last_ms",
         "members",
         "notes",
+        "pace",
         "parent",
         "reported",
         "root",
@@ -239,6 +256,7 @@ class ThreatState:
         self.crowd: dict[str, int] = {}
         self.counted = 0
         self.counted_gain = 0.0
+        self.pace: list[float] = []
         self.parent: tuple[str, Link] | None = None
         self.reported = False
         self.aliases: list[str] = []
@@ -384,6 +402,9 @@ class LinkEngine:
         episode.chance, episode.root_chance = math.log(asset + surge), math.log(site + surge * rates.number_like(place))
         people = self._people(episode, item) if item.anchors and settings.anchors else []
         episode.warm_ms = min(WARM_MAX_MS, int(WARM_SHARE * 1000 / rate))
+        if t_ms - place.burst_ms <= settings.burst_ms:
+            along = math.fsum(rates.habit(first, item.kind, t_ms) for first in place.burst_kinds)
+            episode.habit = along * 1000 / settings.burst_ms
         return episode, rate, people
 
     def _people(self, episode: Episode, item: Item) -> list[tuple[AssetState, int]]:
@@ -429,12 +450,18 @@ class LinkEngine:
     # ---- links ------------------------------------------------------------------------------------
 
     def _best(
-        self, touches: list[Touch], asset: str, episode: Episode, chance: float
+        self, pace: list[float], touches: list[Touch], asset: str, episode: Episode, chance: float
     ) -> tuple[float, float, Touch, tuple[float, ...], int] | None:
-        """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode."""
+        """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode.
+
+        What comes along with something that was just there is explained by that, whoever else may have led to it.
+        """
         settings, triggered, norm = self.settings, self._log_triggered, self._norm
         horizon_ms, core_ms = settings.horizon_ms, settings.core_ms
         t_ms, type_ = episode.t_ms, episode.type
+        log_bg = chance
+        if episode.habit > 0 and asset == episode.place.asset:
+            log_bg = math.log(math.exp(chance) + episode.habit)
         best = None
         best_x = NEVER
         near: list[float] = []
@@ -448,24 +475,42 @@ class LinkEngine:
                 continue
             expected = touch.expected.get(type_, 0.0)
             delay = -math.log((d_ms + core_ms) / 1000) - norm
-            plain = expected + triggered + touch.log_resp + share + delay
-            log_bg = chance
-            if d_ms <= settings.burst_ms and touch.asset == episode.place.asset:
-                habit = self.rates.habit(touch.episode.kind, episode.kind, t_ms)
-                if habit > 0:
-                    log_bg = math.log(math.exp(chance) + habit * 1000 / settings.burst_ms)
+            paced = self._paced(pace, d_ms) if pace else 0.0
+            plain = expected + triggered + touch.log_resp + share + delay + paced
             x = plain - log_bg
             if x > -20:
                 near.append(math.exp(x))
             if x > best_x or (x == best_x and best is not None and touch.asset < best[2].asset):
                 best_x = x
-                terms = (expected, triggered, touch.log_resp, share, delay, -log_bg)
+                terms = (expected, triggered, touch.log_resp, share, delay, paced, -log_bg)
                 best = (x, plain - chance, touch, terms, d_ms)
         if best is None or not settings.company or best_x < -20:
             return best
         x, x0, touch, terms, d_ms = best
         more = math.log(math.fsum(near)) - x if len(near) > 1 else 0.0
         return x + more, x0 + more, touch, (*terms[:2], terms[2] + more, *terms[3:]), d_ms
+
+    def _pace_of(self, links: Iterable[Link]) -> list[float]:
+        """What links between steps say of a threat's pace."""
+        core_ms = self.settings.core_ms
+        if not self.settings.pace_shape:
+            return []
+        return [math.log(1 + link.delay_ms / core_ms) for link in links if link.how in _PACED]
+
+    def _paced(self, pace: list[float], d_ms: int) -> float:
+        """What a delay is worth beyond the general density of delays, by those between the steps that a threat has.
+
+        In u = ln(1 + delay / core) each of them is a density that is even up to its own u and falls off beyond as a
+        normal one: quicker is as good, so that x falls with the delay at any pace. The general density, even in u
+        up to the horizon, counts as `pace_shape` of them.
+        """
+        settings = self.settings
+        general, width, at = settings.pace_shape, settings.pace_width, math.log(1 + d_ms / settings.core_ms)
+        tail = width * _HALF_NORMAL
+        own = math.fsum(
+            [(math.exp(-0.5 * ((at - one) / width) ** 2) if at > one else 1.0) / (one + tail) for one in pace]
+        )
+        return math.log((general + own * self._log_span) / (general + len(pace)))
 
     def _candidates(
         self, episode: Episode, item: Item
@@ -495,7 +540,7 @@ class LinkEngine:
                     else:
                         touched[threat_id] = [touch]
             for threat_id, touches in touched.items():
-                best = self._best(touches, asset, episode, chance)
+                best = self._best(self.threats[threat_id].pace, touches, asset, episode, chance)
                 if best is not None and (threat_id not in found or best[0] > found[threat_id][0]):
                     found[threat_id] = best
         return found
@@ -556,7 +601,7 @@ class LinkEngine:
         first = threat.touches[asset].episode
         known = [one.evidence for one in self.recent(asset) if one.t_ms == first.t_ms and one.threat == threat.id]
         more = 0.0 if episode.calm else max(0.0, episode.evidence - max(known, default=first.evidence))
-        terms = (*(0.0,) * 11, more, 0.0, 0.0)
+        terms = (*(0.0,) * 12, more, 0.0, 0.0)
         threat.score += more
         self._book(threat, episode, Link(first.id, episode.id, 0.0, more, terms, 0, "again"))
         if not more:
@@ -579,7 +624,7 @@ class LinkEngine:
             "triggered": self._log_triggered,
             "share": share,
             "delay": -math.log((d_ms + self.settings.core_ms) / 1000) - self._norm,
-            "chance": -then.chance,
+            "chance": -(math.log(math.exp(then.chance) + then.habit) if then.habit else then.chance),
         }
 
     def _cost(self, d_ms: int) -> float:
@@ -618,7 +663,7 @@ class LinkEngine:
         threat = ThreatState(digest("threat", self.site, episode.kind, episode.id), episode.t_ms)
         cap = root - self._plain_root(episode)
         terms = (
-            0.0, 0.0, 0.0, 0.0, 0.0, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0,
+            0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -episode.root_chance, 0.0, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0,
             -self._log_prior,
         )  # fmt: skip
         threat.root = Link("", episode.id, root, root, terms, 0, "root")
@@ -676,7 +721,7 @@ class LinkEngine:
         cost = self._cost(link.delay_ms)
         if threat.score - threat.root.gain + link.x - cost < self.settings.adopt:
             return threat, []
-        terms: tuple[float, ...] = (*link.terms[:6], -cost, *(0.0,) * 7)
+        terms: tuple[float, ...] = (*link.terms[:OF_X], -cost, *(0.0,) * 7)
         counted = Link(link.source, link.target, link.x, math.fsum(terms), terms, link.delay_ms, "adopted")
         into, gone = self._merge(parent, threat, counted)
         return into, [gone]
@@ -741,6 +786,7 @@ class LinkEngine:
             self.counters["members_counted"] += 1
             return
         threat.members[episode.id] = link
+        threat.pace = [*threat.pace, *self._pace_of([link])][-PACE_STEPS:]
         threat.episodes[episode.id] = episode
         self._member_of.add(episode.id)
 
@@ -842,6 +888,7 @@ class LinkEngine:
                     continue
                 expected = self._expected.get(episode.type, _NOTHING).get(member.type, 0.0)
                 delay = -math.log((d_ms + settings.core_ms) / 1000) - self._norm
+                paced = self._paced(threat.pace, d_ms) if threat.pace else 0.0
                 log_bg = episode.chance
                 if other == asset and d_ms <= settings.burst_ms:
                     habit = max(
@@ -850,7 +897,7 @@ class LinkEngine:
                     )
                     if habit > 0:
                         log_bg = math.log(math.exp(log_bg) + habit * 1000 / settings.burst_ms)
-                terms: tuple[float, ...] = (expected, self._log_triggered, resp, share, delay, -log_bg)
+                terms: tuple[float, ...] = (expected, self._log_triggered, resp, share, delay, paced, -log_bg)
                 x = math.fsum(terms)
                 if x > limit and (
                     best is None or (-x, episode.t_ms, episode.id) < (-best[0], best[1].t_ms, best[1].id)
@@ -899,9 +946,7 @@ class LinkEngine:
         into.root = kept
         into.score = kept.gain + gains + debt
         members = {**into.members, **source.members}
-        members[lesser.target] = lesser._replace(
-            gain=debt, terms=(*lesser.terms[:12], debt - lesser.gain, lesser.terms[13])
-        )
+        members[lesser.target] = lesser._replace(gain=debt, terms=_owing(lesser.terms, debt - lesser.gain))
         into.members = members
         into.episodes.update(source.episodes)
         for episode in source.episodes.values():
@@ -923,6 +968,7 @@ class LinkEngine:
             mine_burst = into.bursts.get(asset)
             if mine_burst is None or burst[0] > mine_burst[0]:
                 into.bursts[asset] = burst
+        into.pace = [*into.pace, *source.pace][-PACE_STEPS:]
         into.tactics |= source.tactics
         into.domains |= source.domains
         into.first_ms, into.last_ms = min(into.first_ms, source.first_ms), max(into.last_ms, source.last_ms)
@@ -1013,6 +1059,7 @@ class LinkEngine:
 
     def readmit(self, threat: ThreatState, touches: list[tuple[str, Episode, float, tuple[int, int]]]) -> None:
         """Takes an open threat back with what it touched: (asset, episode, ln resp, since)."""
+        threat.pace = self._pace_of(threat.members.values())[-PACE_STEPS:]
         for asset, episode, log_resp, since in touches:
             share = self._share(asset, *since)
             expected = self._expected.get(episode.type, _NOTHING)
@@ -1112,7 +1159,7 @@ class LinkEngine:
         plain = self._plain_root(episode)
         gain = self._root_gain(episode)
         prior = -self._log_prior
-        terms = (*(0.0,) * 5, -episode.root_chance, 0.0, gain - plain, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
+        terms = (*(0.0,) * 6, -episode.root_chance, 0.0, gain - plain, 0.0, 0.0, 0.0, episode.evidence, 0.0, prior)
         return Link("", episode.id, gain, gain, terms, 0, "root")
 
     def _part(
@@ -1137,7 +1184,7 @@ class LinkEngine:
         first = max(roots, key=lambda one: (roots[one].gain, one))
         for one, root in roots.items():
             debt = 0.0 if one == first else self._root_debt(root.gain, strongest) - root.gain
-            held[one] = root._replace(gain=root.gain + debt, terms=(*root.terms[:12], debt, root.terms[13]))
+            held[one] = root._replace(gain=root.gain + debt, terms=_owing(root.terms, debt))
         held = self._held(threat, held, inside)
         return _scored(digest("threat", self.site, first), held, inside, first, 0.0)
 
@@ -1156,29 +1203,31 @@ class LinkEngine:
         return [part, *apart]
 
     def _least_side(self, threat: ThreatState, part: Settled) -> tuple[Settled, dict[str, None]] | None:
-        """(the rest by itself, the side of a link that adds least to it); None if each adds what it must."""
-        members, notes, episodes = part.members, part.notes, threat.episodes
+        """(the rest by itself, the side of a link that lacks most); None if each adds what it must."""
+        members, notes, episodes, settings = part.members, part.notes, threat.episodes, self.settings
         links = [*(link for link in members.values() if link.source in members), *notes]
-        whole = _shown(part)
+        whole, whole_plain = _shown(part), _shown(part, plain=True)
         least: tuple[float, Settled, dict[str, None]] | None = None
         for cut in links:
-            if cut.how in _FIRM or episodes[cut.target].calm:
+            if cut.how == "again" or episodes[cut.target].calm:
                 continue
             groups = _connected(members, [link for link in links if link is not cut])
             for rest, side in itertools.permutations(groups, 2):
                 if any(episodes[one].evidence >= EVIDENCE["high"] for one in side):
                     continue
                 alone = self._part(threat, members, notes, rest)
-                adds = whole - _shown(alone)
-                if adds < self.settings.adopt and alone.score >= self.settings.watch:
-                    if least is None or adds < least[0]:
-                        least = adds, alone, side
+                lacks = max(
+                    settings.side - (whole - _shown(alone)),
+                    settings.side_plain - (whole_plain - _shown(alone, plain=True)),
+                )
+                if lacks > 0 and (least is None or lacks > least[0]):
+                    least = lacks, alone, side
         return None if least is None else least[1:]
 
     def _joining(self, note: Link, episode: Episode) -> Link:
         """A link that was only noted, as the one that brings its target in."""
         cost, cap = self._cost(note.delay_ms), min(0.0, self.settings.link_cap - note.x)
-        terms = (*note.terms[:6], -cost, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, 0.0)
+        terms = (*note.terms[:OF_X], -cost, cap, 0.0, 0.0, 0.0, episode.evidence, 0.0, 0.0)
         return note._replace(gain=math.fsum(terms), terms=terms, how="link")
 
     def all_threats(self) -> Iterator[ThreatState]:
@@ -1193,9 +1242,14 @@ def _scored(id_: str, members: dict[str, Link], notes: list[Link], first: str, o
     return Settled(id_, score, root, members, notes, others_gain)
 
 
-def _shown(part: Settled) -> float:
-    """The score of a part as if none of its members repeated what others show."""
-    return math.fsum(link.gain - link.terms[_DISCOUNT] for link in (*part.members.values(), *part.notes))
+def _shown(part: Settled, *, plain: bool = False) -> float:
+    """The score of a part as if none of its members repeated what others show.
+
+    plain: without what level, tactic and domain add to links: some of it most strangers bring, too.
+    """
+    links = (*part.members.values(), *part.notes)
+    shown = math.fsum(link.gain - link.terms[_DISCOUNT] for link in links)
+    return shown - math.fsum(math.fsum(link.terms[_BONUS]) for link in links if link.source) if plain else shown
 
 
 def _connected(members: dict[str, Link], links: list[Link]) -> list[dict[str, None]]:
@@ -1218,6 +1272,11 @@ def _connected(members: dict[str, Link], links: list[Link]) -> list[dict[str, No
 
 _NOTHING: Final[dict[str, float]] = {}
 _NO_TOUCH: Final[dict[str, Touch]] = {}
+
+
+def _owing(terms: tuple[float, ...], debt: float) -> tuple[float, ...]:
+    """The terms of a root that does not count in full."""
+    return (*terms[:_UNCOUNTED], debt, *terms[_UNCOUNTED + 1 :])
 
 
 def _link(source: str, target: str, x: float, terms: tuple[float, ...], delay_ms: int, how: str) -> Link:

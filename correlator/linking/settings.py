@@ -35,18 +35,22 @@ class LinkingSettings(BaseModel):
     )
     core_ms: int = Field(default=60 * SECOND_MS, gt=0, description="core of the delay density")
     horizon_ms: int = Field(default=DAY_MS, gt=0, description="no link beyond this delay")
+    pace_shape: float = Field(
+        default=1.0, ge=0, description="own delays that weigh as much as the general density of delays; 0: no pace"
+    )
+    pace_width: float = Field(default=1.0, gt=0, description="how far delays of one pace lie apart, in ln of the delay")
     reach_cut: float = Field(default=0.004, gt=0, lt=1, description="smallest product of weights that is still a path")
     triggered: float = Field(default=3.0, gt=0, description="further moments a real step is expected to trigger")
     predicted: float = Field(default=0.5, ge=0, lt=1, description="part of the consequences that typed rules predict")
     join: float = Field(default=1.5, description="a link joins above this, and above its cost")
     cost_floor: float = Field(default=0.5, ge=0, description="what the quickest link pays")
     cost_slope: float = Field(default=1.5, ge=0, description="what a link pays more once all followers were due")
-    join_slope: float = Field(default=2.0, ge=0, description="how much later followers must be better")
+    join_slope: float = Field(default=3.0, ge=0, description="how much later followers must be better")
     link_cap: float = Field(default=8.0, gt=0, description="most that one link is worth")
     rank: float = Field(default=0.7, gt=0, description="how far a weak threat stands back: its lack over this")
-    merge: float = Field(default=6.0, description="a second threat that a finding follows from this strongly is merged")
+    merge: float = Field(default=8.0, description="a second threat that a finding follows from this strongly is merged")
     adopt: float = Field(default=2.0, description="a young threat with this much of its own follows its parent")
-    parent: float = Field(default=1.0, description="weakest link to a reported threat that is remembered as parent")
+    parent: float = Field(default=2.0, description="weakest link to a reported threat that is remembered as parent")
     open_from: float = Field(default=-14.0, description="weakest root that opens a threat")
     prior_ms: int = Field(default=5 * DAY_MS, gt=0, description="one composite threat in this time is the prior")
     watch: float = Field(default=4.0, description="reported from this score")
@@ -61,8 +65,10 @@ class LinkingSettings(BaseModel):
     )
     late_slope: float = Field(default=8.0, ge=0, description="how much better such a link must be to hold them")
     side_from: int = Field(
-        default=6, ge=2, description="members from which on a side of a threat that adds less than `adopt` is let go"
+        default=5, ge=2, description="members from which on a side of a threat that adds too little is let go"
     )
+    side: float = Field(default=4.0, description="what each side of such a threat must add")
+    side_plain: float = Field(default=0.5, description="and of that, besides what level, tactic and domain are worth")
     warm_up_ms: int = Field(default=DAY_MS, ge=0, description="a site's first findings only teach")
     new_kind_ms: int = Field(default=DAY_MS, ge=0, description="a new kind joins but does not open for this long")
     quiet_weak_ms: int = Field(default=2 * HOUR_MS, gt=0, description="a threat below 0 closes after this silence")

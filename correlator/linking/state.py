@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from correlator.errors import StateRefused
-from correlator.linking.engine import Episode, Link, LinkEngine, ThreatState
+from correlator.linking.engine import TERMS, Episode, Link, LinkEngine, ThreatState
 from correlator.linking.rates import WHO, AssetState, KindState
 
 PREFIX: Final = "1/linker/"
@@ -219,7 +219,7 @@ def _episode_of(data: list[Any], place: AssetState) -> Episode:
         one.threat,
     ) = data
     one.tactics = tuple(tactics)
-    one.anchors = ()  # asked only at its onset
+    one.anchors, one.habit = (), 0.0  # asked only at its onset
     one.place = place
     return one
 
@@ -295,4 +295,6 @@ def _restore_threat(engine: LinkEngine, name: str, data: list[Any]) -> None:
 
 def _link_of(data: list[Any]) -> Link:
     source, target, x, gain, terms, delay_ms, how = data
+    if len(terms) < len(TERMS):  # of before links were weighed by the pace of their threat
+        terms.insert(TERMS.index("pace"), 0.0)
     return Link(source, target, x, gain, tuple(terms), delay_ms, how)

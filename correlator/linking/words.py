@@ -59,6 +59,8 @@ def link_words(engine: LinkEngine, threat: ThreatState, link: Link, describe: De
             f"{share_words(share)} of what can follow from {kind_words(first.kind)} goes to {say(then.place.asset)}",
         ),
     ]
+    if terms["pace"]:
+        parts.append((terms["pace"], f"{'as' if terms['pace'] > 0 else 'not as'} its other steps followed each other"))
     if terms["expected"]:
         parts.append(
             (terms["expected"], "it is an expected follow-up" if terms["expected"] > 0 else "no rule expects it")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from correlator.events.kinds import KINDS
 from correlator.lab.hospitals import hospital
 from correlator.lab.linking_eval import premises_of
 from correlator.linking import state
-from correlator.linking.engine import Item, LinkEngine
+from correlator.linking.engine import OF_X, TERMS, Item, LinkEngine
 from correlator.linking.ground import SiteGround
 from correlator.linking.settings import LinkingSettings
 from correlator.linking.tables import shipped_tables
@@ -104,6 +105,25 @@ def test_01_restoring_a_snapshot_at_any_point_changes_nothing(cut):
     assert state.snapshot(again) == state.snapshot(whole)
     open_ones = {one.id: one.score for one in whole.threats.values()}
     assert {one.id: one.score for one in again.threats.values()} == open_ones
+
+
+def test_01_state_of_before_links_knew_the_pace_of_their_threat_is_read():
+    theft = ward.theft(ward.evening(5))
+    of = ward.fold(ward.engine(PLACES), [*[one for one in WEEK if one.t_ms < theft[0].t_ms], *theft[:3]])
+    older = []
+    for key, value in state.snapshot(of):
+        data = msgspec.msgpack.decode(value)
+        if key.startswith(f"{state.PREFIX}threat/"):
+            for link in (data[1], *data[3], *data[4], *([data[15][1]] if data[15] else [])):
+                del link[4][TERMS.index("pace")]
+        older.append((key, msgspec.msgpack.encode(data)))
+    again = ward.engine(PLACES)
+    state.restore(again, older)
+    threat = threat_with(again, theft[0].id)
+    for link in threat.members.values():
+        assert dict(zip(TERMS, link.terms, strict=True))["pace"] == 0
+        assert link.terms[:4] == threat_with(of, theft[0].id).members[link.target].terms[:4]
+    assert threat.pace == threat_with(of, theft[0].id).pace != []
 
 
 def test_01_changed_entries_add_up_to_the_snapshot():
@@ -207,6 +227,39 @@ def test_05_x_falls_with_delay_and_beyond_the_horizon_there_is_no_link():
     assert strength(delay_ms=DAY_MS) is None
 
 
+delays = st.integers(0, DAY_MS - 1)
+
+
+@given(st.lists(delays, min_size=1, max_size=12), delays, delays)
+def test_05_x_falls_with_delay_whatever_the_pace_of_the_threat(known, one, other):
+    of = ward.engine(PLACES)
+    pace = [math.log(1 + delay / MINUTE_MS) for delay in known]
+    sooner, later = (-math.log(delay + MINUTE_MS) + of._paced(pace, delay) for delay in sorted((one, other)))
+    assert sooner >= later
+    assert sooner > later or one == other
+
+
+@pytest.mark.parametrize(
+    ("pace_min", "delay_min", "better"), [(5, 4, True), (5, 60, False), (60, 50, True), (60, 1200, False)]
+)
+def test_05_a_step_is_worth_more_at_the_pace_of_its_threat_and_less_when_it_comes_much_later(
+    pace_min, delay_min, better
+):
+    of = ward.engine(PLACES)
+    once, often = (of._paced([math.log(1 + pace_min)] * times, delay_min * MINUTE_MS) for times in (1, 4))
+    assert (once > 0) is better
+    assert (often > once) is better
+
+
+def test_05_the_pace_of_a_threat_only_moves_what_its_delays_are_worth():
+    of, steps = ward.engine(PLACES), 20_000
+    span = math.log(1 + DAY_MS / MINUTE_MS)
+    pace = [math.log(1 + minutes) for minutes in (2, 5, 9)]
+    at = [(number + 0.5) * span / steps for number in range(steps)]
+    held = math.fsum(math.exp(of._paced(pace, round(MINUTE_MS * math.expm1(one)))) for one in at) / steps
+    assert held == pytest.approx(1.0, abs=1e-3)
+
+
 def test_05_x_falls_with_the_number_of_assets_reached_and_grows_with_edge_weight():
     from correlator.premises import site_of
 
@@ -298,6 +351,29 @@ def test_08_a_habit_learned_on_one_asset_weakens_the_same_burst_on_another():
     assert without.members[pair[1].id].x > with_habit.members[pair[1].id].x + 1
 
 
+@pytest.mark.parametrize("habit", [True, False])
+def test_08_what_always_comes_along_is_no_step_whoever_else_may_have_led_to_it(habit):
+    learned = []
+    for hour in range(0, 120, 2):
+        at = ward.START_MS + hour * HOUR_MS
+        learned += [
+            ward.item("door.unlocked", "b-door-3", at),
+            ward.item("door.held", "b-door-3", at + 20 * SECOND_MS)
+            if habit
+            else ward.item("door.held", "b-door-9", at + HOUR_MS),
+        ]
+    at = ward.evening(5)
+    steps = [
+        ward.item("camera.offline", "a-camera", at, "high"),
+        ward.item("door.unlocked", "a-door-0", at + 3 * MINUTE_MS),
+        ward.item("door.held", "a-door-0", at + 3 * MINUTE_MS + 20 * SECOND_MS),
+    ]
+    of = ward.fold(ward.engine(PLACES), [*WEEK, *learned, *steps])
+    along = threat_with(of, steps[0].id).members[steps[2].id]
+    assert along.how == ("companion" if habit else "link")
+    assert (abs(along.gain) < 1e-9) is habit
+
+
 # ---- 9
 
 
@@ -379,7 +455,7 @@ def test_12_the_score_is_the_sum_of_what_is_shown():
             for link in links:
                 assert math.fsum(link.terms) == pytest.approx(link.gain, abs=1e-9)
                 if link.how not in ("root", "adopted"):
-                    assert math.fsum(link.terms[:6]) == pytest.approx(link.x, abs=1e-9)
+                    assert math.fsum(link.terms[:OF_X]) == pytest.approx(link.x, abs=1e-9)
             assert math.fsum([*(link.gain for link in links), threat.counted_gain]) == pytest.approx(
                 threat.score, abs=1e-9
             )
@@ -389,7 +465,8 @@ def test_12_a_merge_never_lowers_the_surviving_threats_score_and_closing_loses_n
     merges = 0
     for seed in range(1, 7):
         made = hospital(seed)
-        of = LinkEngine("h", SiteGround(premises_of(made), LinkingSettings()), shipped_tables(), from_ms=made.from_ms)
+        often = LinkingSettings(merge=2.0, parent=0.0)
+        of = LinkEngine("h", SiteGround(premises_of(made), often), shipped_tables(), often, made.from_ms)
         seen: dict[str, float] = {}
         for one in made.findings:
             placed = of.place(Item(one["id"], one["kind"], one["asset"], one["t_ms"], one["domain"], one["level"]))
@@ -415,7 +492,8 @@ def test_12_parts_that_only_a_late_weak_link_holds_are_scored_each_by_itself(lat
         ward.item("door.held", "a-door-0", at),
         ward.item("usb.attached", "a-pc-0", at + 2 * MINUTE_MS),
     ]
-    of = ward.fold(ward.engine(PLACES), [*before, *first, *later])
+    joined = {"join_slope": 2.0, "parent": 1.0, "pace_shape": 0.0}  # so that it grows by such a link
+    of = ward.fold(ward.engine(PLACES, **joined), [*before, *first, *later])
     threat = threat_with(of, first[0].id)
     assert threat is threat_with(of, later[1].id)
     parts = of.settled(threat)
@@ -430,7 +508,7 @@ def test_12_parts_that_only_a_late_weak_link_holds_are_scored_each_by_itself(lat
         assert math.fsum(link.gain for link in links) == pytest.approx(part.score, abs=1e-9)
         for link in links:
             assert math.fsum(link.terms) == pytest.approx(link.gain, abs=1e-9)
-    together = ward.fold(ward.engine(PLACES, late_ms=DAY_MS), [*before, *first, *later])
+    together = ward.fold(ward.engine(PLACES, **joined, late_ms=DAY_MS), [*before, *first, *later])
     assert len(together.settled(threat_with(together, first[0].id))) == 1
 
 
@@ -441,10 +519,11 @@ def test_12_what_adds_little_to_a_threat_of_many_members_is_not_told_with_it(kin
     many = [*few, ward.item("service.installed", "a-pc-0", few[0].t_ms + 9 * MINUTE_MS)]
     late = ward.item(kind, asset, few[-1].t_ms + 15 * MINUTE_MS)
     for steps, changes, told in (
-        (few, {}, True),
+        (few, {"side_from": 6}, True),
+        (few, {}, False),
         (many, {}, False),
         (many, {"side_from": 7}, True),
-        (many, {"adopt": 1.0}, True),
+        (many, {"side": 1.0}, True),
     ):
         of = ward.fold(ward.engine(PLACES, **changes), [*before, *steps, late])
         threat = threat_with(of, late.id)
@@ -460,7 +539,7 @@ def test_12_what_is_grave_by_itself_is_told_however_little_it_adds():
     steps = ward.theft(ward.evening(5))
     before = [one for one in WEEK if one.t_ms < steps[0].t_ms]
     grave = ward.item("host.alert", "a-pc-0", steps[-1].t_ms + 15 * MINUTE_MS, "high")
-    of = ward.fold(ward.engine(PLACES, side_from=3, adopt=20.0), [*before, *steps, grave])
+    of = ward.fold(ward.engine(PLACES, side_from=3, side=20.0), [*before, *steps, grave])
     assert grave.id in of.settled(threat_with(of, grave.id))[0].members
 
 

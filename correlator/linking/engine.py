@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import tzinfo
 from heapq import heappop, heappush
 from typing import Final, NamedTuple, Protocol
@@ -40,7 +40,7 @@ ANCHORED: Final = "of "  # before a kind: how often it names this badge, person 
 PEOPLE: Final = frozenset({"badge", "person", "account"})  # classes of who did it
 CROWD: Final = 64.0  # members on one asset that halve the gain of the next
 _HALF_NORMAL: Final = math.sqrt(math.pi / 2)  # what a normal density of width 1 and height 1 holds on one side
-PACE_STEPS: Final = 12  # a threat's latest delays that tell its pace
+PACE_BINS: Final = 4.0  # delays of a pace are counted in bins of a quarter of a nat
 MANY_SIDES: Final = 64  # members up to which the sides of a threat are weighed: each costs a look at all members
 
 # Links of findings that prove nothing of their own: they hold as their source does.
@@ -211,7 +211,7 @@ class Touch:
 class ThreatState:
     """An open threat. members: finding id -> how it came in, in the order they came.
 
-    pace: of the latest links between its steps, ln(1 + delay / core), in the order of members.
+    pace: how many links between its steps have which delay, by ln(1 + delay / core) in bins of 1 / PACE_BINS.
     """
 
     __slots__ = (
@@ -256,7 +256,7 @@ class ThreatState:
         self.crowd: dict[str, int] = {}
         self.counted = 0
         self.counted_gain = 0.0
-        self.pace: list[float] = []
+        self.pace: dict[int, int] = {}
         self.parent: tuple[str, Link] | None = None
         self.reported = False
         self.aliases: list[str] = []
@@ -450,7 +450,7 @@ class LinkEngine:
     # ---- links ------------------------------------------------------------------------------------
 
     def _best(
-        self, pace: list[float], touches: list[Touch], asset: str, episode: Episode, chance: float
+        self, pace: dict[int, int], touches: list[Touch], asset: str, episode: Episode, chance: float
     ) -> tuple[float, float, Touch, tuple[float, ...], int] | None:
         """(x, x without habit, touch, terms, delay) of the strongest link of a threat's touches to an episode.
 
@@ -490,14 +490,13 @@ class LinkEngine:
         more = math.log(math.fsum(near)) - x if len(near) > 1 else 0.0
         return x + more, x0 + more, touch, (*terms[:2], terms[2] + more, *terms[3:]), d_ms
 
-    def _pace_of(self, links: Iterable[Link]) -> list[float]:
-        """What links between steps say of a threat's pace."""
-        core_ms = self.settings.core_ms
-        if not self.settings.pace_shape:
-            return []
-        return [math.log(1 + link.delay_ms / core_ms) for link in links if link.how in _PACED]
+    def _step(self, threat: ThreatState, link: Link) -> None:
+        """Counts the delay of a link between steps in a threat's pace."""
+        if link.how in _PACED and self.settings.pace_shape:
+            at = round(PACE_BINS * math.log(1 + link.delay_ms / self.settings.core_ms))
+            threat.pace[at] = threat.pace.get(at, 0) + 1
 
-    def _paced(self, pace: list[float], d_ms: int) -> float:
+    def _paced(self, pace: dict[int, int], d_ms: int) -> float:
         """What a delay is worth beyond the general density of delays, by those between the steps that a threat has.
 
         In u = ln(1 + delay / core) each of them is a density that is even up to its own u and falls off beyond as a
@@ -507,10 +506,12 @@ class LinkEngine:
         settings = self.settings
         general, width, at = settings.pace_shape, settings.pace_width, math.log(1 + d_ms / settings.core_ms)
         tail = width * _HALF_NORMAL
-        own = math.fsum(
-            [(math.exp(-0.5 * ((at - one) / width) ** 2) if at > one else 1.0) / (one + tail) for one in pace]
-        )
-        return math.log((general + own * self._log_span) / (general + len(pace)))
+        own = []
+        for bin_, times in pace.items():
+            its = bin_ / PACE_BINS
+            height = math.exp(-0.5 * ((at - its) / width) ** 2) if at > its else 1.0
+            own.append(times * height / (its + tail))
+        return math.log((general + math.fsum(own) * self._log_span) / (general + sum(pace.values())))
 
     def _candidates(
         self, episode: Episode, item: Item
@@ -786,7 +787,7 @@ class LinkEngine:
             self.counters["members_counted"] += 1
             return
         threat.members[episode.id] = link
-        threat.pace = [*threat.pace, *self._pace_of([link])][-PACE_STEPS:]
+        self._step(threat, link)
         threat.episodes[episode.id] = episode
         self._member_of.add(episode.id)
 
@@ -968,7 +969,8 @@ class LinkEngine:
             mine_burst = into.bursts.get(asset)
             if mine_burst is None or burst[0] > mine_burst[0]:
                 into.bursts[asset] = burst
-        into.pace = [*into.pace, *source.pace][-PACE_STEPS:]
+        for at, times in source.pace.items():
+            into.pace[at] = into.pace.get(at, 0) + times
         into.tactics |= source.tactics
         into.domains |= source.domains
         into.first_ms, into.last_ms = min(into.first_ms, source.first_ms), max(into.last_ms, source.last_ms)
@@ -1059,7 +1061,8 @@ class LinkEngine:
 
     def readmit(self, threat: ThreatState, touches: list[tuple[str, Episode, float, tuple[int, int]]]) -> None:
         """Takes an open threat back with what it touched: (asset, episode, ln resp, since)."""
-        threat.pace = self._pace_of(threat.members.values())[-PACE_STEPS:]
+        for link in threat.members.values():
+            self._step(threat, link)
         for asset, episode, log_resp, since in touches:
             share = self._share(asset, *since)
             expected = self._expected.get(episode.type, _NOTHING)

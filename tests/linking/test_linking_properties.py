@@ -9,6 +9,7 @@ import math
 import random
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from correlator.events.kinds import KINDS
 from correlator.lab.hospitals import hospital
 from correlator.lab.linking_eval import premises_of
 from correlator.linking import state
-from correlator.linking.engine import OF_X, TERMS, Item, LinkEngine
+from correlator.linking.engine import OF_X, PACE_BINS, TERMS, Item, LinkEngine
 from correlator.linking.ground import SiteGround
 from correlator.linking.settings import LinkingSettings
 from correlator.linking.tables import shipped_tables
@@ -123,7 +124,7 @@ def test_01_state_of_before_links_knew_the_pace_of_their_threat_is_read():
     for link in threat.members.values():
         assert dict(zip(TERMS, link.terms, strict=True))["pace"] == 0
         assert link.terms[:4] == threat_with(of, theft[0].id).members[link.target].terms[:4]
-    assert threat.pace == threat_with(of, theft[0].id).pace != []
+    assert threat.pace == threat_with(of, theft[0].id).pace != {}
 
 
 def test_01_changed_entries_add_up_to_the_snapshot():
@@ -233,7 +234,7 @@ delays = st.integers(0, DAY_MS - 1)
 @given(st.lists(delays, min_size=1, max_size=12), delays, delays)
 def test_05_x_falls_with_delay_whatever_the_pace_of_the_threat(known, one, other):
     of = ward.engine(PLACES)
-    pace = [math.log(1 + delay / MINUTE_MS) for delay in known]
+    pace = Counter(round(PACE_BINS * math.log(1 + delay / MINUTE_MS)) for delay in known)
     sooner, later = (-math.log(delay + MINUTE_MS) + of._paced(pace, delay) for delay in sorted((one, other)))
     assert sooner >= later
     assert sooner > later or one == other
@@ -246,7 +247,9 @@ def test_05_a_step_is_worth_more_at_the_pace_of_its_threat_and_less_when_it_come
     pace_min, delay_min, better
 ):
     of = ward.engine(PLACES)
-    once, often = (of._paced([math.log(1 + pace_min)] * times, delay_min * MINUTE_MS) for times in (1, 4))
+    once, often = (
+        of._paced({round(PACE_BINS * math.log(1 + pace_min)): times}, delay_min * MINUTE_MS) for times in (1, 4)
+    )
     assert (once > 0) is better
     assert (often > once) is better
 
@@ -254,7 +257,7 @@ def test_05_a_step_is_worth_more_at_the_pace_of_its_threat_and_less_when_it_come
 def test_05_the_pace_of_a_threat_only_moves_what_its_delays_are_worth():
     of, steps = ward.engine(PLACES), 20_000
     span = math.log(1 + DAY_MS / MINUTE_MS)
-    pace = [math.log(1 + minutes) for minutes in (2, 5, 9)]
+    pace = {4: 1, 7: 2, 9: 1}
     at = [(number + 0.5) * span / steps for number in range(steps)]
     held = math.fsum(math.exp(of._paced(pace, round(MINUTE_MS * math.expm1(one)))) for one in at) / steps
     assert held == pytest.approx(1.0, abs=1e-3)

@@ -459,9 +459,7 @@ class LinkEngine:
         settings, triggered, norm = self.settings, self._log_triggered, self._norm
         horizon_ms, core_ms = settings.horizon_ms, settings.core_ms
         t_ms, type_ = episode.t_ms, episode.type
-        log_bg = chance
-        if episode.habit > 0 and asset == episode.place.asset:
-            log_bg = math.log(math.exp(chance) + episode.habit)
+        log_bg = _either(chance, episode.habit) if asset == episode.place.asset else chance
         best = None
         best_x = NEVER
         near: list[float] = []
@@ -493,7 +491,7 @@ class LinkEngine:
     def _step(self, threat: ThreatState, link: Link) -> None:
         """Counts the delay of a link between steps in a threat's pace."""
         if link.how in _PACED and self.settings.pace_shape:
-            at = round(PACE_BINS * math.log(1 + link.delay_ms / self.settings.core_ms))
+            at = round(PACE_BINS * self._log_delay(link.delay_ms))
             threat.pace[at] = threat.pace.get(at, 0) + 1
 
     def _paced(self, pace: dict[int, int], d_ms: int) -> float:
@@ -504,7 +502,7 @@ class LinkEngine:
         up to the horizon, counts as `pace_shape` of them.
         """
         settings = self.settings
-        general, width, at = settings.pace_shape, settings.pace_width, math.log(1 + d_ms / settings.core_ms)
+        general, width, at = settings.pace_shape, settings.pace_width, self._log_delay(d_ms)
         tail = width * _HALF_NORMAL
         own = []
         for bin_, times in pace.items():
@@ -625,7 +623,7 @@ class LinkEngine:
             "triggered": self._log_triggered,
             "share": share,
             "delay": -math.log((d_ms + self.settings.core_ms) / 1000) - self._norm,
-            "chance": -(math.log(math.exp(then.chance) + then.habit) if then.habit else then.chance),
+            "chance": -_either(then.chance, then.habit),
         }
 
     def _cost(self, d_ms: int) -> float:
@@ -634,7 +632,11 @@ class LinkEngine:
 
     def _passed(self, d_ms: int) -> float:
         """The part of all followers that was expected by then."""
-        return math.log(1 + d_ms / self.settings.core_ms) / self._log_span
+        return self._log_delay(d_ms) / self._log_span
+
+    def _log_delay(self, d_ms: int) -> float:
+        """ln(1 + delay / core): 0 at once, `_log_span` at the horizon; in it the general density of delays is even."""
+        return math.log(1 + d_ms / self.settings.core_ms)
 
     def _plain_root(self, episode: Episode) -> float:
         return -episode.root_chance - self._log_prior + episode.evidence
@@ -896,8 +898,7 @@ class LinkEngine:
                         self.rates.habit(episode.kind, member.kind, member.t_ms),
                         self.rates.habit(member.kind, episode.kind, member.t_ms),
                     )
-                    if habit > 0:
-                        log_bg = math.log(math.exp(log_bg) + habit * 1000 / settings.burst_ms)
+                    log_bg = _either(log_bg, habit * 1000 / settings.burst_ms)
                 terms: tuple[float, ...] = (expected, self._log_triggered, resp, share, delay, paced, -log_bg)
                 x = math.fsum(terms)
                 if x > limit and (
@@ -1275,6 +1276,11 @@ def _connected(members: dict[str, Link], links: list[Link]) -> list[dict[str, No
 
 _NOTHING: Final[dict[str, float]] = {}
 _NO_TOUCH: Final[dict[str, Touch]] = {}
+
+
+def _either(chance: float, habit: float) -> float:
+    """ln of the rate a second at which something comes by chance (given as its ln) or by a habit."""
+    return math.log(math.exp(chance) + habit) if habit > 0 else chance
 
 
 def _owing(terms: tuple[float, ...], debt: float) -> tuple[float, ...]:
